@@ -1,0 +1,1 @@
+//! The alerter: rules judged, incidents kept, notifications sent.

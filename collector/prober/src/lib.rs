@@ -1,0 +1,1 @@
+//! The prober: pacing, sockets and packets of ICMP echo and TCP connect.

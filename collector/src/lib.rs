@@ -1,0 +1,1 @@
+//! The collector: probes on schedule, observations into the journal.

@@ -1,0 +1,1 @@
+//! Replay of observations through the real rules.

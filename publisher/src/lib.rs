@@ -1,0 +1,1 @@
+//! The publisher: observations from the queue, aggregated into metrics.

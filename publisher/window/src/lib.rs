@@ -1,0 +1,1 @@
+//! Windows: observations to datapoints in event time; pure.

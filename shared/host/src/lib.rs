@@ -1,0 +1,1 @@
+//! What hosts a Crosswatch process: lifecycle, telemetry, the HTTP listener, retry.

@@ -1,0 +1,1 @@
+//! The queue contract and its backends.

@@ -1,0 +1,140 @@
+//! Sites, links and what is measured of them: the part of the configuration that every stage needs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::observation::Name;
+
+/// Who watches what, and over which queue: the sections `site`, `link`, `queue` and `http`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// In the order of the file.
+    pub sites: Vec<Site>,
+    /// In the order of the file.
+    pub links: Vec<Link>,
+    /// What lies between the stages.
+    pub queue: Queue,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: the process's default port on loopback.
+    pub listen: Option<SocketAddr>,
+}
+
+/// A vantage point with a collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// Its name.
+    pub name: Name,
+    /// The AWS region whose VPN connections this site's collector polls; absent outside AWS.
+    pub region: Option<String>,
+}
+
+/// A cross-region connection that is watched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Its name.
+    pub name: Name,
+    /// The sites it joins.
+    pub between: Vec<Name>,
+    /// Its VPN connections.
+    pub vpns: Vec<Vpn>,
+    /// Its probes.
+    pub probes: Vec<Probe>,
+}
+
+/// A VPN connection whose tunnels are polled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vpn {
+    /// The site whose collector polls it.
+    pub site: Name,
+    /// How it is found.
+    pub select: VpnSelect,
+    /// How often it is polled; at least 10 s.
+    pub every: Duration,
+    /// How many tunnels should be up.
+    pub expect_up: u32,
+}
+
+/// How a VPN connection is found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VpnSelect {
+    /// By its id, `vpn-…`.
+    Id(Name),
+    /// By a tag: key and value.
+    Tag(String, String),
+}
+
+/// One directed measurement of a link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// `<protocol>:<target>`, or the name given in the config; unique for its link and site.
+    pub name: Name,
+    /// The site it is sent from.
+    pub from: Name,
+    /// By which protocol, to where.
+    pub target: Target,
+    /// How often it is sent.
+    pub every: Duration,
+    /// How long a reply is waited for.
+    pub timeout: Duration,
+}
+
+/// A probe's protocol and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// ICMP or `ICMPv6` echo.
+    Icmp(Host),
+    /// A TCP connection opened to this port.
+    Tcp(Host, u16),
+}
+
+/// An address, or a name to resolve.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A DNS name.
+    Name(String),
+}
+
+/// What lies between the stages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// The folder of the journals and of the stages' own files.
+    pub path: PathBuf,
+    /// How the observations reach the publisher and the alerter.
+    pub kind: QueueKind,
+    /// How long the journal keeps what every consumer has had.
+    pub keep: Duration,
+    /// How many bytes a journal may take before the oldest goes, whoever has not had it.
+    pub max_bytes: u64,
+}
+
+/// The queue's backend.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueueKind {
+    /// The journal itself, on one machine.
+    Embedded,
+    /// Amazon SQS.
+    Sqs {
+        /// The publishers' queues, by URL; links are spread over them.
+        publisher: Vec<String>,
+        /// The alerters' queues, by URL.
+        alerter: Vec<String>,
+    },
+}
+
+impl Topology {
+    /// Every probe with its link, in the order of the file.
+    pub fn probes(&self) -> impl Iterator<Item = (&Link, &Probe)> {
+        self.links
+            .iter()
+            .flat_map(|link| link.probes.iter().map(move |probe| (link, probe)))
+    }
+
+    /// Every VPN connection with its link, in the order of the file.
+    pub fn vpns(&self) -> impl Iterator<Item = (&Link, &Vpn)> {
+        self.links
+            .iter()
+            .flat_map(|link| link.vpns.iter().map(move |vpn| (link, vpn)))
+    }
+}

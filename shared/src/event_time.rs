@@ -1,0 +1,189 @@
+//! Event time: how far a site's observations are known to be complete.
+//!
+//! Every batch carries a promise, its `through`: this boot will send nothing made earlier. A site's event time is the
+//! newest `through` received without a gap in the batch numbers. A gap that stays open is skipped in the end, and
+//! counted, so that one lost batch cannot hold a site for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observation::{Name, Origin};
+use crate::time::Timestamp;
+
+/// How long a missing batch is waited for before its gap is skipped.
+pub const GAP: Duration = Duration::from_secs(30);
+
+/// How many former boots are remembered, so that a straggler of one does not look like a new boot.
+const FORMER_BOOTS: usize = 16;
+
+/// The event time of one site.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EventTime {
+    current: Option<Current>,
+    former: Vec<Name>,
+    gaps_skipped: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Current {
+    boot: Name,
+    /// The number of the first batch that has not come.
+    next: u64,
+    at: Option<Timestamp>,
+    /// Batches that came after a gap: their promise, and when they were received.
+    ahead: BTreeMap<u64, (Timestamp, Timestamp)>,
+}
+
+/// Event time has moved on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// The boot whose promise it is.
+    pub boot: Name,
+    /// Event time now; lower than before only where a new boot has begun with an earlier clock.
+    pub at: Timestamp,
+}
+
+impl EventTime {
+    /// Takes note of a batch. `received` is the consumer's own time, which decides only how long a gap may stay.
+    pub fn receive(
+        &mut self,
+        origin: &Origin,
+        number: u64,
+        through: Timestamp,
+        received: Timestamp,
+    ) -> Option<Advance> {
+        if self.former.contains(&origin.boot) {
+            return None;
+        }
+        let current = match &mut self.current {
+            Some(current) if current.boot == origin.boot => current,
+            other => {
+                // The first boot ever seen may be joined in its middle; of a later one everything is expected.
+                let next = if other.is_some() { 0 } else { number };
+                if let Some(former) = other.take() {
+                    self.former.push(former.boot);
+                    if self.former.len() > FORMER_BOOTS {
+                        self.former.remove(0);
+                    }
+                }
+                other.insert(Current {
+                    boot: origin.boot.clone(),
+                    next,
+                    at: None,
+                    ahead: BTreeMap::new(),
+                })
+            }
+        };
+        if number >= current.next {
+            current.ahead.insert(number, (through, received));
+        }
+        current.follow()
+    }
+
+    /// Skips the gaps that have been open for [`GAP`] at `now`, the consumer's own time.
+    pub fn skip_gaps(&mut self, now: Timestamp) -> Option<Advance> {
+        let current = self.current.as_mut()?;
+        let mut advance = None;
+        while let Some((&number, &(_, received))) = current.ahead.first_key_value() {
+            if now.since(received) < GAP {
+                break;
+            }
+            current.next = number;
+            self.gaps_skipped += 1;
+            advance = current.follow().or(advance);
+        }
+        advance
+    }
+
+    /// Event time, once a first batch has come.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        self.current.as_ref()?.at
+    }
+
+    /// How many gaps were skipped so far.
+    #[must_use]
+    pub fn gaps_skipped(&self) -> u64 {
+        self.gaps_skipped
+    }
+}
+
+impl Current {
+    fn follow(&mut self) -> Option<Advance> {
+        let before = self.at;
+        while let Some((through, _)) = self.ahead.remove(&self.next) {
+            self.next += 1;
+            self.at = Some(self.at.map_or(through, |at| at.max(through)));
+        }
+        self.at.filter(|_| self.at != before).map(|at| Advance {
+            boot: self.boot.clone(),
+            at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(boot: &str) -> Origin {
+        Origin {
+            site: "a".into(),
+            collector: "c".into(),
+            boot: boot.into(),
+        }
+    }
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn advanced(advance: Option<Advance>) -> Option<i64> {
+        advance.map(|advance| advance.at.as_micros() / 1_000_000)
+    }
+
+    #[test]
+    fn a_promise_counts_once_all_before_it_has_come() {
+        let mut time = EventTime::default();
+        let boot = origin("1");
+        assert_eq!(advanced(time.receive(&boot, 0, at(10), at(100))), Some(10));
+        assert_eq!(advanced(time.receive(&boot, 2, at(12), at(101))), None);
+        assert_eq!(advanced(time.receive(&boot, 1, at(11), at(102))), Some(12));
+        assert_eq!(
+            advanced(time.receive(&boot, 1, at(11), at(103))),
+            None,
+            "a repeated batch changes nothing"
+        );
+    }
+
+    #[test]
+    fn a_gap_is_skipped_after_half_a_minute_and_counted() {
+        let mut time = EventTime::default();
+        let boot = origin("1");
+        time.receive(&boot, 0, at(10), at(100));
+        time.receive(&boot, 2, at(12), at(101));
+        time.receive(&boot, 4, at(14), at(120));
+        assert_eq!(advanced(time.skip_gaps(at(130))), None);
+        assert_eq!(advanced(time.skip_gaps(at(131))), Some(12));
+        assert_eq!(advanced(time.skip_gaps(at(150))), Some(14));
+        assert_eq!(time.gaps_skipped(), 2);
+        assert_eq!(advanced(time.receive(&boot, 1, at(11), at(151))), None);
+    }
+
+    #[test]
+    fn a_new_boot_begins_at_its_own_clock_and_the_former_is_over() {
+        let mut time = EventTime::default();
+        time.receive(&origin("1"), 7, at(1000), at(1000));
+        assert_eq!(
+            advanced(time.receive(&origin("2"), 0, at(400), at(1001))),
+            Some(400)
+        );
+        assert_eq!(advanced(time.receive(&origin("1"), 8, at(1001), at(1002))), None);
+        assert_eq!(
+            advanced(time.receive(&origin("2"), 1, at(401), at(1003))),
+            Some(401)
+        );
+    }
+}
