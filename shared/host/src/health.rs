@@ -1,0 +1,78 @@
+//! Which parts of a process work, for `/readyz`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The health of a process: that of its parts. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    parts: Arc<Mutex<BTreeMap<String, Result<(), String>>>>,
+}
+
+/// One part's own handle, with which it says how it is.
+#[derive(Clone, Debug)]
+pub struct Part {
+    name: String,
+    health: Health,
+}
+
+impl Health {
+    /// A new part, failing with `starting` until it says otherwise.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Part {
+        let part = Part {
+            name: name.to_owned(),
+            health: self.clone(),
+        };
+        part.failing("starting");
+        part
+    }
+
+    /// What fails and why, a line each; empty when everything works.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts
+            .iter()
+            .filter_map(|(name, state)| state.as_ref().err().map(|why| format!("{name}: {why}")))
+            .collect()
+    }
+
+    fn set(&self, name: &str, state: Result<(), String>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        match parts.get_mut(name) {
+            Some(part) => *part = state,
+            None => {
+                parts.insert(name.to_owned(), state);
+            }
+        }
+    }
+}
+
+impl Part {
+    /// It works.
+    pub fn ok(&self) {
+        self.health.set(&self.name, Ok(()));
+    }
+
+    /// It does not, for this reason.
+    pub fn failing(&self, why: impl Into<String>) {
+        self.health.set(&self.name, Err(why.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_fails_until_it_says_that_it_works() {
+        let health = Health::default();
+        let (publisher, alerter) = (health.part("publisher"), health.part("alerter"));
+        publisher.ok();
+        assert_eq!(health.failures(), ["alerter: starting"]);
+        alerter.ok();
+        publisher.failing("the disk is full");
+        assert_eq!(health.failures(), ["publisher: the disk is full"]);
+    }
+}
