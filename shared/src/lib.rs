@@ -2,8 +2,11 @@
 //!
 //! Everything here is pure: no clock, no socket, no file.
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod config;
 pub mod event_time;
 pub mod observation;
+pub mod ranges;
 pub mod time;
 pub mod wire;

@@ -1,3 +1,21 @@
-//! The judge: rules applied to observations in event time, giving transitions; pure.
+//! The judge: rules applied to observations in event time, giving transitions. Pure: it reads no clock, so that live,
+//! late, replayed and simulated data are judged by the same code with the same result.
+//!
+//! ```text
+//! observation ─► engine ─► series (one rule, one subject) ─► transition
+//!                            ├ period: observations into a datapoint
+//!                            └ newest datapoints, deadline, state
+//! ```
 
+#![deny(clippy::disallowed_methods)]
+
+pub mod engine;
+mod period;
+mod reason;
 pub mod rule;
+mod series;
+pub mod transition;
+
+pub use engine::{Engine, RestoreError, Saved, SubjectState, Taken};
+pub use series::GRACE;
+pub use transition::{State, Transition};

@@ -77,6 +77,13 @@ impl Metric {
         }
     }
 
+    /// Whether any outcome of its probe, a loss too, restarts the deadline: a lost probe has no round-trip time, but it
+    /// is not missing.
+    #[must_use]
+    pub(crate) const fn restarts_on_any_outcome(self) -> bool {
+        matches!(self, Self::LatencyMs | Self::JitterMs)
+    }
+
     /// Whether it exists only for a period.
     #[must_use]
     pub const fn needs_period(self) -> bool {

@@ -1,0 +1,582 @@
+//! The engine: every rule for every subject. It knows which series an observation concerns, what was seen already, and
+//! each site's event time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crosswatch_shared::config::topology::{Topology, VpnSelect};
+use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome};
+use crosswatch_shared::ranges::Ranges;
+use crosswatch_shared::time::Timestamp;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
+
+use crate::rule::{Metric, Rule};
+use crate::series::{Kept, Order, Series};
+use crate::transition::{State, Transition};
+
+/// How often a collection source that is not EC2 is expected to report a round.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// How many boots of a site are remembered; what an older one sends again is judged again.
+const BOOTS: usize = 64;
+
+/// Judges observations by rules.
+#[derive(Debug)]
+pub struct Engine {
+    rules: Vec<Rule>,
+    globs: Vec<Vec<WildMatch>>,
+    sites: Vec<Site>,
+    site_of: FxHashMap<Name, usize>,
+    late: u64,
+}
+
+/// What became of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was judged, or no rule asks for it.
+    Judged,
+    /// It had been seen before.
+    Seen,
+    /// It names a site, link, probe or VPN connection that the config lacks.
+    Foreign,
+}
+
+/// State to be kept under a key; the value is opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// What it is the state of; `series/<rule>/<subject>` or `site/<site>`.
+    pub key: String,
+    /// The state.
+    pub value: Vec<u8>,
+}
+
+/// Saved state that cannot be read: a newer or a broken program wrote it, or the disk changed it.
+#[derive(Debug, thiserror::Error)]
+#[error("the saved state '{key}' cannot be read: {source}")]
+pub struct RestoreError {
+    key: String,
+    source: serde_json::Error,
+}
+
+/// What a rule says of a subject now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubjectState {
+    /// The rule's name.
+    pub rule: Name,
+    /// The subject.
+    pub subject: Name,
+    /// `Unknown` also while an incident fires on; never `Resolved`.
+    pub state: State,
+    /// Whether an incident is open.
+    pub firing: bool,
+    /// Since when; `None` before the first transition.
+    pub since: Option<Timestamp>,
+    /// The value that decided the newest transition.
+    pub value: Option<f64>,
+}
+
+#[derive(Debug)]
+struct Site {
+    name: Name,
+    series: Vec<Series>,
+    /// By link, then by probe; a subject's series stand together.
+    probes: FxHashMap<Name, FxHashMap<Name, Range<usize>>>,
+    vpns: FxHashMap<Name, FxHashMap<Name, Range<usize>>>,
+    /// The links whose VPN connections are found by tag, so that any id may come, with their interval.
+    tagged: FxHashMap<Name, Duration>,
+    collections: FxHashMap<Name, Range<usize>>,
+    /// How often its VPN connections are polled at the most.
+    polled: Option<Duration>,
+    /// No series has anything to do before event time reaches this.
+    next: Timestamp,
+    kept: KeptSite,
+    changed: bool,
+}
+
+/// What of a site must survive a restart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct KeptSite {
+    /// The time of its first observation.
+    started: Option<Timestamp>,
+    event_time: Option<Timestamp>,
+    /// The boot whose promise event time is.
+    boot: Option<Name>,
+    /// Its boots in the order of their first appearance, with what was seen of each.
+    boots: Vec<Boot>,
+    /// How many boots were forgotten, so that the order of the others stays.
+    forgotten: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Boot {
+    collector: Name,
+    boot: Name,
+    seen: Ranges,
+}
+
+impl Engine {
+    /// Without any observation yet.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, topology: &Topology) -> Self {
+        let globs = rules
+            .iter()
+            .map(|rule| rule.subjects.iter().map(|glob| WildMatch::new(glob)).collect())
+            .collect();
+        let sites = topology
+            .sites
+            .iter()
+            .map(|site| Site::new(site.name.clone()))
+            .collect();
+        let site_of = topology
+            .sites
+            .iter()
+            .enumerate()
+            .map(|(index, site)| (site.name.clone(), index))
+            .collect();
+        let mut engine = Self {
+            rules,
+            globs,
+            sites,
+            site_of,
+            late: 0,
+        };
+        for (link, probe) in topology.probes() {
+            let Some(&site) = engine.site_of.get(&probe.from) else {
+                continue;
+            };
+            let subject = Name::from(format!("{}/{}/{}", link.name, probe.from, probe.name));
+            let series = engine.make(site, &subject, Some(&link.name), probe.every, OF_PROBE);
+            engine.sites[site]
+                .probes
+                .entry(link.name.clone())
+                .or_default()
+                .insert(probe.name.clone(), series);
+        }
+        for (link, vpn) in topology.vpns() {
+            let Some(&site) = engine.site_of.get(&vpn.site) else {
+                continue;
+            };
+            let polled = &mut engine.sites[site].polled;
+            *polled = Some(polled.map_or(vpn.every, |other| other.min(vpn.every)));
+            match &vpn.select {
+                VpnSelect::Id(id) => engine.make_vpn(site, &link.name, id, vpn.every),
+                VpnSelect::Tag(..) => {
+                    engine.sites[site].tagged.insert(link.name.clone(), vpn.every);
+                }
+            }
+        }
+        engine
+    }
+
+    /// Judges an observation as it arrives. Event time, which decides what is missing, is told by [`Self::advance`].
+    pub fn observe(
+        &mut self,
+        origin: &Origin,
+        observation: &Observation,
+        out: &mut Vec<Transition>,
+    ) -> Taken {
+        match self.accept(origin, observation) {
+            Ok(accepted) => {
+                self.judge(&accepted, observation, out);
+                Taken::Judged
+            }
+            Err(taken) => taken,
+        }
+    }
+
+    /// Judges a row of a file, whose site's event time is the largest `at` read of it: the row first moves event time,
+    /// then it is judged.
+    pub fn row(&mut self, origin: &Origin, observation: &Observation, out: &mut Vec<Transition>) -> Taken {
+        match self.accept(origin, observation) {
+            Ok(accepted) => {
+                if self.sites[accepted.site]
+                    .kept
+                    .event_time
+                    .is_none_or(|now| observation.at > now)
+                {
+                    self.reach(accepted.site, observation.at, out);
+                }
+                self.judge(&accepted, observation, out);
+                Taken::Judged
+            }
+            Err(taken) => taken,
+        }
+    }
+
+    /// A site's event time has reached `event_time`, as `boot` promised. It may go back only with a new boot, whose
+    /// clock is earlier.
+    pub fn advance(&mut self, site: &str, boot: &Name, event_time: Timestamp, out: &mut Vec<Transition>) {
+        let Some(&index) = self.site_of.get(site) else {
+            return;
+        };
+        let Self { rules, sites, .. } = self;
+        let site = &mut sites[index];
+        let before = site.kept.event_time;
+        if site.kept.boot.as_ref() != Some(boot) {
+            site.kept.boot = Some(boot.clone());
+            site.changed = true;
+            if before.is_some_and(|before| event_time < before) {
+                for series in &mut site.series {
+                    series.step_back(&rules[series.rule], event_time, out);
+                }
+                site.next = Timestamp::MIN;
+                self.reach(index, event_time, out);
+                return;
+            }
+        }
+        if before.is_none_or(|before| event_time > before) {
+            self.reach(index, event_time, out);
+        }
+    }
+
+    /// The state that has changed since the last call, to be kept in place of what was kept under the same keys.
+    pub fn changed(&mut self) -> Vec<Saved> {
+        let Self { rules, sites, .. } = self;
+        let mut saved = Vec::new();
+        for site in sites {
+            if std::mem::take(&mut site.changed) {
+                saved.push(save(format!("site/{}", site.name), &site.kept));
+            }
+            for series in site.series.iter_mut().filter(|series| series.changed) {
+                series.changed = false;
+                let rule = &rules[series.rule].name;
+                saved.push(save(format!("series/{rule}/{}", series.subject), &series.kept));
+            }
+        }
+        saved
+    }
+
+    /// Takes up what was saved. What belongs to a rule, subject or site that the config lacks is left out.
+    ///
+    /// # Errors
+    /// A value cannot be read.
+    pub fn restore(&mut self, saved: impl IntoIterator<Item = Saved>) -> Result<(), RestoreError> {
+        let mut kept = FxHashMap::default();
+        for Saved { key, value } in saved {
+            let unreadable = |source| RestoreError {
+                key: key.clone(),
+                source,
+            };
+            if let Some(name) = key.strip_prefix("site/") {
+                if let Some(&site) = self.site_of.get(name) {
+                    self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
+                }
+            } else if let Some((rule, subject)) =
+                key.strip_prefix("series/").and_then(|key| key.split_once('/'))
+            {
+                let state: Kept = serde_json::from_slice(&value).map_err(unreadable)?;
+                self.make_seen(rule, subject);
+                kept.insert((rule.to_owned(), subject.to_owned()), state);
+            }
+        }
+        for site in &mut self.sites {
+            for series in &mut site.series {
+                let rule = &self.rules[series.rule];
+                if let Some(state) = kept.remove(&(rule.name.to_string(), series.subject.to_string())) {
+                    series.restore(rule, state);
+                } else if let Some(started) = site.kept.started {
+                    // A rule or subject that is new to a site already seen.
+                    series.start(site.kept.event_time.map_or(started, |now| now.max(started)));
+                }
+            }
+            site.next = Timestamp::MIN;
+        }
+        Ok(())
+    }
+
+    /// What each rule says of each subject, in the order of the sites and subjects.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<SubjectState> {
+        let series = self.sites.iter().flat_map(|site| &site.series);
+        series
+            .map(|series| SubjectState {
+                rule: self.rules[series.rule].name.clone(),
+                subject: series.subject.clone(),
+                state: match (series.kept.unknown, series.kept.firing) {
+                    (true, _) => State::Unknown,
+                    (false, true) => State::Firing,
+                    (false, false) => State::Ok,
+                },
+                firing: series.kept.firing,
+                since: series.kept.since,
+                value: series.kept.value,
+            })
+            .collect()
+    }
+
+    /// How many datapoints and observations came too late to be judged.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// Finds whom an observation concerns, and notes that it was seen.
+    fn accept(&mut self, origin: &Origin, observation: &Observation) -> Result<Accepted, Taken> {
+        let site = *self.site_of.get(&origin.site).ok_or(Taken::Foreign)?;
+        let known = match &observation.body {
+            Body::Probe { link, probe, .. } => self.sites[site].probes.get(link).and_then(|of| of.get(probe)),
+            Body::Tunnels { link, vpn, .. } => {
+                if !self.sites[site]
+                    .vpns
+                    .get(link)
+                    .is_some_and(|of| of.contains_key(vpn))
+                {
+                    let every = *self.sites[site].tagged.get(link).ok_or(Taken::Foreign)?;
+                    self.make_vpn(site, link, vpn, every);
+                }
+                self.sites[site].vpns.get(link).and_then(|of| of.get(vpn))
+            }
+            Body::Collection { source, .. } => {
+                if !self.sites[site].collections.contains_key(source) {
+                    self.make_collection(site, source);
+                }
+                self.sites[site].collections.get(source)
+            }
+        };
+        let series = known.cloned().ok_or(Taken::Foreign)?;
+        let Self { sites, .. } = self;
+        let site_index = site;
+        let site = &mut sites[site_index];
+        let boot = site.kept.see(origin, observation.seq).ok_or(Taken::Seen)?;
+        site.changed = true;
+        if site.kept.started.is_none() {
+            site.kept.started = Some(observation.at);
+            for series in &mut site.series {
+                series.start(observation.at);
+            }
+            site.next = Timestamp::MIN;
+        }
+        Ok(Accepted {
+            site: site_index,
+            series,
+            boot,
+        })
+    }
+
+    fn judge(&mut self, accepted: &Accepted, observation: &Observation, out: &mut Vec<Transition>) {
+        let Self {
+            rules, sites, late, ..
+        } = self;
+        let site = &mut sites[accepted.site];
+        let order = Order {
+            boot: accepted.boot,
+            at: observation.at,
+            seq: observation.seq.saturating_add(1),
+        };
+        let event_time = site.kept.event_time;
+        for series in &mut site.series[accepted.series.clone()] {
+            let rule = &rules[series.rule];
+            let Some(value) = value(rule.metric, &observation.body) else {
+                continue;
+            };
+            if !series.observe(rule, order, value, event_time, out) {
+                *late += 1;
+            }
+            site.next = site.next.min(series.trigger(rule));
+        }
+    }
+
+    /// Moves a site's event time, and lets happen what falls due.
+    fn reach(&mut self, site: usize, event_time: Timestamp, out: &mut Vec<Transition>) {
+        let Self { rules, sites, .. } = self;
+        let site = &mut sites[site];
+        site.kept.event_time = Some(event_time);
+        site.changed = true;
+        if event_time < site.next {
+            return;
+        }
+        site.next = Timestamp::MAX;
+        for series in &mut site.series {
+            let rule = &rules[series.rule];
+            series.advance(rule, event_time, out);
+            site.next = site.next.min(series.trigger(rule));
+        }
+    }
+
+    /// Makes the series of a subject, one for each rule of these metrics that covers it.
+    fn make(
+        &mut self,
+        site: usize,
+        subject: &Name,
+        link: Option<&Name>,
+        interval: Duration,
+        metrics: &[Metric],
+    ) -> Range<usize> {
+        let series = &mut self.sites[site].series;
+        let first = series.len();
+        for (index, (rule, globs)) in self.rules.iter().zip(&self.globs).enumerate() {
+            let covered = globs.is_empty() || globs.iter().any(|glob| glob.matches(subject));
+            if covered && metrics.contains(&rule.metric) {
+                series.push(Series::new(index, rule, subject.clone(), link.cloned(), interval));
+            }
+        }
+        first..series.len()
+    }
+
+    fn make_vpn(&mut self, site: usize, link: &Name, vpn: &Name, every: Duration) {
+        let subject = Name::from(format!("{link}/{vpn}"));
+        let series = self.make(site, &subject, Some(link), every, &[Metric::TunnelsUp]);
+        self.sites[site]
+            .vpns
+            .entry(link.clone())
+            .or_default()
+            .insert(vpn.clone(), series);
+    }
+
+    fn make_collection(&mut self, site: usize, source: &Name) {
+        let subject = Name::from(format!("{}/{source}", self.sites[site].name));
+        let interval = self.sites[site]
+            .polled
+            .filter(|_| source.starts_with("ec2"))
+            .unwrap_or(ROUND);
+        let series = self.make(
+            site,
+            &subject,
+            None,
+            interval,
+            &[Metric::CollectionOk, Metric::CollectionMs],
+        );
+        self.sites[site].collections.insert(source.clone(), series);
+    }
+
+    /// Makes a subject that exists only since it was seen, from its saved name.
+    fn make_seen(&mut self, rule: &str, subject: &str) {
+        let Some(rule) = self.rules.iter().find(|known| *known.name == *rule) else {
+            return;
+        };
+        let Some((first, rest)) = subject.split_once('/') else {
+            return;
+        };
+        match rule.metric {
+            Metric::CollectionOk | Metric::CollectionMs => {
+                if let Some(&site) = self.site_of.get(first)
+                    && !self.sites[site].collections.contains_key(rest)
+                {
+                    self.make_collection(site, &Name::from(rest));
+                }
+            }
+            Metric::TunnelsUp => {
+                let tagged = self.sites.iter().enumerate().find_map(|(index, site)| {
+                    let known = site.vpns.get(first).is_some_and(|of| of.contains_key(rest));
+                    site.tagged
+                        .get(first)
+                        .filter(|_| !known)
+                        .map(|every| (index, *every))
+                });
+                if let Some((site, every)) = tagged {
+                    self.make_vpn(site, &Name::from(first), &Name::from(rest), every);
+                }
+            }
+            Metric::PingOk | Metric::LatencyMs | Metric::LossPercent | Metric::JitterMs => {}
+        }
+    }
+}
+
+/// An observation that is to be judged: where, and by which series.
+struct Accepted {
+    site: usize,
+    series: Range<usize>,
+    /// The boot's place in the order of their first appearance.
+    boot: u32,
+}
+
+impl Site {
+    fn new(name: Name) -> Self {
+        Self {
+            name,
+            series: Vec::new(),
+            probes: FxHashMap::default(),
+            vpns: FxHashMap::default(),
+            tagged: FxHashMap::default(),
+            collections: FxHashMap::default(),
+            polled: None,
+            next: Timestamp::MIN,
+            kept: KeptSite::default(),
+            changed: false,
+        }
+    }
+}
+
+impl KeptSite {
+    /// Notes that an observation was seen: its boot's place, or `None` if it had been seen before.
+    fn see(&mut self, origin: &Origin, seq: u64) -> Option<u32> {
+        // Nearly always the newest boot.
+        let known = self
+            .boots
+            .iter()
+            .rposition(|known| known.boot == origin.boot && known.collector == origin.collector);
+        let index = known.unwrap_or_else(|| {
+            if self.boots.len() == BOOTS {
+                self.boots.remove(0);
+                self.forgotten += 1;
+            }
+            let (collector, boot) = (origin.collector.clone(), origin.boot.clone());
+            self.boots.push(Boot {
+                collector,
+                boot,
+                seen: Ranges::default(),
+            });
+            self.boots.len() - 1
+        });
+        let place = u32::try_from(index)
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.forgotten);
+        self.boots[index].seen.insert(seq).then_some(place)
+    }
+}
+
+const OF_PROBE: &[Metric] = &[
+    Metric::PingOk,
+    Metric::LatencyMs,
+    Metric::LossPercent,
+    Metric::JitterMs,
+];
+
+/// What an observation means to a metric: a value, `Some(None)` for a sign that there is none to have, or nothing.
+fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
+    match (metric, body) {
+        (
+            _,
+            Body::Probe {
+                outcome: Outcome::Lost(Lost::Local),
+                ..
+            },
+        ) => None,
+        (Metric::PingOk, Body::Probe { outcome, .. }) => {
+            Some(Some(f64::from(matches!(outcome, Outcome::Reply { .. }))))
+        }
+        (Metric::LossPercent, Body::Probe { outcome, .. }) => {
+            Some(Some(f64::from(matches!(outcome, Outcome::Lost(_)))))
+        }
+        (
+            Metric::LatencyMs | Metric::JitterMs,
+            Body::Probe {
+                outcome: Outcome::Reply { rtt_ms },
+                ..
+            },
+        ) => Some(Some(*rtt_ms)),
+        (
+            Metric::LatencyMs | Metric::JitterMs,
+            Body::Probe {
+                outcome: Outcome::Lost(_),
+                ..
+            },
+        ) => Some(None),
+        (Metric::TunnelsUp, Body::Tunnels { tunnels, .. }) if !tunnels.is_empty() => {
+            Some(Some(tunnels.iter().filter(|tunnel| tunnel.up).count() as f64))
+        }
+        (Metric::CollectionOk, Body::Collection { ok, .. }) => Some(Some(f64::from(*ok))),
+        (Metric::CollectionMs, Body::Collection { took_ms, .. }) => Some(Some(*took_ms)),
+        _ => None,
+    }
+}
+
+fn save<T: Serialize>(key: String, state: &T) -> Saved {
+    // These types hold no map with keys that are no strings, so that this cannot fail.
+    Saved {
+        key,
+        value: serde_json::to_vec(state).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,72 @@
+//! Reasons: why a transition happened, in a few words for a person.
+
+use std::time::Duration;
+
+use crosswatch_shared::time::Timestamp;
+
+use crate::rule::{Metric, Rule, Side};
+
+/// `3 of 3 lost`; `10 of 15 above 200 ms, newest 231.2 ms`.
+pub(crate) fn fired(rule: &Rule, breaching: usize, value: Option<f64>) -> String {
+    let often = if rule.breach.n == 1 {
+        String::new()
+    } else {
+        format!("{breaching} of {} ", rule.breach.n)
+    };
+    match (rule.metric, value) {
+        (_, None) => format!("{often}breaching for want of data"),
+        (Metric::PingOk, Some(_)) if rule.window.is_none() => format!("{often}lost"),
+        (_, Some(value)) => {
+            let newest = if often.is_empty() { "" } else { "newest " };
+            format!(
+                "{often}{}, {newest}{}",
+                limit(rule, rule.threshold),
+                measured(rule, value)
+            )
+        }
+    }
+}
+
+/// `30 in a row not below 1`; `2 of 3 below 1, fewer than 3`.
+pub(crate) fn resolved(rule: &Rule, breaching: usize) -> String {
+    let limit = limit(rule, rule.clear_threshold.unwrap_or(rule.threshold));
+    match rule.clear {
+        Some(clear) => format!("{clear} in a row not {limit}"),
+        None if rule.breach.n == 1 => format!("not {limit}"),
+        None => format!(
+            "{breaching} of {} {limit}, fewer than {}",
+            rule.breach.n, rule.breach.m
+        ),
+    }
+}
+
+/// `no data for 8s, the last at 2026-11-22T07:00:01.000123Z`.
+pub(crate) fn unknown(deadline: Duration, last: Timestamp) -> String {
+    format!("no data for {deadline:?}, the last at {last}")
+}
+
+/// After unknown.
+pub(crate) fn returned(firing: bool) -> String {
+    if firing {
+        "data returned, still firing".to_owned()
+    } else {
+        "data returned".to_owned()
+    }
+}
+
+fn limit(rule: &Rule, threshold: f64) -> String {
+    let side = match rule.side {
+        Side::Below => "below",
+        Side::Above => "above",
+    };
+    format!("{side} {}", measured(rule, threshold))
+}
+
+fn measured(rule: &Rule, value: f64) -> String {
+    let unit = match rule.metric {
+        Metric::LatencyMs | Metric::JitterMs | Metric::CollectionMs => " ms",
+        Metric::LossPercent => " %",
+        Metric::TunnelsUp | Metric::PingOk | Metric::CollectionOk => "",
+    };
+    format!("{}{unit}", (value * 1e3).round() / 1e3)
+}

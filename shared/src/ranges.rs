@@ -1,0 +1,80 @@
+//! Which numbers were seen, as ranges: a boot's observations or batches are nearly always dense, so that millions of
+//! numbers take one range.
+
+use serde::{Deserialize, Serialize};
+
+/// A set of numbers as sorted ranges with gaps between them, both ends in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Adds a number; `false` if it was there already.
+    pub fn insert(&mut self, number: u64) -> bool {
+        // Nearly always the number after the newest one.
+        let after = match self.0.last_mut() {
+            Some(newest) if number > newest.1 && number - newest.1 == 1 => {
+                newest.1 = number;
+                return true;
+            }
+            Some(newest) if number > newest.1 => self.0.len(),
+            _ => self.0.partition_point(|range| range.0 <= number),
+        };
+        let joins_before = after.checked_sub(1).map(|index| (index, self.0[index].1));
+        if joins_before.is_some_and(|(_, last)| number <= last) {
+            return false;
+        }
+        let before = joins_before
+            .filter(|(_, last)| number - last == 1)
+            .map(|(index, _)| index);
+        let behind = self.0.get(after).is_some_and(|range| range.0 - number == 1);
+        match (before, behind) {
+            (Some(before), true) => {
+                self.0[before].1 = self.0[after].1;
+                self.0.remove(after);
+            }
+            (Some(before), false) => self.0[before].1 = number,
+            (None, true) => self.0[after].0 = number,
+            (None, false) => self.0.insert(after, (number, number)),
+        }
+        true
+    }
+
+    /// Whether a number is in.
+    #[must_use]
+    pub fn contains(&self, number: u64) -> bool {
+        let after = self.0.partition_point(|range| range.0 <= number);
+        after
+            .checked_sub(1)
+            .is_some_and(|index| number <= self.0[index].1)
+    }
+
+    /// The ranges, sorted, both ends in.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set(numbers in proptest::collection::vec(prop_oneof![0..40u64, u64::MAX - 3..=u64::MAX], 0..80)) {
+            let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
+            for number in numbers {
+                prop_assert_eq!(ranges.contains(number), set.contains(&number));
+                prop_assert_eq!(ranges.insert(number), set.insert(number));
+                let listed: Vec<u64> = ranges.iter().flat_map(|(first, last)| first..=last).collect();
+                prop_assert_eq!(listed, set.iter().copied().collect::<Vec<_>>());
+                for ((_, last), (first, _)) in ranges.iter().zip(ranges.iter().skip(1)) {
+                    prop_assert!(first - last > 1, "neighbours are joined");
+                }
+            }
+        }
+    }
+}
