@@ -1,1 +1,3 @@
 //! The alerter: rules judged, incidents kept, notifications sent.
+
+pub mod config;

@@ -1,1 +1,3 @@
 //! The publisher: observations from the queue, aggregated into metrics.
+
+pub mod config;

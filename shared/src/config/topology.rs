@@ -1,9 +1,15 @@
 //! Sites, links and what is measured of them: the part of the configuration that every stage needs.
 
+mod links;
+mod queue;
+mod target;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::document::Table;
+use super::values;
 use crate::observation::Name;
 
 /// Who watches what, and over which queue: the sections `site`, `link`, `queue` and `http`.
@@ -123,7 +129,42 @@ pub enum QueueKind {
     },
 }
 
+fn take_listen(root: &mut Table<'_>) -> Option<Option<SocketAddr>> {
+    let Some(mut http) = root.section("http")? else {
+        return Some(None);
+    };
+    let listen = http.maybe("listen", |value| {
+        value.parsed("127.0.0.1:9464", |text| {
+            text.parse().map_err(|_| {
+                format!(
+                    "'{}' is not an address with a port; write one such as \"127.0.0.1:9464\" (port 0 takes a free one)",
+                    values::short(text)
+                )
+            })
+        })
+    });
+    http.finish();
+    listen
+}
+
 impl Topology {
+    /// Takes the sections `site`, `link`, `queue` and `http`; `None` when something in them is wrong, which is noted
+    /// then.
+    pub fn take(root: &mut Table<'_>) -> Option<Self> {
+        let before = root.place().problems();
+        let (sites, names) = links::take_sites(root);
+        let links = links::take_links(root, &names);
+        let queue = queue::take(root);
+        let listen = take_listen(root);
+        let topology = Self {
+            sites,
+            links,
+            queue: queue?,
+            listen: listen?,
+        };
+        (root.place().problems() == before).then_some(topology)
+    }
+
     /// Every probe with its link, in the order of the file.
     pub fn probes(&self) -> impl Iterator<Item = (&Link, &Probe)> {
         self.links

@@ -1,0 +1,62 @@
+//! The alerter's configuration: the sections `rule` and `notify`.
+
+mod receivers;
+mod rules;
+
+use crosswatch_judge::rule::Rule;
+use crosswatch_shared::config::document::Table;
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::config::values::Rate;
+use crosswatch_shared::observation::Name;
+
+/// Rules that exist without a config, whose names no other rule may have.
+pub const RESERVED: [&str; 3] = ["site-silent", "alerter-blind", "at-most"];
+
+/// What is judged, and who is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// In the order of the file.
+    pub rules: Vec<ConfiguredRule>,
+    /// In the order of the file.
+    pub receivers: Vec<Receiver>,
+}
+
+/// A rule, and who is told of its incidents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfiguredRule {
+    /// What is judged.
+    pub rule: Rule,
+    /// Names of receivers, each once; none for a rule that is only on trial: its incidents are kept and shown.
+    pub notify: Vec<Name>,
+}
+
+/// Somebody to tell, by at least one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Its name.
+    pub name: Name,
+    /// Phone numbers as E.164 writes them, told by SMS through SNS; may be empty.
+    pub sms: Vec<String>,
+    /// An SNS topic's ARN.
+    pub topic: Option<String>,
+    /// A URL that the notification is posted to.
+    pub webhook: Option<String>,
+    /// A program and its arguments, given the notification on standard input; may be empty, which is none.
+    pub command: Vec<String>,
+    /// Whether it is printed on standard output.
+    pub console: bool,
+    /// How many notifications in how long; beyond it one digest.
+    pub at_most: Option<Rate>,
+}
+
+impl Config {
+    /// Takes the sections; `None` when something in them is wrong, which is noted then.
+    ///
+    /// Without a topology, since that is wrong itself, globs over subjects are not checked.
+    pub fn take(root: &mut Table<'_>, topology: Option<&Topology>) -> Option<Self> {
+        let before = root.place().problems();
+        let (receivers, names) = receivers::take(root);
+        let rules = rules::take(root, &names, topology);
+        (root.place().problems() == before).then_some(Self { rules, receivers })
+    }
+}

@@ -1,0 +1,132 @@
+//! The section `notify`: who is told, and how.
+
+use std::ffi::OsStr;
+
+use crosswatch_shared::config::document::{Named, Table, Unique, Value};
+use crosswatch_shared::config::values::{self, short};
+
+use super::Receiver;
+
+/// Takes the receivers; also the names of those that are wrong in something else, so that nobody calls them unknown.
+pub(super) fn take(root: &mut Table<'_>) -> (Vec<Receiver>, Vec<String>) {
+    let Some(Some(section)) = root.section("notify") else {
+        return (Vec::new(), Vec::new());
+    };
+    let named = section.named();
+    let names = named.iter().map(|named| named.name.to_owned()).collect();
+    (named.into_iter().filter_map(take_receiver).collect(), names)
+}
+
+fn take_receiver(named: Named<'_>) -> Option<Receiver> {
+    let name = match values::name(named.name) {
+        Ok(()) => Some(named.name.into()),
+        Err(message) => named.place.wrong(message),
+    };
+    let mut table = named.value.table("a receiver")?;
+    let place = table.place();
+    let ways = ["sms", "topic", "webhook", "command", "console"];
+    let some_way = ways.iter().any(|way| table.has(way));
+    let sms = table.or("sms", Vec::new(), take_sms);
+    let topic = table.maybe("topic", |value| {
+        value.parsed("arn:aws:sns:us-east-1:123456789012:NAME", topic)
+    });
+    let webhook = table.maybe("webhook", |value| {
+        value.parsed("https://example.com/hook", |text| {
+            values::http_url(text).map(|()| text.to_owned())
+        })
+    });
+    let command = table.or("command", Vec::new(), take_command);
+    let console = table.or("console", false, |value| {
+        // A receiver with console = false would be told by nobody and look as if it were.
+        if value.boolean()? {
+            Some(true)
+        } else {
+            value.wrong("'console' must be true; leave it out instead")
+        }
+    });
+    let at_most = table.maybe("at_most", |value| value.parsed("10 per 1h", values::rate));
+    table.finish();
+    if !some_way {
+        return place.missing(format!(
+            "receiver '{}' is told by no way; add one or more of {}",
+            short(named.name),
+            ways.join(", ")
+        ));
+    }
+    Some(Receiver {
+        name: name?,
+        sms: sms?,
+        topic: topic?,
+        webhook: webhook?,
+        command: command?,
+        console: console?,
+        at_most: at_most?,
+    })
+}
+
+fn take_sms(value: &Value<'_>) -> Option<Vec<String>> {
+    let mut unique = Unique::new("number", "leave this one out");
+    let numbers = value.each("[\"+15555550100\"]", |value| {
+        let number = value.parsed("+15555550100", phone_number)?;
+        unique.check(value.place(), &number)?;
+        Some(number)
+    })?;
+    if numbers.is_empty() {
+        return value.wrong("'sms' holds no number; write at least one, such as [\"+15555550100\"]");
+    }
+    Some(numbers)
+}
+
+/// E.164: a plus sign, then up to 15 digits, of which the first, the country code's, is not 0.
+fn phone_number(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    let valid = (7..=15).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.starts_with('0');
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not a phone number as E.164 writes it: + and country code, then digits only, such as \"+15555550100\"",
+            short(text)
+        ))
+    }
+}
+
+/// `arn:PARTITION:sns:REGION:ACCOUNT:NAME`
+fn topic(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let valid = match parts.as_slice() {
+        ["arn", partition, "sns", region, account, name] => {
+            partition.starts_with("aws")
+                && !region.is_empty()
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && !name.is_empty()
+                && text.chars().all(|c| c.is_ascii_graphic())
+        }
+        _ => false,
+    };
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not the ARN of an SNS topic, such as \"arn:aws:sns:us-east-1:123456789012:NAME\"",
+            short(text)
+        ))
+    }
+}
+
+fn take_command(value: &Value<'_>) -> Option<Vec<String>> {
+    let example = "[\"/usr/local/bin/page\", \"--urgent\"]";
+    let words = value.each(example, |value| match value.text()? {
+        text if text.contains('\0') => value.wrong("an entry of 'command' must not contain a NUL character"),
+        text => Some(text.to_owned()),
+    })?;
+    match words.first() {
+        Some(program) if !OsStr::new(program).is_empty() => Some(words),
+        _ => value.wrong(format!(
+            "'command' names no program; write one, such as {example}"
+        )),
+    }
+}

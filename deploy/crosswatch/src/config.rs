@@ -1,0 +1,128 @@
+//! The whole configuration: every stage's sections of one file.
+
+mod gateway;
+mod starter;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crosswatch_judge::rule::{Metric, Rule, Side};
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::config::{self, Problems};
+use crosswatch_shared::observation::Name;
+use wildmatch::WildMatch;
+
+pub(crate) use gateway::default_gateway;
+pub(crate) use starter::starter_text;
+
+/// How the built-in starter is named where a file's name is expected.
+const STARTER: &str = "built-in starter";
+
+/// What one file says, read and checked in full.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Who watches what, and over which queue.
+    pub(crate) topology: Topology,
+    /// What is published.
+    pub(crate) metrics: crosswatch_publisher::config::Config,
+    /// What is judged, and who is told.
+    pub(crate) alerts: crosswatch_alerter::config::Config,
+}
+
+/// A config could not be had; trying again can't help until somebody has changed something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// There is no such file.
+    #[error(
+        "{}: there is no config here; name one with --config, or let 'crosswatch init' write one to start from",
+        path.display()
+    )]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// It could not be read.
+    #[error("{}: the config can't be read ({source}); check what it is and who may read it", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is wrong.
+    #[error(transparent)]
+    Wrong(#[from] Problems),
+}
+
+impl Config {
+    /// Reads a file.
+    pub(crate) fn load(path: &Path) -> Result<Self, LoadError> {
+        let text = std::fs::read(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => LoadError::Absent {
+                path: path.to_owned(),
+            },
+            _ => LoadError::Unreadable {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
+        Ok(Self::parse(&text, path)?)
+    }
+
+    /// Reads a file's text; `file` names it in the problems, and its paths are relative to that file's folder.
+    pub(crate) fn parse(text: &[u8], file: &Path) -> Result<Self, Problems> {
+        config::read(file, text, |root| {
+            let topology = Topology::take(root);
+            let metrics = crosswatch_publisher::config::Config::take(root);
+            let alerts = crosswatch_alerter::config::Config::take(root, topology.as_ref());
+            Some(Self {
+                topology: topology?,
+                metrics: metrics?,
+                alerts: alerts?,
+            })
+        })
+    }
+
+    /// What `run` does without a config: probes loopback and this gateway.
+    pub(crate) fn starter(gateway: Option<IpAddr>) -> Result<Self, Problems> {
+        Self::parse(starter_text(gateway).as_bytes(), Path::new(STARTER))
+    }
+}
+
+/// A probe, as (link, site, probe).
+pub(crate) type ProbeKey = (Name, Name, Name);
+
+/// The round-trip time in milliseconds above which a probe's reply is news: the lowest `above` of any `latency_ms` rule
+/// that covers it. Probes that no such rule covers are left out.
+pub(crate) fn news_thresholds(config: &Config) -> HashMap<ProbeKey, f64> {
+    let rules: Vec<(Vec<WildMatch>, f64)> = config
+        .alerts
+        .rules
+        .iter()
+        .map(|configured| &configured.rule)
+        .filter(|rule| rule.metric == Metric::LatencyMs && rule.side == Side::Above)
+        .map(|rule| (globs(rule), rule.threshold))
+        .collect();
+    let mut thresholds = HashMap::new();
+    for (link, probe) in config.topology.probes() {
+        let subject = format!("{}/{}/{}", link.name, probe.from, probe.name);
+        let lowest = rules
+            .iter()
+            .filter(|(globs, _)| globs.is_empty() || globs.iter().any(|glob| glob.matches(&subject)))
+            .map(|(_, threshold)| *threshold)
+            .min_by(f64::total_cmp);
+        if let Some(lowest) = lowest {
+            let key = (link.name.clone(), probe.from.clone(), probe.name.clone());
+            thresholds.insert(key, lowest);
+        }
+    }
+    thresholds
+}
+
+fn globs(rule: &Rule) -> Vec<WildMatch> {
+    rule.subjects.iter().map(|glob| WildMatch::new(glob)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The publisher's configuration: the section `metrics`.
+
+use std::time::Duration;
+
+use crosswatch_shared::config::document::{Table, Unique, Value};
+use crosswatch_shared::config::values::{LONGEST, short};
+
+/// What is published, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the metrics go.
+    pub kind: Kind,
+    /// The namespace they are published in.
+    pub namespace: String,
+    /// The length of a window.
+    pub period: Duration,
+    /// Which metrics, in the order of the file; at least one.
+    pub publish: Vec<MetricName>,
+}
+
+/// Where the metrics go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The publisher's own SQLite file.
+    Embedded,
+    /// Amazon CloudWatch.
+    CloudWatch,
+}
+
+/// A metric that can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MetricName {
+    /// How many tunnels of a VPN connection are up.
+    TunnelsUp,
+    /// 1 for a reply, 0 for a loss.
+    PingSuccess,
+    /// Round-trip time of a reply, in milliseconds.
+    PingLatency,
+    /// 1 for a collection round that succeeded, 0 for one that failed.
+    CollectionSuccess,
+    /// How long a collection round took, in milliseconds.
+    CollectionLatency,
+    /// From an observation's making to its publishing.
+    PipelineDelay,
+    /// 1 for a tunnel that is up, 0 for one that is down.
+    TunnelState,
+    /// Mean difference of consecutive round-trip times, in milliseconds.
+    Jitter,
+}
+
+impl MetricName {
+    /// Every metric.
+    pub const ALL: [Self; 8] = [
+        Self::TunnelsUp,
+        Self::PingSuccess,
+        Self::PingLatency,
+        Self::CollectionSuccess,
+        Self::CollectionLatency,
+        Self::PipelineDelay,
+        Self::TunnelState,
+        Self::Jitter,
+    ];
+
+    /// What is published unless the config says otherwise: each further metric costs its user money on CloudWatch.
+    pub const DEFAULT: [Self; 6] = [
+        Self::TunnelsUp,
+        Self::PingSuccess,
+        Self::PingLatency,
+        Self::CollectionSuccess,
+        Self::CollectionLatency,
+        Self::PipelineDelay,
+    ];
+
+    /// Its name in the config and where it is published.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TunnelsUp => "TunnelsUp",
+            Self::PingSuccess => "PingSuccess",
+            Self::PingLatency => "PingLatency",
+            Self::CollectionSuccess => "CollectionSuccess",
+            Self::CollectionLatency => "CollectionLatency",
+            Self::PipelineDelay => "PipelineDelay",
+            Self::TunnelState => "TunnelState",
+            Self::Jitter => "Jitter",
+        }
+    }
+}
+
+impl Default for Config {
+    /// What a config without the section means.
+    fn default() -> Self {
+        Self {
+            kind: Kind::Embedded,
+            namespace: "Crosswatch".to_owned(),
+            period: Duration::from_secs(60),
+            publish: MetricName::DEFAULT.to_vec(),
+        }
+    }
+}
+
+impl Config {
+    /// Takes the section; `None` when something in it is wrong, which is noted then.
+    pub fn take(root: &mut Table<'_>) -> Option<Self> {
+        let default = Self::default();
+        let Some(mut table) = root.section("metrics")? else {
+            return Some(default);
+        };
+        let kind = table.or("kind", default.kind, |value| {
+            value.word(&[("embedded", Kind::Embedded), ("cloudwatch", Kind::CloudWatch)])
+        });
+        let namespace = table.or("namespace", default.namespace, |value| {
+            value.parsed("Crosswatch", namespace)
+        });
+        let period = table.or("period", default.period, take_period);
+        let publish = table.or("publish", default.publish, take_publish);
+        table.finish();
+        Some(Self {
+            kind: kind?,
+            namespace: namespace?,
+            period: period?,
+            publish: publish?,
+        })
+    }
+}
+
+/// As CloudWatch takes it: `PutMetricData`, parameter Namespace.
+fn namespace(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#".contains(c);
+    if text.starts_with("AWS/") {
+        Err("a namespace must not begin with 'AWS/', which is Amazon's own; write another such as \"Crosswatch\"".to_owned())
+    } else if (1..=255).contains(&text.len()) && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not a namespace; write 1 to 255 letters, digits and . - _ / #, such as \"Crosswatch\"",
+            short(text)
+        ))
+    }
+}
+
+/// As CloudWatch has periods: 1, 5, 10 or 30 seconds, or whole minutes up to a day.
+fn take_period(value: &Value<'_>) -> Option<Duration> {
+    let period = value.duration(Duration::from_millis(1)..=LONGEST)?;
+    let seconds = period.as_secs();
+    let whole = period.subsec_nanos() == 0;
+    if whole && (matches!(seconds, 1 | 5 | 10 | 30) || (seconds % 60 == 0 && seconds <= 86_400)) {
+        Some(period)
+    } else {
+        value.wrong("'period' must be 1s, 5s, 10s, 30s or whole minutes up to 1d, such as \"60s\"")
+    }
+}
+
+fn take_publish(value: &Value<'_>) -> Option<Vec<MetricName>> {
+    let words = MetricName::ALL.map(|name| (name.word(), name));
+    let mut unique = Unique::new("entry", "leave this one out");
+    let names = value.each("[\"TunnelsUp\", \"PingLatency\"]", |value| {
+        let name = value.word(&words)?;
+        unique.check(value.place(), name.word())?;
+        Some(name)
+    })?;
+    if names.is_empty() {
+        return value.wrong("'publish' names no metric; leave it out for the default ones");
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        crosswatch_shared::config::read(Path::new("c.toml"), text.as_bytes(), Config::take)
+            .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn without_the_section_the_default_metrics_are_kept_here() {
+        assert_eq!(read(""), Ok(Config::default()));
+        assert_eq!(read("[metrics]"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn periods_are_those_of_cloudwatch() {
+        for period in ["1s", "5s", "10s", "30s", "60s", "1m", "5m", "1d"] {
+            assert!(
+                read(&format!("[metrics]\nperiod = \"{period}\"")).is_ok(),
+                "{period}"
+            );
+        }
+        for period in ["500ms", "2s", "20s", "90s", "2d", "1001ms"] {
+            assert!(
+                read(&format!("[metrics]\nperiod = \"{period}\"")).is_err(),
+                "{period}"
+            );
+        }
+    }
+
+    #[test]
+    fn metrics_that_cost_more_are_published_where_asked() {
+        let config =
+            read("[metrics]\nkind = \"cloudwatch\"\npublish = [\"Jitter\", \"TunnelState\"]").unwrap();
+        assert_eq!(config.kind, Kind::CloudWatch);
+        assert_eq!(config.publish, [MetricName::Jitter, MetricName::TunnelState]);
+    }
+
+    #[test]
+    fn everything_wrong_with_the_section_is_said() {
+        let text = "[metrics]\nkind = \"cloudwach\"\nnamespace = \"AWS/VPN\"\nperiod = \"7s\"\npublish = [\"Jiter\", \"PingLatency\", \"PingLatency\"]\nperid = 1";
+        assert_eq!(
+            read(text).unwrap_err(),
+            "c.toml:2:8: 'kind' can't be 'cloudwach'; did you mean 'cloudwatch'? known: embedded, cloudwatch\n\
+             c.toml:3:13: a namespace must not begin with 'AWS/', which is Amazon's own; write another such as \"Crosswatch\"\n\
+             c.toml:4:10: 'period' must be 1s, 5s, 10s, 30s or whole minutes up to 1d, such as \"60s\"\n\
+             c.toml:5:12: an entry of 'publish' can't be 'Jiter'; did you mean 'Jitter'? known: TunnelsUp, PingSuccess, PingLatency, CollectionSuccess, CollectionLatency, PipelineDelay, TunnelState, Jitter\n\
+             c.toml:5:36: a second entry 'PingLatency', the first is on line 5; leave this one out\n\
+             c.toml:6:1: unknown key 'perid' in [metrics]; did you mean 'period'?"
+        );
+    }
+}
