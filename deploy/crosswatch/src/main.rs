@@ -1,10 +1,74 @@
-//! The program.
+//! Crosswatch, the program: one subcommand a job, and the tools. Everything of substance is in the stages' crates; here
+//! the config is read and the pieces are put together.
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the commands that read it come with the stages"
-)]
+mod check;
+mod cli;
 mod config;
+mod init;
+mod replay;
+mod when;
 
-fn main() {}
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use config::{Config, LoadError};
+use crosswatch_replay::ReplayError;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(status(&error))
+        }
+    }
+}
+
+fn run(Cli { config, command }: Cli) -> anyhow::Result<()> {
+    match command {
+        Command::Init { path } => init::run(&path),
+        Command::Check => check::run(&load(config)?),
+        Command::Replay {
+            from,
+            format: cli::Rows::Jsonl,
+        } => replay::run(load(config)?, &from),
+        _ => anyhow::bail!("not wired yet"),
+    }
+}
+
+/// The config named, or the one in this folder, or the built-in starter.
+fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
+    if let Some(path) = named {
+        return Ok(Config::load(&path)?);
+    }
+    match Config::load(Path::new("crosswatch.toml")) {
+        Err(LoadError::Absent { .. }) => {
+            let gateway = config::default_gateway();
+            eprintln!(
+                "no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)"
+            );
+            Ok(Config::starter(gateway).map_err(LoadError::Wrong)?)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// 2 for a config or an input that is wrong, 1 for what went wrong in the doing.
+fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<LoadError>() || error.is::<ReplayError>() {
+        2
+    } else {
+        1
+    }
+}
+
+/// Whoever read our output has seen enough, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,92 @@
+//! `check`: validates a config, and says what it would do.
+
+use std::io::{self, Write};
+
+use crosswatch_shared::config::topology::{QueueKind, VpnSelect};
+
+use crate::config::Config;
+
+/// Prints what a valid config watches, judges and tells, and what of it this version cannot do.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let Config {
+        topology,
+        metrics,
+        alerts,
+    } = config;
+    for link in &topology.links {
+        writeln!(out, "link {} between {}", link.name, link.between.join(" and "))?;
+        for probe in &link.probes {
+            writeln!(
+                out,
+                "  probe {}/{}/{} every {:?}, waiting {:?}",
+                link.name, probe.from, probe.name, probe.every, probe.timeout
+            )?;
+        }
+        for vpn in &link.vpns {
+            let id = match &vpn.select {
+                VpnSelect::Id(id) => id.to_string(),
+                VpnSelect::Tag(key, value) => format!("with tag {key}={value}"),
+            };
+            writeln!(
+                out,
+                "  VPN connection {id} from {} every {:?}",
+                vpn.site, vpn.every
+            )?;
+        }
+    }
+    for configured in &alerts.rules {
+        let notify = match configured.notify.as_slice() {
+            [] => "nobody (on trial)".to_owned(),
+            names => names.join(", "),
+        };
+        writeln!(
+            out,
+            "rule {} on {} tells {notify}",
+            configured.rule.name,
+            configured.rule.metric.word()
+        )?;
+    }
+    for warning in warnings(config) {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
+    writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;
+    writeln!(out, "the config is valid")?;
+    Ok(())
+}
+
+/// What a valid config asks for and this version cannot do.
+pub(crate) fn warnings(
+    Config {
+        topology,
+        metrics,
+        alerts,
+    }: &Config,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if topology.queue.kind != QueueKind::Embedded {
+        warnings.push("[queue] kind = \"sqs\": this version has the embedded queue only".to_owned());
+    }
+    if metrics.kind != crosswatch_publisher::config::Kind::Embedded {
+        warnings
+            .push("[metrics] kind = \"cloudwatch\": this version has the embedded metrics only".to_owned());
+    }
+    for (link, vpn) in topology.vpns() {
+        warnings.push(format!(
+            "link {}: the VPN connection at {} is not polled: this version does not ask EC2",
+            link.name, vpn.site
+        ));
+    }
+    for receiver in alerts
+        .receivers
+        .iter()
+        .filter(|receiver| !receiver.sms.is_empty() || receiver.topic.is_some())
+    {
+        warnings.push(format!(
+            "[notify.{}] sms and topic: this version does not send to SNS; use webhook, command or console",
+            receiver.name
+        ));
+    }
+    warnings
+}
