@@ -1,1 +1,14 @@
-//! End-to-end tests, properties and benchmarks of the whole.
+//! The harness of the end-to-end tests: two network namespaces joined by a cable, the built program as a child process,
+//! and receivers for what it notifies.
+//!
+//! Everything here is real (packets, processes, sockets) and everything made is removed again, also when a test panics.
+//! A harness has nobody to hand an error to: what goes wrong panics, with what was being done and what was seen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod hook;
+pub mod http;
+pub mod inbox;
+pub mod netns;
+pub mod peers;
+pub mod process;
+pub mod root;
