@@ -1,0 +1,259 @@
+//! The backend of the one-machine mode: the journals themselves are the queue.
+//!
+//! A journal keeps no record of its readers, so each starts from the places its consumer has kept. Nothing expires.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crosswatch_journal::{Entry, Reader, file};
+use crosswatch_shared::observation::Name;
+use tokio::time::Instant;
+
+use crate::contract::{Backlog, Message, Page, Pending, Place, Queue, Receipt};
+use crate::watch::Watch;
+use crate::{QueueError, blocking};
+
+/// How much one page holds at most, beyond its first message.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// The journals of some sites, read in turn, each in the order it was written.
+#[derive(Debug)]
+pub struct Embedded {
+    journals: Vec<Journal>,
+    /// Whose turn it is to be read first.
+    turn: usize,
+    watch: Watch,
+}
+
+#[derive(Debug)]
+struct Journal {
+    site: Name,
+    path: PathBuf,
+    reader: Reader,
+    /// Of the journal that `committed` is a place in.
+    identity: Option<Name>,
+    /// All up to here is committed.
+    committed: i64,
+    /// What is committed beyond a gap.
+    ahead: BTreeSet<i64>,
+    failing: bool,
+}
+
+impl Embedded {
+    /// The journals of these sites in `folder`, from these places on; from the beginning where there is none. A
+    /// journal, and the folder, may be begun later.
+    ///
+    /// # Errors
+    /// A journal is foreign, newer or damaged, or may not be read.
+    pub fn open(folder: &Path, sites: &[Name], places: &[Place]) -> Result<Self, QueueError> {
+        let journal = |site: &Name| {
+            let path = file(folder, site);
+            let place = places.iter().find(|place| place.journal == *site);
+            Ok(Journal {
+                site: site.clone(),
+                reader: Reader::open(&path)?,
+                path,
+                identity: place.map(|place| place.identity.clone()),
+                committed: place.map_or(0, |place| place.id),
+                ahead: BTreeSet::new(),
+                failing: false,
+            })
+        };
+        Ok(Self {
+            journals: sites.iter().map(journal).collect::<Result<_, QueueError>>()?,
+            turn: 0,
+            watch: Watch::new(folder, sites),
+        })
+    }
+
+    async fn wait_for_page(&mut self, limit: usize, wait: Duration) -> Page {
+        let until = Instant::now() + wait;
+        loop {
+            self.watch.arm();
+            let page = blocking(|| self.read(limit));
+            if !page.messages.is_empty() || Instant::now() >= until {
+                return page;
+            }
+            self.watch.rung(until).await;
+        }
+    }
+
+    /// Reads each journal's share of the page, and what room is left from those that have more.
+    fn read(&mut self, limit: usize) -> Page {
+        let count = self.journals.len();
+        let share = limit.div_ceil(count.max(1)).max(1);
+        let mut page = Page {
+            empty: true,
+            ..Page::default()
+        };
+        let mut bytes = 0;
+        // Where each stands, in the order of their turns; those read to their end are taken out.
+        let mut standing: Vec<(usize, Option<i64>)> = (0..count)
+            .map(|step| ((self.turn + step) % count, None))
+            .collect();
+        self.turn = (self.turn + 1) % count.max(1);
+        while !standing.is_empty() {
+            standing.retain_mut(|(index, after)| {
+                let room = limit.max(1).saturating_sub(page.messages.len()).min(share);
+                let Some(journal) = self.journals.get_mut(*index) else {
+                    return false;
+                };
+                if room == 0 || bytes >= PAGE_BYTES {
+                    // Whether there is more is not known.
+                    page.empty = false;
+                    return false;
+                }
+                match journal.read(*after, room, PAGE_BYTES - bytes, &mut page.missed) {
+                    Ok(messages) => {
+                        let more = !messages.is_empty();
+                        for (id, message) in messages {
+                            *after = Some(id);
+                            bytes += message.payload.len();
+                            page.messages.push(message);
+                        }
+                        more
+                    }
+                    Err(error) => {
+                        page.empty = false;
+                        if !std::mem::replace(&mut journal.failing, true) {
+                            tracing::error!(site = %journal.site, %error, "this site's journal cannot be read");
+                        }
+                        page.failing = Some(error.to_string());
+                        false
+                    }
+                }
+            });
+        }
+        page
+    }
+
+    fn ask(&mut self) -> Result<Backlog, QueueError> {
+        let mut sum = Backlog {
+            observations: Some(0),
+            ..Backlog::default()
+        };
+        for journal in &mut self.journals {
+            journal.follow()?;
+            let one = journal.reader.backlog(journal.committed)?;
+            sum.batches += one.batches;
+            sum.observations = sum.observations.map(|sum| sum + one.observations);
+            sum.oldest = sum.oldest.into_iter().chain(one.oldest).min();
+        }
+        Ok(sum)
+    }
+}
+
+impl Queue for Embedded {
+    fn receive(&mut self, limit: usize, wait: Duration) -> Pending<'_, Page> {
+        Box::pin(async move { Ok(self.wait_for_page(limit, wait).await) })
+    }
+
+    fn commit<'a>(&'a mut self, receipts: &'a [Receipt]) -> Pending<'a, ()> {
+        for receipt in receipts {
+            if let Receipt::Place(place) = receipt
+                && let Some(journal) = self.journals.iter_mut().find(|one| one.site == place.journal)
+                && journal.identity.as_ref() == Some(&place.identity)
+            {
+                journal.commit(place.id);
+            }
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Nothing expires here, and what is not committed comes again at once.
+    fn extend<'a>(&'a mut self, _receipts: &'a [Receipt], _by: Duration) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn backlog(&mut self) -> Pending<'_, Backlog> {
+        Box::pin(async move { blocking(|| self.ask()) })
+    }
+}
+
+impl Journal {
+    fn read(
+        &mut self,
+        after: Option<i64>,
+        limit: usize,
+        bytes: usize,
+        missed: &mut u64,
+    ) -> Result<Vec<(i64, Message)>, QueueError> {
+        let Some(identity) = self.follow()? else {
+            return Ok(Vec::new());
+        };
+        let entries = self
+            .reader
+            .after(after.unwrap_or(self.committed), limit + self.ahead.len(), bytes)?;
+        self.failing = false;
+        if let (None, Some(first)) = (after, entries.first()) {
+            *missed += self.pass_pruned(first.id);
+        }
+        let message = |entry: Entry| {
+            let receipt = Receipt::Place(Place {
+                journal: self.site.clone(),
+                identity: identity.clone(),
+                id: entry.id,
+            });
+            let message = Message {
+                receipt,
+                sent: entry.written_at,
+                payload: entry.payload,
+            };
+            (entry.id, message)
+        };
+        Ok(entries
+            .into_iter()
+            .filter(|entry| !self.ahead.contains(&entry.id))
+            .take(limit)
+            .map(message)
+            .collect())
+    }
+
+    /// Takes note of a journal that was begun anew: a place in the one before means nothing in it.
+    fn follow(&mut self) -> Result<Option<Name>, QueueError> {
+        let Some(identity) = self.reader.identity()? else {
+            return Ok(None);
+        };
+        if let Some(same) = self.identity.as_ref().filter(|known| ***known == *identity) {
+            return Ok(Some(same.clone()));
+        }
+        if self.identity.is_some() {
+            tracing::warn!(journal = %self.path.display(), "the journal was begun anew; it is read from its beginning");
+        }
+        let identity = Name::from(identity);
+        self.identity = Some(identity.clone());
+        self.committed = 0;
+        self.ahead.clear();
+        Ok(Some(identity))
+    }
+
+    /// Ids are dense, so a jump is what was pruned: it will not come. Who begins now has not missed what was before.
+    fn pass_pruned(&mut self, first: i64) -> u64 {
+        let pruned = first - self.committed - 1;
+        let begins = self.committed == 0;
+        self.committed += pruned;
+        if begins {
+            0
+        } else {
+            u64::try_from(pruned).unwrap_or(0)
+        }
+    }
+
+    fn commit(&mut self, id: i64) {
+        if id > self.committed {
+            self.ahead.insert(id);
+        }
+        while self
+            .ahead
+            .first()
+            .is_some_and(|&first| first <= self.committed + 1)
+        {
+            self.committed = self
+                .ahead
+                .pop_first()
+                .unwrap_or(self.committed)
+                .max(self.committed);
+        }
+    }
+}
