@@ -1,1 +1,69 @@
 //! The collector: probes on schedule, observations into the journal.
+//!
+//! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), news goes at once and routine in bulk
+//! ([`news`], [`pace`]), how the collecting itself goes is observed too ([`rounds`]), and everything goes to the journal
+//! first ([`Journal`]), whose failures are waited out with bounded memory.
+
+pub mod metrics;
+pub mod news;
+pub mod pace;
+pub mod pack;
+pub mod rounds;
+
+mod resolve;
+mod run;
+mod spool;
+
+pub use run::{Collector, Config};
+pub use spool::{Journal, JournalError};
+
+use crosswatch_shared::observation::Name;
+
+/// Why a collector cannot work, or works no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The site it is to be for is not in the config.
+    #[error("collector: the config has no site '{site}'; name one that it has")]
+    UnknownSite {
+        /// As asked for.
+        site: Name,
+    },
+    /// The prober cannot send.
+    #[error("collector of {site}: {source}")]
+    Prober {
+        /// Whose.
+        site: Name,
+        /// Why.
+        source: crosswatch_prober::Error,
+    },
+    /// Targets are given by name, but names cannot be resolved here at all.
+    #[error(
+        "collector of {site}: names cannot be resolved: /etc/resolv.conf: {why}; correct it, or give addresses"
+    )]
+    Resolver {
+        /// Whose.
+        site: Name,
+        /// As the resolver says it.
+        why: String,
+    },
+    /// The journal panicked.
+    #[error("collector of {site}: the journal ended by a defect: {why}; restart the process")]
+    Defect {
+        /// Whose.
+        site: Name,
+        /// As the runtime tells it.
+        why: String,
+    },
+    /// The process ends with observations that the journal would not take.
+    #[error(
+        "collector of {site}: {lost} observations are lost at the end, since the journal takes nothing: {why}"
+    )]
+    Unwritten {
+        /// Whose.
+        site: Name,
+        /// How many.
+        lost: usize,
+        /// As the journal says it.
+        why: JournalError,
+    },
+}

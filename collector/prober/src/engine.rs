@@ -1,0 +1,215 @@
+//! The prober as its user sees it: probes in, outcomes in order out, and a promise of what will not come any more.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crosswatch_shared::time::Timestamp;
+
+use crate::Error;
+use crate::clock::Clock;
+use crate::release::{Release, Released};
+use crate::run::Loop;
+
+/// What to send, how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// To where; `None` until it is known, and until then each slot's outcome is `local`.
+    pub address: Option<IpAddr>,
+    /// How often.
+    pub every: Duration,
+    /// How long a reply is waited for.
+    pub timeout: Duration,
+}
+
+/// How a probe is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// ICMP or `ICMPv6` echo, as the address asks.
+    Icmp,
+    /// A TCP connection opened to this port.
+    Tcp(u16),
+}
+
+/// What came about since the last time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// The outcomes, in the order of sending for each probe.
+    pub outcomes: VecDeque<Released>,
+    /// How many outcomes went because nobody took them; the oldest.
+    pub dropped: u64,
+    /// The present epoch of the clock; a new one is a wall clock that stepped.
+    pub epoch: u32,
+    /// A promise: in this epoch no outcome will come of what was sent before.
+    pub through: Timestamp,
+    /// The time now, by the prober's clock; later than any time it told before in this epoch.
+    pub now: Timestamp,
+    /// How ICMP went.
+    pub icmp: Account,
+    /// How TCP went.
+    pub tcp: Account,
+}
+
+/// How the sending of one protocol went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Probes sent, or tried to.
+    pub sent: u64,
+    /// Slots that passed unused, since the process or the machine stood still or had no time.
+    pub skipped: u64,
+    /// Outcomes that are `local`.
+    pub local: u64,
+    /// What the newest of them was for.
+    pub local_error: Option<String>,
+    /// Replies that came after their timeout.
+    pub late: u64,
+    /// Replies that came again.
+    pub duplicate: u64,
+    /// Replies to nothing that was asked, or from somebody else.
+    pub stray: u64,
+    /// By how much the latest was sent too late.
+    pub lag: Duration,
+}
+
+/// The sending thread's handle; it stops, without waiting for what is in flight, when this is dropped.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    /// Closing it wakes the thread for the last time.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and its handle both touch, briefly and never across a system call that waits.
+#[derive(Debug)]
+pub(crate) struct Shared(Mutex<State>);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    clock: Clock,
+    pub(crate) release: Release,
+    pub(crate) addresses: Vec<Option<IpAddr>>,
+    pub(crate) icmp: Account,
+    pub(crate) tcp: Account,
+    pub(crate) ended: Option<String>,
+    /// Whether the handle's owner was told that there is something to take.
+    announced: bool,
+}
+
+impl Engine {
+    /// Opens the sockets that the probes need and begins to send. `ready` is called by the sending thread each time that
+    /// there is something to take after there was nothing; it must not wait.
+    ///
+    /// # Errors
+    /// As [`Error`] says: most often that this process may open no ICMP socket.
+    pub fn spawn(probes: Vec<Probe>, ready: impl Fn() + Send + 'static) -> Result<Self, Error> {
+        let (steady, wall) = clocks();
+        let shared = Arc::new(Shared(Mutex::new(State {
+            clock: Clock::new(wall, steady),
+            release: Release::new(probes.len()),
+            addresses: probes.iter().map(|probe| probe.address).collect(),
+            icmp: Account::default(),
+            tcp: Account::default(),
+            ended: None,
+            announced: false,
+        })));
+        let start = |what| move |source| Error::Start { what, source };
+        let (stop, stopped) = UnixStream::pair().map_err(start("a pair of sockets"))?;
+        let sending = Loop::new(probes, shared.clone(), stopped, steady)?;
+        let thread = std::thread::Builder::new()
+            .name("prober".to_owned())
+            .spawn(move || sending.run(ready))
+            .map_err(start("a thread"))?;
+        Ok(Self {
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes what came about since the last time.
+    ///
+    /// # Errors
+    /// When the sending thread has ended.
+    pub fn take(&self) -> Result<Taken, Error> {
+        let gone = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let mut state = self.shared.lock();
+        if gone {
+            return Err(Error::Ended {
+                why: state.ended.take().unwrap_or_else(|| "a defect".to_owned()),
+            });
+        }
+        state.announced = false;
+        let now = state.now();
+        let through = state.release.oldest_in_flight().unwrap_or(now);
+        let (outcomes, dropped) = state.release.take();
+        Ok(Taken {
+            outcomes,
+            dropped,
+            epoch: state.release.epoch(),
+            through,
+            now,
+            icmp: std::mem::take(&mut state.icmp),
+            tcp: std::mem::take(&mut state.tcp),
+        })
+    }
+
+    /// From its next slot on this probe goes to this address.
+    pub fn set_address(&self, probe: usize, address: IpAddr) {
+        if let Some(place) = self.shared.lock().addresses.get_mut(probe) {
+            *place = Some(address);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The time now; a step of the wall clock moves what is in flight into the new epoch.
+    pub(crate) fn now(&mut self) -> Timestamp {
+        let (steady, wall) = clocks();
+        let reading = self.clock.read(wall, steady);
+        if let Some(micros) = reading.stepped {
+            self.release.step(micros);
+        }
+        reading.at
+    }
+
+    /// Whether there is something to take of which the owner was not told.
+    pub(crate) fn announce(&mut self) -> bool {
+        let news = !self.announced && !self.release.is_empty();
+        self.announced |= news;
+        news
+    }
+
+    pub(crate) fn account(&mut self, protocol: Protocol) -> &mut Account {
+        match protocol {
+            Protocol::Icmp => &mut self.icmp,
+            Protocol::Tcp(_) => &mut self.tcp,
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the prober's one look at both clocks")]
+fn clocks() -> (Instant, Timestamp) {
+    (Instant::now(), SystemTime::now().into())
+}

@@ -1,0 +1,208 @@
+//! ICMP echo, built and read: RFC 792 for IPv4, RFC 4443 for IPv6. Pure.
+//!
+//! The payload names the sending it belongs to and proves it with a keyed hash, so that nobody who has not seen the
+//! request can answer it, and a stray never counts.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::icmp::Family;
+use crate::release::Ticket;
+
+/// Bytes of a request: 8 of header, 20 of payload (probe, number, proof; big-endian).
+pub const LENGTH: usize = HEADER + PAYLOAD;
+
+const HEADER: usize = 8;
+const PAYLOAD: usize = 20;
+
+/// Proves tickets; random for each process.
+#[derive(Clone, Debug, Default)]
+pub struct Secret(RandomState);
+
+impl Secret {
+    fn proof(&self, ticket: Ticket) -> u64 {
+        self.0.hash_one(ticket)
+    }
+}
+
+/// Which way an echo message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Asks.
+    Request,
+    /// Answers.
+    Reply,
+}
+
+/// An echo message read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo<'a> {
+    /// The identifier: which socket.
+    pub id: u16,
+    /// The sequence number.
+    pub sequence: u16,
+    /// What follows the header; cut short where a router quotes it.
+    pub payload: &'a [u8],
+}
+
+/// Writes a request. On a raw IPv4 socket the checksum is ours to compute; ping sockets and raw `ICMPv6` sockets
+/// have the kernel's, which overwrites this one.
+#[must_use]
+pub fn request(family: Family, id: u16, sequence: u16, ticket: Ticket, secret: &Secret) -> [u8; LENGTH] {
+    let mut packet = [0; LENGTH];
+    packet[0] = kind(family, Direction::Request);
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    packet[6..8].copy_from_slice(&sequence.to_be_bytes());
+    packet[8..12].copy_from_slice(&ticket.probe.to_be_bytes());
+    packet[12..20].copy_from_slice(&ticket.number.to_be_bytes());
+    packet[20..28].copy_from_slice(&secret.proof(ticket).to_be_bytes());
+    if family == Family::V4 {
+        let checksum = checksum(&packet).to_be_bytes();
+        packet[2..4].copy_from_slice(&checksum);
+    }
+    packet
+}
+
+/// Reads an echo message that begins at the ICMP header; `None` when it is none of that direction.
+#[must_use]
+pub fn read(family: Family, direction: Direction, packet: &[u8]) -> Option<Echo<'_>> {
+    let (header, payload) = packet.split_first_chunk::<HEADER>()?;
+    let &[
+        kind_read,
+        code,
+        _,
+        _,
+        id_high,
+        id_low,
+        sequence_high,
+        sequence_low,
+    ] = header;
+    (kind_read == kind(family, direction) && code == 0).then_some(Echo {
+        id: u16::from_be_bytes([id_high, id_low]),
+        sequence: u16::from_be_bytes([sequence_high, sequence_low]),
+        payload,
+    })
+}
+
+impl Echo<'_> {
+    /// Which sending it belongs to; `None` when the payload is cut short, or is not of this process.
+    #[must_use]
+    pub fn ticket(&self, secret: &Secret) -> Option<Ticket> {
+        let (probe, rest) = self.payload.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (proof, _) = rest.split_first_chunk()?;
+        let ticket = Ticket {
+            probe: u32::from_be_bytes(*probe),
+            number: u64::from_be_bytes(*number),
+        };
+        (secret.proof(ticket) == u64::from_be_bytes(*proof)).then_some(ticket)
+    }
+}
+
+/// What follows an IPv4 header (RFC 791), which raw sockets put before each message.
+#[must_use]
+pub fn after_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
+    let &first = packet.first()?;
+    let length = usize::from(first & 0x0f) * 4;
+    (first >> 4 == 4 && length >= 20)
+        .then(|| packet.get(length..))
+        .flatten()
+}
+
+const fn kind(family: Family, direction: Direction) -> u8 {
+    match (family, direction) {
+        (Family::V4, Direction::Request) => 8,
+        (Family::V4, Direction::Reply) => 0,
+        (Family::V6, Direction::Request) => 128,
+        (Family::V6, Direction::Reply) => 129,
+    }
+}
+
+/// The internet checksum (RFC 1071).
+fn checksum(packet: &[u8]) -> u16 {
+    let sum: u32 = packet
+        .chunks(2)
+        .map(|pair| match *pair {
+            [high, low] => u32::from(u16::from_be_bytes([high, low])),
+            [high] => u32::from(high) << 8,
+            _ => 0,
+        })
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    !u16::try_from(folded).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn family() -> impl Strategy<Value = Family> {
+        prop::sample::select(vec![Family::V4, Family::V6])
+    }
+
+    fn answered(mut packet: [u8; LENGTH], family: Family) -> [u8; LENGTH] {
+        packet[0] = kind(family, Direction::Reply);
+        packet
+    }
+
+    #[test]
+    fn a_request_looks_as_the_rfc_draws_it() {
+        let ticket = Ticket {
+            probe: 3,
+            number: 0x0102_0304_0506_0708,
+        };
+        let packet = request(Family::V4, 0xabcd, 0x1234, ticket, &Secret::default());
+        assert_eq!(packet[..2], [8, 0]);
+        assert_eq!(
+            packet[4..20],
+            [0xab, 0xcd, 0x12, 0x34, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8]
+        );
+        assert_eq!(checksum(&packet), 0, "a packet with its checksum sums to zero");
+    }
+
+    #[test]
+    fn a_checksum_of_the_rfc() {
+        // RFC 1071, section 3: the bytes sum to ddf2.
+        assert_eq!(
+            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_reply_leads_back_to_its_sending(family in family(), id: u16, sequence: u16, probe: u32, number: u64) {
+            let (ticket, secret) = (Ticket { probe, number }, Secret::default());
+            let packet = answered(request(family, id, sequence, ticket, &secret), family);
+            let echo = read(family, Direction::Reply, &packet).unwrap();
+            prop_assert_eq!((echo.id, echo.sequence), (id, sequence));
+            prop_assert_eq!(echo.ticket(&secret), Some(ticket));
+            prop_assert_eq!(echo.ticket(&Secret::default()), None, "another process's");
+            for length in 0..LENGTH {
+                let cut = read(family, Direction::Reply, &packet[..length]);
+                prop_assert_eq!(cut.and_then(|echo| echo.ticket(&secret)), None);
+            }
+        }
+
+        #[test]
+        fn a_changed_payload_is_a_stray(place in 8..LENGTH, bits in 1u8..) {
+            let (ticket, secret) = (Ticket { probe: 1, number: 2 }, Secret::default());
+            let mut packet = answered(request(Family::V4, 1, 1, ticket, &secret), Family::V4);
+            packet[place] ^= bits;
+            prop_assert_eq!(read(Family::V4, Direction::Reply, &packet).unwrap().ticket(&secret), None);
+        }
+
+        #[test]
+        fn hostile_bytes_are_never_taken_for_ours(family in family(), bytes: Vec<u8>) {
+            let secret = Secret::default();
+            for direction in [Direction::Request, Direction::Reply] {
+                let echo = read(family, direction, &bytes);
+                prop_assert_eq!(echo.and_then(|echo| echo.ticket(&secret)), None);
+            }
+            if let Some(rest) = after_ipv4_header(&bytes) {
+                prop_assert!(rest.len() + 20 <= bytes.len());
+            }
+        }
+    }
+}

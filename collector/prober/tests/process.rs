@@ -1,0 +1,146 @@
+//! What needs a process of its own: one without rights, and one that is stopped.
+//!
+//! Each starts this very program again with one of the tests named `child_…`, which do nothing unless told to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crosswatch_prober::{Engine, Probe, Protocol};
+use crosswatch_shared::time::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid};
+
+const CHILD: &str = "CROSSWATCH_TEST_CHILD";
+
+fn again(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(Stdio::piped());
+    command
+}
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+fn loopback(every: Duration) -> Probe {
+    Probe {
+        protocol: Protocol::Icmp,
+        address: Some([127, 0, 0, 1].into()),
+        every,
+        timeout: Duration::from_millis(90),
+    }
+}
+
+#[test]
+fn without_rights_the_error_says_what_to_set() {
+    if !geteuid().is_root() {
+        eprintln!("not run: only root can give up its rights");
+        return;
+    }
+    let out = again("child_without_rights").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}");
+    let program = std::env::current_exe().unwrap();
+    for part in [
+        "ICMP: this process may open neither a ping socket nor a raw socket".to_owned(),
+        "its group 65534".to_owned(),
+        "sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"".to_owned(),
+        format!("setcap cap_net_raw+ep {}", program.display()),
+        "AmbientCapabilities=CAP_NET_RAW".to_owned(),
+    ] {
+        assert!(text.contains(&part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn child_without_rights() {
+    if !is_child() {
+        return;
+    }
+    // A namespace of its own, where no group may open ping sockets, whatever the machine allows.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    setgroups(&[]).unwrap();
+    setgid(Gid::from_raw(65534)).unwrap();
+    setuid(Uid::from_raw(65534)).unwrap();
+    let refused = Engine::spawn(vec![loopback(Duration::from_secs(1))], || ()).unwrap_err();
+    println!("{refused}");
+}
+
+/// A child, ended when this goes.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stopped_process_goes_on_without_a_burst() {
+    if !geteuid().is_root() {
+        eprintln!("not run: it needs to open ICMP sockets");
+        return;
+    }
+    let mut child = Ended(again("child_that_probes").spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let pid = Pid::from_raw(i32::try_from(child.0.id()).unwrap());
+    let mut sent = times(&mut lines, 2000);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    // Not to wait for anything: this is how long the process stands still.
+    std::thread::sleep(Duration::from_secs(2));
+    kill(pid, Signal::SIGCONT).unwrap();
+    sent.extend(times(&mut lines, 6000));
+    sent.sort_unstable();
+
+    let longest = sent.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap();
+    assert!(
+        longest > Duration::from_millis(1500),
+        "it never stood still: {longest:?}"
+    );
+    // 200 probes each 100 ms are 100 in 50 ms; up to 50 ms of slots may be made good at once.
+    let window = Duration::from_millis(50);
+    let most = (0..sent.len())
+        .map(|first| {
+            sent[first..]
+                .iter()
+                .take_while(|at| at.since(sent[first]) < window)
+                .count()
+        })
+        .max()
+        .unwrap();
+    assert!(most <= 400, "{most} sends within 50 ms");
+}
+
+fn times(lines: &mut std::io::Lines<BufReader<ChildStdout>>, count: usize) -> Vec<Timestamp> {
+    lines
+        .filter_map(|line| line.unwrap().parse().ok())
+        .take(count)
+        .collect()
+}
+
+#[test]
+fn child_that_probes() {
+    if !is_child() {
+        return;
+    }
+    let (ready, readied) = mpsc::channel();
+    let probes = vec![loopback(Duration::from_millis(100)); 200];
+    let engine = Engine::spawn(probes, move || ready.send(()).unwrap_or_default()).unwrap();
+    while readied.recv().is_ok() {
+        for released in engine.take().unwrap().outcomes {
+            println!("{}", released.at);
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! One site's collector: it owns the clock and carries what the prober found to the journal.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crosswatch_host::health::Part;
+use crosswatch_prober::{Account, Engine, Probe, Protocol, Taken};
+use crosswatch_shared::config::topology::{self, Host, Link, Target, Topology, VpnSelect};
+use crosswatch_shared::observation::{Body, Name, Origin, Outcome};
+use crosswatch_shared::time::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::Error;
+use crate::metrics::{Metrics, OfProtocol, OfSite};
+use crate::news::News;
+use crate::pace::Pace;
+use crate::pack::Packer;
+use crate::resolve::{self, Lookup, Names, until};
+use crate::rounds::{self, ROUND, Rounds, Source};
+use crate::spool::{Done, Journal, Spool};
+
+/// What is taken from the prober is taken at most so often: a thousand probes need no thousand looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often the journal is asked to remove what is no longer needed.
+const PRUNE: Duration = Duration::from_secs(60);
+
+/// What a collector needs to know.
+#[derive(Clone, Debug)]
+pub struct Config<'a> {
+    /// Whose probes it sends.
+    pub site: Name,
+    /// Its own name; `None`: the host's.
+    pub collector: Option<Name>,
+    /// What is to be probed from where.
+    pub topology: &'a Topology,
+    /// By link and probe, the round-trip time in milliseconds over which a reply is news: the lowest threshold of any
+    /// rule for it.
+    pub news_over: HashMap<(Name, Name), f64>,
+    /// How many observations wait in memory at most while the journal takes nothing; usually [`WAITING`]. Beyond it the
+    /// oldest are dropped, and the gap is recorded.
+    ///
+    /// [`WAITING`]: crate::pack::WAITING
+    pub waiting: usize,
+}
+
+/// One site's collector, probing since it was opened.
+pub struct Collector {
+    site: Name,
+    engine: Engine,
+    ready: Arc<Notify>,
+    probes: Vec<Of>,
+    names: Names,
+    news: News,
+    packer: Packer,
+    pace: Pace,
+    rounds: Rounds,
+    spool: Spool,
+    metrics: OfSite,
+    part: Part,
+    epoch: u32,
+    /// The prober's clock at the last look.
+    now: Timestamp,
+    looked: Instant,
+    round_ends: Instant,
+    prune_at: Instant,
+}
+
+/// What a probe's observations say of it.
+struct Of {
+    link: Name,
+    probe: Name,
+}
+
+impl Collector {
+    /// Opens the sockets and begins to probe.
+    ///
+    /// # Errors
+    /// When the site is not in the config, or this machine does not let it send or resolve.
+    pub fn open(
+        config: Config<'_>,
+        journal: Box<dyn Journal>,
+        metrics: &Metrics,
+        part: Part,
+    ) -> Result<Self, Error> {
+        let Config {
+            site,
+            collector,
+            topology,
+            news_over,
+            waiting,
+        } = config;
+        if !topology.sites.iter().any(|of| of.name == site) {
+            return Err(Error::UnknownSite { site });
+        }
+        let of_site: Vec<_> = topology
+            .probes()
+            .filter(|(_, probe)| probe.from == site)
+            .collect();
+        #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
+        let now = Instant::now();
+        let hosts = of_site
+            .iter()
+            .enumerate()
+            .filter_map(|(place, (_, probe))| match host(&probe.target) {
+                Host::Name(name) => Some((place, name.as_str())),
+                Host::Address(_) => None,
+            });
+        let names = Names::new(hosts, now, resolve::system).map_err(|error| Error::Resolver {
+            site: site.clone(),
+            why: error.to_string(),
+        })?;
+        let mut sources = vec![Source::Journal];
+        let uses = |of: fn(&Target) -> bool| of_site.iter().any(|(_, probe)| of(&probe.target));
+        if uses(|target| matches!(target, Target::Icmp(_))) {
+            sources.push(Source::Icmp);
+        }
+        if uses(|target| matches!(target, Target::Tcp(..))) {
+            sources.push(Source::Tcp);
+        }
+        if !names.is_empty() {
+            sources.push(Source::Dns);
+        }
+        for (link, vpn) in topology.vpns().filter(|(_, vpn)| vpn.site == site) {
+            let vpn = match &vpn.select {
+                VpnSelect::Id(id) => id.to_string(),
+                VpnSelect::Tag(key, value) => format!("{key}={value}"),
+            };
+            tracing::warn!(%site, link = %link.name, vpn, "{NOT_POLLED}");
+            sources.push(Source::Vpn);
+        }
+        let ready = Arc::new(Notify::new());
+        let wake = ready.clone();
+        let probes = of_site.iter().map(|(_, probe)| spec(probe)).collect();
+        let engine = Engine::spawn(probes, move || wake.notify_one()).map_err(|source| Error::Prober {
+            site: site.clone(),
+            source,
+        })?;
+        let origin = Origin {
+            site: site.clone(),
+            collector: collector.unwrap_or_else(host_name),
+            boot: boot(),
+        };
+        let news_over = |(link, probe): &(&Link, &topology::Probe)| {
+            news_over.get(&(link.name.clone(), probe.name.clone())).copied()
+        };
+        let news = News::new(of_site.iter().map(news_over));
+        let of = of_site.iter().map(|(link, probe)| Of {
+            link: link.name.clone(),
+            probe: probe.name.clone(),
+        });
+        Ok(Self {
+            engine,
+            ready,
+            probes: of.collect(),
+            names,
+            news,
+            packer: Packer::new(origin, waiting),
+            pace: Pace::new(now),
+            rounds: Rounds::new(sources),
+            spool: Spool::new(site.clone(), journal),
+            metrics: metrics.of(&site),
+            part,
+            epoch: 0,
+            now: Timestamp::MIN,
+            looked: now,
+            round_ends: now + ROUND,
+            prune_at: now + PRUNE,
+            site,
+        })
+    }
+
+    /// Runs until it is stopped; then writes what is left.
+    ///
+    /// # Errors
+    /// When the prober or the journal has ended by a defect, or what was left could not be written.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        loop {
+            let next = self.next();
+            let ready = async {
+                self.ready.notified().await;
+                until(Some(self.looked + LOOK)).await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                done = self.spool.done() => self.done(done?),
+                lookup = self.names.next() => self.looked_up(lookup),
+                () = ready => {}
+                () = until(next) => {}
+            }
+            let now = self.look()?;
+            self.round(now);
+            self.write(now);
+        }
+        self.finish().await
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn next(&self) -> Option<Instant> {
+        let batch = self.spool.is_free().then(|| self.pace.due().min(self.prune_at));
+        let soonest = [batch, self.spool.again_at(), Some(self.round_ends)];
+        soonest.into_iter().flatten().min()
+    }
+
+    /// Takes what the prober has.
+    fn look(&mut self) -> Result<Instant, Error> {
+        let taken = self.engine.take().map_err(|source| Error::Prober {
+            site: self.site.clone(),
+            source,
+        })?;
+        #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
+        let now = Instant::now();
+        self.looked = now;
+        self.take(taken);
+        Ok(now)
+    }
+
+    fn take(&mut self, taken: Taken) {
+        for released in taken.outcomes {
+            self.enter(released.epoch);
+            let Some(of) = self.probes.get(released.probe) else {
+                continue;
+            };
+            self.metrics.outcome(&released.outcome);
+            if self.news.judge(released.probe, &released.outcome) {
+                self.pace.news();
+            }
+            let outcome: Outcome = released.outcome;
+            let body = Body::Probe {
+                link: of.link.clone(),
+                probe: of.probe.clone(),
+                outcome,
+            };
+            self.packer.observe(released.at, body);
+        }
+        self.enter(taken.epoch);
+        if taken.dropped > 0 {
+            self.packer
+                .lose(taken.dropped, self.now.min(taken.now), taken.now);
+        }
+        self.now = taken.now;
+        self.packer.promise(taken.through);
+        account(&mut self.rounds, Source::Icmp, &self.metrics.icmp, &taken.icmp);
+        account(&mut self.rounds, Source::Tcp, &self.metrics.tcp, &taken.tcp);
+    }
+
+    /// A step of the wall clock is a new epoch of the prober's clock, and a new boot.
+    fn enter(&mut self, epoch: u32) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            let boot = boot();
+            tracing::warn!(site = %self.site, %boot, "the wall clock has stepped: a new boot begins");
+            self.packer.begin(boot);
+        }
+    }
+
+    fn round(&mut self, now: Instant) {
+        if now < self.round_ends {
+            return;
+        }
+        // After a stall no round is made up for.
+        while self.round_ends <= now {
+            self.round_ends += ROUND;
+        }
+        self.rounds.failed(Source::Vpn, 1, NOT_POLLED);
+        for body in self.rounds.end() {
+            self.packer.observe(self.now, body);
+        }
+    }
+
+    /// Gives the journal what is due.
+    fn write(&mut self, now: Instant) {
+        self.metrics
+            .waiting
+            .set(i64::try_from(self.packer.waiting() + self.spool.unwritten()).unwrap_or(i64::MAX));
+        if self.spool.again_at().is_some_and(|at| at <= now) {
+            self.spool.again();
+        } else if !self.spool.is_free() {
+        } else if self.pace.due() <= now || self.packer.has_more() {
+            if let Some(batch) = self.packer.batch() {
+                self.pace.sent(now);
+                self.spool.append(batch);
+            }
+        } else if self.prune_at <= now {
+            self.prune_at = now + PRUNE;
+            self.spool.prune(self.now);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Appended { took } => {
+                self.metrics.batches.inc();
+                self.metrics.append.observe(took.as_secs_f64());
+                self.rounds.took(Source::Journal, took);
+                self.part.ok();
+                self.lost();
+            }
+            Done::Refused { why, took } => {
+                tracing::error!(site = %self.site, error = %why, waiting = self.packer.waiting(), "the journal took nothing; it is tried again");
+                self.part.failing(format!("the journal takes nothing: {why}"));
+                self.rounds.took(Source::Journal, took);
+                self.rounds.failed(Source::Journal, 1, &format!("append: {why}"));
+            }
+            Done::Pruned(Ok(())) => {}
+            Done::Pruned(Err(why)) => {
+                tracing::error!(site = %self.site, error = %why, "the journal could not be pruned; it is tried again");
+                self.rounds.failed(Source::Journal, 1, &format!("prune: {why}"));
+            }
+        }
+    }
+
+    /// Records what was lost while the journal took nothing, now that it takes something again.
+    fn lost(&mut self) {
+        let Some(lost) = self.packer.take_lost() else {
+            return;
+        };
+        self.metrics.dropped.inc_by(lost.count);
+        let error = format!(
+            "{} observations from {} to {} were lost, since the journal took nothing",
+            lost.count, lost.from, lost.to
+        );
+        tracing::error!(site = %self.site, "{error}");
+        let body = rounds::collection(Source::Journal, Some(error), Duration::ZERO);
+        self.packer.observe(self.now, body);
+    }
+
+    fn looked_up(&mut self, lookup: Lookup) {
+        self.rounds.took(Source::Dns, lookup.took);
+        if let Some(error) = lookup.error {
+            tracing::warn!(site = %self.site, error, "a name could not be resolved; its last address stays in use");
+            self.rounds.failed(Source::Dns, 1, &error);
+        }
+        if let Some((probes, address)) = lookup.moved {
+            for probe in probes {
+                self.engine.set_address(probe, address);
+            }
+        }
+    }
+
+    /// Writes what is left, each batch tried once.
+    async fn finish(mut self) -> Result<(), Error> {
+        self.look()?;
+        if self.spool.is_busy() {
+            let done = self.spool.done().await?;
+            self.done(done);
+        }
+        let mut closed = false;
+        loop {
+            if self.spool.again_at().is_some() {
+                self.spool.again();
+            } else if !closed || self.packer.waiting() > 0 {
+                closed = true;
+                let Some(batch) = self.packer.batch() else {
+                    return Ok(());
+                };
+                self.spool.append(batch);
+            } else {
+                return Ok(());
+            }
+            match self.spool.done().await? {
+                Done::Refused { why, .. } => {
+                    let lost = self.packer.waiting() + self.spool.unwritten();
+                    self.metrics.dropped.inc_by(lost as u64);
+                    return Err(Error::Unwritten {
+                        site: self.site,
+                        lost,
+                        why,
+                    });
+                }
+                done => self.done(done),
+            }
+        }
+    }
+}
+
+const NOT_POLLED: &str =
+    "VPN connections are not polled by this version: the state of their tunnels is not observed";
+
+fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &Account) {
+    metrics.add(account);
+    rounds.took(source, account.lag);
+    rounds.failed(
+        source,
+        account.local,
+        account.local_error.as_deref().unwrap_or("failed on this machine"),
+    );
+    rounds.failed(
+        source,
+        account.skipped,
+        "not sent in time: the process or the machine stood still",
+    );
+}
+
+fn host(target: &Target) -> &Host {
+    match target {
+        Target::Icmp(host) | Target::Tcp(host, _) => host,
+    }
+}
+
+fn spec(probe: &topology::Probe) -> Probe {
+    Probe {
+        protocol: match probe.target {
+            Target::Icmp(_) => Protocol::Icmp,
+            Target::Tcp(_, port) => Protocol::Tcp(port),
+        },
+        address: match host(&probe.target) {
+            Host::Address(address) => Some(*address),
+            Host::Name(_) => None,
+        },
+        every: probe.every,
+        timeout: probe.timeout,
+    }
+}
+
+fn boot() -> Name {
+    Name::from(Uuid::now_v7().to_string())
+}
+
+fn host_name() -> Name {
+    let name = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    Name::from(name.unwrap_or_else(|| "unnamed".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::WAITING;
+    use crosswatch_host::health::Health;
+    use crosswatch_prober::Released;
+    use crosswatch_shared::config::topology::{Queue, QueueKind, Site};
+    use crosswatch_shared::observation::{Batch, Lost};
+    use prometheus_client::registry::Registry;
+
+    struct Nowhere;
+
+    impl Journal for Nowhere {
+        fn append(&mut self, _: &Batch) -> Result<(), crate::JournalError> {
+            Ok(())
+        }
+        fn prune(&mut self, _: Timestamp) -> Result<(), crate::JournalError> {
+            Ok(())
+        }
+    }
+
+    /// One probe, whose slots are an hour apart.
+    fn collector() -> Collector {
+        let probe = topology::Probe {
+            name: "p".into(),
+            from: "a".into(),
+            target: Target::Tcp(Host::Address([127, 0, 0, 1].into()), 1),
+            every: Duration::from_secs(3600),
+            timeout: Duration::from_secs(1),
+        };
+        let topology = Topology {
+            sites: vec![Site {
+                name: "a".into(),
+                region: None,
+            }],
+            links: vec![Link {
+                name: "l".into(),
+                between: vec!["a".into()],
+                vpns: vec![],
+                probes: vec![probe],
+            }],
+            queue: Queue {
+                path: "data".into(),
+                kind: QueueKind::Embedded,
+                keep: Duration::ZERO,
+                max_bytes: 0,
+            },
+            listen: None,
+        };
+        let config = Config {
+            site: "a".into(),
+            collector: None,
+            topology: &topology,
+            news_over: HashMap::new(),
+            waiting: WAITING,
+        };
+        let metrics = Metrics::register(&mut Registry::default());
+        Collector::open(
+            config,
+            Box::new(Nowhere),
+            &metrics,
+            Health::default().part("collector"),
+        )
+        .unwrap()
+    }
+
+    fn taken(epoch: u32, now: i64, outcomes: &[(i64, u32)]) -> Taken {
+        let released = |&(at, epoch): &(i64, u32)| Released {
+            probe: 0,
+            at: Timestamp::from_secs(at),
+            outcome: Outcome::Lost(Lost::Timeout),
+            epoch,
+        };
+        Taken {
+            outcomes: outcomes.iter().map(released).collect(),
+            dropped: 0,
+            epoch,
+            through: Timestamp::from_secs(now),
+            now: Timestamp::from_secs(now),
+            icmp: Account::default(),
+            tcp: Account::default(),
+        }
+    }
+
+    #[test]
+    fn a_stepped_clock_begins_a_boot_after_the_former_ones_last_batch() {
+        let mut collector = collector();
+        collector.take(taken(0, 100, &[(99, 0)]));
+        collector.take(taken(1, 40, &[(100, 0), (39, 1)]));
+        let mut batch = || {
+            let batch = collector.packer.batch().unwrap();
+            let of = |observation: &crosswatch_shared::observation::Observation| {
+                (observation.seq, observation.at.as_micros() / 1_000_000)
+            };
+            let observations: Vec<_> = batch.observations.iter().map(of).collect();
+            (batch.origin.boot, batch.number, observations, batch.through)
+        };
+        let (former, number, observations, through) = batch();
+        assert_eq!((number, observations), (0, vec![(0, 99), (1, 100)]));
+        assert_eq!(through, Timestamp::from_secs(100));
+        let (boot, number, observations, through) = batch();
+        assert_ne!(boot, former);
+        assert_eq!((number, observations), (0, vec![(0, 39)]));
+        assert_eq!(through, Timestamp::from_secs(40));
+    }
+
+    #[test]
+    fn what_this_machine_could_not_send_makes_the_round_fail_by_name() {
+        let mut collector = collector();
+        let mut short = taken(0, 1, &[]);
+        short.tcp = Account {
+            local: 2,
+            local_error: Some("sending: EMFILE".to_owned()),
+            skipped: 1,
+            lag: Duration::from_millis(7),
+            ..Account::default()
+        };
+        collector.take(short);
+        let bodies = collector.rounds.end();
+        let Body::Collection {
+            source,
+            ok,
+            error,
+            took_ms,
+        } = &bodies[0]
+        else {
+            panic!()
+        };
+        assert_eq!((&**source, *ok, *took_ms), ("tcp", false, 7.0));
+        let error = error.as_deref().unwrap();
+        assert!(
+            error.contains("sending: EMFILE (2 times)") && error.contains("stood still"),
+            "{error}"
+        );
+    }
+}
