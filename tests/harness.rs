@@ -33,10 +33,7 @@ fn ping(from: &Namespace, to: impl ToString) -> Ping {
         Some(0) => Ping::Reply,
         Some(1) if text.contains("+1 errors") => Ping::Refused,
         Some(1) => Ping::Lost,
-        code => panic!(
-            "ping: {code:?}: {text} {}",
-            String::from_utf8_lossy(&output.stderr)
-        ),
+        code => panic!("ping: {code:?}: {text} {}", String::from_utf8_lossy(&output.stderr)),
     }
 }
 
@@ -67,20 +64,15 @@ fn a_refusal_is_told_from_a_loss() {
             assert_eq!(ping(&pair.a, address), Ping::Refused, "{how:?} {address}");
         }
     }
-    let connect = |address| {
-        pair.a
-            .enter(|| TcpStream::connect_timeout(&address, BOUND).map_err(|error| error.kind()))
-    };
+    let connect =
+        |address| pair.a.enter(|| TcpStream::connect_timeout(&address, BOUND).map_err(|error| error.kind()));
     for address in pair.b.addresses() {
         let listener = pair.b.enter(|| TcpListener::bind((address, 0)).unwrap());
         let target = listener.local_addr().unwrap();
         pair.b.heal();
         connect(target).unwrap();
         pair.b.reject(Reject::TcpReset);
-        assert_eq!(
-            connect(target).unwrap_err(),
-            std::io::ErrorKind::ConnectionRefused
-        );
+        assert_eq!(connect(target).unwrap_err(), std::io::ErrorKind::ConnectionRefused);
         assert_eq!(ping(&pair.a, address), Ping::Reply, "a reset is for TCP only");
     }
 }
@@ -93,14 +85,9 @@ fn a_loss_takes_some_packets_and_leaves_others() {
     let pair = Pair::new();
     pair.b.lose(50);
     // The chance that one of the two never comes is 2^-99.
-    let output = pair
-        .a
-        .exec(&format!("ping -n -q -c 100 -i 0.002 -W 1 {}", pair.b.v4));
+    let output = pair.a.exec(&format!("ping -n -q -c 100 -i 0.002 -W 1 {}", pair.b.v4));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let received = text
-        .split(", ")
-        .find_map(|part| part.strip_suffix(" received"))
-        .expect("ping's summary");
+    let received = text.split(", ").find_map(|part| part.strip_suffix(" received")).expect("ping's summary");
     let received: u32 = received.parse().unwrap();
     assert!((1..100).contains(&received), "{text}");
     pair.b.lose(100);
@@ -155,12 +142,7 @@ fn ping_sockets_are_refused_until_allowed() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     let pair = Pair::new();
     let open = || {
-        let kind = (
-            AddressFamily::Inet,
-            SockType::Datagram,
-            SockFlag::empty(),
-            SockProtocol::Icmp,
-        );
+        let kind = (AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), SockProtocol::Icmp);
         pair.a.enter(|| socket(kind.0, kind.1, kind.2, kind.3).map(drop))
     };
     assert_eq!(open(), Err(nix::Error::EACCES));
@@ -216,12 +198,7 @@ fn the_program_is_built_and_starts() {
 fn post(hook: &Hook, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&hook.address(), BOUND).unwrap();
     stream.set_read_timeout(Some(BOUND)).unwrap();
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    write!(stream, "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     stream
 }
 
@@ -239,15 +216,9 @@ fn a_webhook_records_what_it_gets_and_answers_as_told() {
     let mut hanging = post(&hook, r#"{"n":3}"#);
     let messages = hook.wait_for(3, BOUND);
     hanging.set_nonblocking(true).unwrap();
-    assert_eq!(
-        hanging.read(&mut [0]).unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(hanging.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|m| (m.json()["n"].as_u64().unwrap(), m.accepted))
-        .collect();
+    let seen: Vec<_> = messages.iter().map(|m| (m.json()["n"].as_u64().unwrap(), m.accepted)).collect();
     assert_eq!(seen, [(1, true), (2, false), (3, false)]);
     assert!(messages.is_sorted_by_key(|message| message.at));
 }
@@ -268,11 +239,7 @@ fn an_answer_is_read_whole_however_its_length_is_told() {
             request.start
         });
         let response = http::get(address, "/metrics").unwrap();
-        assert_eq!(
-            (response.status, response.body.as_str()),
-            (200, "hello"),
-            "{answer}"
-        );
+        assert_eq!((response.status, response.body.as_str()), (200, "hello"), "{answer}");
         assert_eq!(server.join().unwrap(), "GET /metrics HTTP/1.1");
     }
 }
@@ -282,10 +249,7 @@ fn a_webhook_dropped_listens_no_more() {
     let hook = Hook::new();
     let address = hook.address();
     drop(hook);
-    assert_eq!(
-        TcpStream::connect(address).unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]
@@ -313,12 +277,7 @@ fn a_command_passes_on_its_input_and_exits_as_told() {
     hook.exit_with(7);
     assert_eq!(run(r#"{"text":"again"}"#), Some(7));
     let messages = hook.wait_for(2, BOUND);
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|m| (m.json()["text"].as_str().unwrap().to_owned(), m.accepted))
-        .collect();
-    assert_eq!(
-        seen,
-        [("it's 100% down".to_owned(), true), ("again".to_owned(), false)]
-    );
+    let seen: Vec<_> =
+        messages.iter().map(|m| (m.json()["text"].as_str().unwrap().to_owned(), m.accepted)).collect();
+    assert_eq!(seen, [("it's 100% down".to_owned(), true), ("again".to_owned(), false)]);
 }

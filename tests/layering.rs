@@ -15,18 +15,8 @@ use serde_json::Value;
 /// Crates that compute and do nothing else.
 const PURE: [&str; 3] = ["crosswatch-shared", "crosswatch-window", "crosswatch-judge"];
 /// What no pure crate may have anywhere below it; a `*` at the end stands for any text.
-const IMPURE: [&str; 10] = [
-    "tokio",
-    "mio",
-    "socket2",
-    "rusqlite",
-    "libsqlite3-sys",
-    "reqwest",
-    "hyper",
-    "axum",
-    "aws-*",
-    "backoff",
-];
+const IMPURE: [&str; 10] =
+    ["tokio", "mio", "socket2", "rusqlite", "libsqlite3-sys", "reqwest", "hyper", "axum", "aws-*", "backoff"];
 /// What the pure crates' `clippy.toml` must ban.
 const CLOCKS: [&str; 5] = [
     "std::time::Instant::now",
@@ -82,25 +72,11 @@ impl Graph {
         let mut graph = Self::default();
         for package in array(&metadata["packages"]).filter(|package| members.contains(&&package["id"])) {
             let manifest = Path::new(package["manifest_path"].as_str().unwrap());
-            let folder = manifest
-                .parent()
-                .unwrap()
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            graph
-                .0
-                .entry(package["name"].as_str().unwrap().to_owned())
-                .or_default()
-                .folder = Some(folder);
+            let folder = manifest.parent().unwrap().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            graph.0.entry(package["name"].as_str().unwrap().to_owned()).or_default().folder = Some(folder);
         }
         for node in array(&metadata["resolve"]["nodes"]) {
-            let from = graph
-                .0
-                .entry(names[node["id"].as_str().unwrap()].to_owned())
-                .or_default();
+            let from = graph.0.entry(names[node["id"].as_str().unwrap()].to_owned()).or_default();
             for dependency in array(&node["deps"]) {
                 let to = names[dependency["pkg"].as_str().unwrap()].to_owned();
                 if array(&dependency["dep_kinds"]).any(|kind| kind["kind"].is_null()) {
@@ -134,10 +110,7 @@ impl Graph {
                     way.push(came_from[way.last().unwrap()]);
                 }
                 way.reverse();
-                wrong.push(format!(
-                    "{pure} is pure and must not depend on {name}: {}",
-                    way.join(" → ")
-                ));
+                wrong.push(format!("{pure} is pure and must not depend on {name}: {}", way.join(" → ")));
             }
             for next in &self.0[name].normal {
                 came_from.entry(next).or_insert_with(|| {
@@ -159,9 +132,8 @@ impl Graph {
                     continue;
                 };
                 if let Some(why) = forbidden(top(folder), top(target)) {
-                    wrong.push(format!(
-                        "{name} ({folder}) must not depend on {dependency} ({target}): {why}"
-                    ));
+                    wrong
+                        .push(format!("{name} ({folder}) must not depend on {dependency} ({target}): {why}"));
                 }
             }
         }
@@ -188,9 +160,7 @@ fn top(folder: &str) -> &str {
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(name == pattern, |start| name.starts_with(start))
+    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {
@@ -204,37 +174,25 @@ fn root() -> PathBuf {
 fn cargo_metadata() -> Value {
     // For this host alone, whose crates are all here already: others would have to be fetched.
     let version = run(Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV"));
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .expect("the host")
-        .to_owned();
-    let text = run(
-        Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--offline",
-            "--filter-platform",
-            &host,
-        ]),
-    );
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("the host").to_owned();
+    let text = run(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--offline",
+        "--filter-platform",
+        &host,
+    ]));
     serde_json::from_str(&text).expect("JSON from cargo metadata")
 }
 
 fn tracked_files() -> Vec<String> {
-    run(Command::new("git").args(["ls-files", "-z"]))
-        .split_terminator('\0')
-        .map(str::to_owned)
-        .collect()
+    run(Command::new("git").args(["ls-files", "-z"])).split_terminator('\0').map(str::to_owned).collect()
 }
 
 fn run(command: &mut Command) -> String {
-    let output = command
-        .current_dir(root())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.current_dir(root()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -245,9 +203,7 @@ fn read(path: &Path) -> String {
 }
 
 fn read_toml(path: &Path) -> toml::Table {
-    read(path)
-        .parse()
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    read(path).parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn assert_none(wrong: &[String]) {
@@ -268,50 +224,30 @@ fn crates_see_only_what_is_below_them() {
 fn pure_crates_cannot_read_a_clock() {
     let workspace = read_toml(&root().join("Cargo.toml"));
     let level = workspace["workspace"]["lints"]["clippy"]["disallowed_methods"].as_str();
-    assert_eq!(
-        level,
-        Some("deny"),
-        "the workspace's level of clippy::disallowed_methods"
-    );
+    assert_eq!(level, Some("deny"), "the workspace's level of clippy::disallowed_methods");
 
     let graph = Graph::read();
     for name in PURE {
         let folder = root().join(graph.0[name].folder.as_ref().expect("a crate of the workspace"));
         let manifest = read_toml(&folder.join("Cargo.toml"));
-        let lints = manifest
-            .get("lints")
-            .and_then(|lints| lints.get("workspace")?.as_bool());
-        assert_eq!(
-            lints,
-            Some(true),
-            "{name}: its Cargo.toml takes the workspace's lints"
-        );
+        let lints = manifest.get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+        assert_eq!(lints, Some(true), "{name}: its Cargo.toml takes the workspace's lints");
 
         let clippy = read_toml(&folder.join("clippy.toml"));
-        let banned = clippy
-            .get("disallowed-methods")
-            .and_then(|list| list.as_array())
-            .expect("disallowed-methods");
+        let banned =
+            clippy.get("disallowed-methods").and_then(|list| list.as_array()).expect("disallowed-methods");
         for clock in CLOCKS {
             let bans =
                 |entry: &toml::Value| entry.as_str().or_else(|| entry.get("path")?.as_str()) == Some(clock);
-            assert!(
-                banned.iter().any(bans),
-                "{name}: its clippy.toml does not ban {clock}"
-            );
+            assert!(banned.iter().any(bans), "{name}: its clippy.toml does not ban {clock}");
         }
     }
     // An exception in the source would undo the ban.
-    let folders: Vec<_> = PURE
-        .iter()
-        .map(|name| format!("{}/src/", graph.0[*name].folder.as_ref().unwrap()))
-        .collect();
+    let folders: Vec<_> =
+        PURE.iter().map(|name| format!("{}/src/", graph.0[*name].folder.as_ref().unwrap())).collect();
     for file in tracked_files() {
         if folders.iter().any(|folder| file.starts_with(folder)) {
-            assert!(
-                !read(&root().join(&file)).contains("disallowed_methods"),
-                "{file}: allows a clock"
-            );
+            assert!(!read(&root().join(&file)).contains("disallowed_methods"), "{file}: allows a clock");
         }
     }
 }
@@ -320,40 +256,22 @@ fn pure_crates_cannot_read_a_clock() {
 fn the_top_level_stays() {
     let allowed = |name: &str| name.starts_with('.') || TOP.contains(&name);
     let files = tracked_files();
-    let extra: BTreeSet<_> = files
-        .iter()
-        .map(|file| top(file))
-        .filter(|name| !allowed(name))
-        .collect();
-    assert!(
-        extra.is_empty(),
-        "not a place for these: {extra:?}; see docs/architecture.md"
-    );
+    let extra: BTreeSet<_> = files.iter().map(|file| top(file)).filter(|name| !allowed(name)).collect();
+    assert!(extra.is_empty(), "not a place for these: {extra:?}; see docs/architecture.md");
 }
 
 /// A test file that no `[[test]]` names is never run.
 #[test]
 fn every_test_file_is_run() {
     let manifest = read_toml(&root().join("tests/Cargo.toml"));
-    let named: BTreeSet<_> = manifest["test"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|test| test["path"].as_str().unwrap())
-        .collect();
-    let found = fs::read_dir(root().join("tests"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
-    let found: Vec<_> = found
-        .map(|name| name.into_string().unwrap())
-        .filter(|name| name.ends_with(".rs"))
-        .collect();
+    let named: BTreeSet<_> =
+        manifest["test"].as_array().unwrap().iter().map(|test| test["path"].as_str().unwrap()).collect();
+    let found = fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().file_name());
+    let found: Vec<_> =
+        found.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".rs")).collect();
     assert!(found.len() > 1);
     for file in found {
-        assert!(
-            named.contains(file.as_str()),
-            "tests/Cargo.toml has no [[test]] with path = \"{file}\""
-        );
+        assert!(named.contains(file.as_str()), "tests/Cargo.toml has no [[test]] with path = \"{file}\"");
     }
 }
 
@@ -363,57 +281,16 @@ fn faults_are_found_and_told_with_the_way_to_them() {
     let mut graph = Graph::default();
     let mut add = |name: &str, folder: Option<&str>, normal: &[&str], dev: &[&str]| {
         let normal: BTreeSet<_> = normal.iter().map(ToString::to_string).collect();
-        let all = normal
-            .iter()
-            .cloned()
-            .chain(dev.iter().map(ToString::to_string))
-            .collect();
-        graph.0.insert(
-            name.to_owned(),
-            Crate {
-                folder: folder.map(str::to_owned),
-                normal,
-                all,
-            },
-        );
+        let all = normal.iter().cloned().chain(dev.iter().map(ToString::to_string)).collect();
+        graph.0.insert(name.to_owned(), Crate { folder: folder.map(str::to_owned), normal, all });
     };
     add("crosswatch-shared", Some("shared"), &["serde"], &["tokio"]);
-    add(
-        "crosswatch-window",
-        Some("publisher/window"),
-        &["crosswatch-shared", "helper"],
-        &[],
-    );
-    add(
-        "crosswatch-judge",
-        Some("alerter/judge"),
-        &["crosswatch-shared", "aws-sdk-sqs"],
-        &[],
-    );
-    add(
-        "crosswatch-queue",
-        Some("shared/queue"),
-        &["crosswatch-judge"],
-        &[],
-    );
-    add(
-        "crosswatch-collector",
-        Some("collector"),
-        &["crosswatch-shared"],
-        &["crosswatch-publisher"],
-    );
-    add(
-        "crosswatch-publisher",
-        Some("publisher"),
-        &["crosswatch-window", "tokio"],
-        &["crosswatch"],
-    );
-    add(
-        "crosswatch",
-        Some("deploy/crosswatch"),
-        &["crosswatch-collector", "crosswatch-publisher"],
-        &[],
-    );
+    add("crosswatch-window", Some("publisher/window"), &["crosswatch-shared", "helper"], &[]);
+    add("crosswatch-judge", Some("alerter/judge"), &["crosswatch-shared", "aws-sdk-sqs"], &[]);
+    add("crosswatch-queue", Some("shared/queue"), &["crosswatch-judge"], &[]);
+    add("crosswatch-collector", Some("collector"), &["crosswatch-shared"], &["crosswatch-publisher"]);
+    add("crosswatch-publisher", Some("publisher"), &["crosswatch-window", "tokio"], &["crosswatch"]);
+    add("crosswatch", Some("deploy/crosswatch"), &["crosswatch-collector", "crosswatch-publisher"], &[]);
     add("helper", None, &["tokio"], &[]);
     for outside in ["serde", "tokio", "aws-sdk-sqs"] {
         add(outside, None, &[], &[]);

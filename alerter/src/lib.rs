@@ -1,3 +1,28 @@
 //! The alerter: rules judged, incidents kept, notifications sent.
+//!
+//! ```text
+//! queue ─► judge ─► transition ─► incident ─► ledger ══► notifier ─► receiver
+//!          silence ─┘               (one transaction)    (after it)
+//! ```
 
+mod at_most;
 pub mod config;
+mod dispatch;
+mod error;
+mod incident;
+mod ledger;
+mod memory;
+mod metrics;
+mod notify;
+mod reconcile;
+mod record;
+mod run;
+mod schema;
+mod silence;
+pub mod status;
+#[cfg(test)]
+mod testing;
+mod text;
+
+pub use error::Error;
+pub use run::Alerter;

@@ -10,10 +10,12 @@ pub mod pace;
 pub mod pack;
 pub mod rounds;
 
+mod journal;
 mod resolve;
 mod run;
 mod spool;
 
+pub use journal::OnDisk;
 pub use run::{Collector, Config};
 pub use spool::{Journal, JournalError};
 

@@ -69,45 +69,18 @@ impl Metrics {
             batches: Family::default(),
             append: Family::new_with_constructor(append),
         };
-        let Self {
-            sent,
-            skipped,
-            late,
-            duplicate,
-            stray,
-            lag,
-            outcomes,
-            waiting,
-            dropped,
-            batches,
-            append,
-        } = metrics.clone();
+        let Self { sent, skipped, late, duplicate, stray, lag, outcomes, waiting, dropped, batches, append } =
+            metrics.clone();
         let registry = registry.sub_registry_with_prefix("crosswatch_collector");
         registry.register("probes_sent", "Probes sent, or tried to", sent);
-        registry.register(
-            "skipped_sends",
-            "Slots that passed unused for want of time",
-            skipped,
-        );
+        registry.register("skipped_sends", "Slots that passed unused for want of time", skipped);
         registry.register("late_replies", "Replies that came after their timeout", late);
         registry.register("duplicate_replies", "Replies that came again", duplicate);
         registry.register("stray_replies", "Replies to nothing that was asked", stray);
-        registry.register(
-            "send_lag_seconds",
-            "The latest sending's lag since the last look",
-            lag,
-        );
+        registry.register("send_lag_seconds", "The latest sending's lag since the last look", lag);
         registry.register("outcomes", "Outcomes of probes by kind", outcomes);
-        registry.register(
-            "spool_observations",
-            "Observations not in the journal yet",
-            waiting,
-        );
-        registry.register(
-            "dropped_observations",
-            "Observations lost for want of room",
-            dropped,
-        );
+        registry.register("spool_observations", "Observations not in the journal yet", waiting);
+        registry.register("dropped_observations", "Observations lost for want of room", dropped);
         registry.register("batches", "Batches appended to the journal", batches);
         registry.register("append_seconds", "How long the journal took for a batch", append);
         metrics

@@ -26,9 +26,7 @@ impl News {
     #[must_use]
     pub fn new(over_ms: impl IntoIterator<Item = Option<f64>>) -> Self {
         let probes = over_ms.into_iter().map(|over_ms| Probe { over_ms, wanting: 0 });
-        Self {
-            probes: probes.collect(),
-        }
+        Self { probes: probes.collect() }
     }
 
     /// Whether this outcome of this probe is news. To be asked once for each, in the order of sending.
@@ -78,10 +76,7 @@ mod tests {
     #[test]
     fn a_round_trip_over_the_threshold_is_news_and_on_it_is_not() {
         let mut news = News::new([Some(200.0)]);
-        assert_eq!(
-            judged(&mut news, &[reply(200.0), reply(200.1), reply(1.0)]),
-            [false, true, true]
-        );
+        assert_eq!(judged(&mut news, &[reply(200.0), reply(200.1), reply(1.0)]), [false, true, true]);
     }
 
     #[test]

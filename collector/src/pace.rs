@@ -19,10 +19,7 @@ impl Pace {
     /// The first batch goes after the routine hold, or at once with news.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self {
-            last: now.checked_sub(GAP).unwrap_or(now),
-            news: false,
-        }
+        Self { last: now.checked_sub(GAP).unwrap_or(now), news: false }
     }
 
     /// Something is to go at once.

@@ -51,21 +51,13 @@ impl Packer {
     /// Begins with this boot. At most so many observations wait; beyond it the oldest are dropped.
     #[must_use]
     pub fn new(origin: Origin, most: usize) -> Self {
-        Self {
-            boots: VecDeque::from([Boot::new(origin)]),
-            waiting: 0,
-            most,
-            lost: None,
-        }
+        Self { boots: VecDeque::from([Boot::new(origin)]), waiting: 0, most, lost: None }
     }
 
     /// A new boot begins. What waits of the former goes first, under its own name.
     pub fn begin(&mut self, boot: Name) {
         if let Some(present) = self.boots.back() {
-            let origin = Origin {
-                boot,
-                ..present.origin.clone()
-            };
+            let origin = Origin { boot, ..present.origin.clone() };
             self.boots.push_back(Boot::new(origin));
         }
     }
@@ -121,13 +113,7 @@ impl Packer {
     /// Whether more waits than goes into one batch.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.waiting >= BATCH
-            || self
-                .boots
-                .iter()
-                .rev()
-                .skip(1)
-                .any(|boot| !boot.waiting.is_empty())
+        self.waiting >= BATCH || self.boots.iter().rev().skip(1).any(|boot| !boot.waiting.is_empty())
     }
 
     /// How many observations wait.
@@ -158,12 +144,7 @@ impl Boot {
         self.through = self.through.max(through);
         let number = self.number;
         self.number += 1;
-        Batch {
-            origin: self.origin.clone(),
-            number,
-            through: self.through,
-            observations,
-        }
+        Batch { origin: self.origin.clone(), number, through: self.through, observations }
     }
 }
 
@@ -175,11 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn packer() -> Packer {
-        let origin = Origin {
-            site: "a".into(),
-            collector: "c".into(),
-            boot: "1".into(),
-        };
+        let origin = Origin { site: "a".into(), collector: "c".into(), boot: "1".into() };
         Packer::new(origin, WAITING)
     }
 
@@ -188,19 +165,11 @@ mod tests {
     }
 
     fn seen() -> Body {
-        Body::Probe {
-            link: "l".into(),
-            probe: "p".into(),
-            outcome: Outcome::Reply { rtt_ms: 1.0 },
-        }
+        Body::Probe { link: "l".into(), probe: "p".into(), outcome: Outcome::Reply { rtt_ms: 1.0 } }
     }
 
     fn seqs(batch: &Batch) -> Vec<u64> {
-        batch
-            .observations
-            .iter()
-            .map(|observation| observation.seq)
-            .collect()
+        batch.observations.iter().map(|observation| observation.seq).collect()
     }
 
     #[test]
@@ -208,10 +177,7 @@ mod tests {
         let mut packer = packer();
         packer.promise(at(7));
         let batch = packer.batch().unwrap();
-        assert_eq!(
-            (batch.number, batch.through, batch.observations.len()),
-            (0, at(7), 0)
-        );
+        assert_eq!((batch.number, batch.through, batch.observations.len()), (0, at(7), 0));
         packer.promise(at(5));
         let batch = packer.batch().unwrap();
         assert_eq!((batch.number, batch.through), (1, at(7)), "it never goes back");
@@ -226,10 +192,7 @@ mod tests {
         packer.promise(at(1_000_000));
         assert!(packer.has_more());
         let batch = packer.batch().unwrap();
-        assert_eq!(
-            (batch.observations.len(), batch.through),
-            (BATCH, at(BATCH as i64))
-        );
+        assert_eq!((batch.observations.len(), batch.through), (BATCH, at(BATCH as i64)));
         assert!(!packer.has_more());
         let batch = packer.batch().unwrap();
         assert_eq!((seqs(&batch), batch.through), (vec![5_000, 5_001], at(1_000_000)));
@@ -241,11 +204,7 @@ mod tests {
         for turn in 0..WAITING as i64 + 3 {
             packer.observe(at(turn), seen());
         }
-        let lost = Lost {
-            count: 3,
-            from: at(0),
-            to: at(2),
-        };
+        let lost = Lost { count: 3, from: at(0), to: at(2) };
         assert_eq!(packer.take_lost(), Some(lost));
         assert_eq!(packer.take_lost(), None);
         let batch = packer.batch().unwrap();
@@ -261,14 +220,7 @@ mod tests {
         packer.begin("2".into());
         packer.observe(at(5), seen());
         packer.promise(at(6));
-        let of = |batch: Batch| {
-            (
-                batch.origin.boot.to_string(),
-                batch.number,
-                seqs(&batch),
-                batch.through,
-            )
-        };
+        let of = |batch: Batch| (batch.origin.boot.to_string(), batch.number, seqs(&batch), batch.through);
         assert!(packer.has_more());
         assert_eq!(of(packer.batch().unwrap()), ("1".to_owned(), 1, vec![0], at(11)));
         assert_eq!(of(packer.batch().unwrap()), ("2".to_owned(), 0, vec![0], at(6)));

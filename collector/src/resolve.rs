@@ -65,11 +65,7 @@ impl Names {
         for (probe, host) in targets {
             match names.iter_mut().find(|name| name.host == host) {
                 Some(name) => name.probes.push(probe),
-                None => names.push(Name {
-                    host: host.to_owned(),
-                    probes: vec![probe],
-                    address: None,
-                }),
+                None => names.push(Name { host: host.to_owned(), probes: vec![probe], address: None }),
             }
         }
         Ok(Self {
@@ -120,10 +116,9 @@ impl Names {
                 resolver.set_hosts(Arc::new(hosts));
             }
             let answer = match resolver.lookup_ip(host).await {
-                Ok(found) => Ok((
-                    found.iter().collect(),
-                    found.valid_until().saturating_duration_since(begun),
-                )),
+                Ok(found) => {
+                    Ok((found.iter().collect(), found.valid_until().saturating_duration_since(begun)))
+                }
                 Err(error) => Err(error.to_string()),
             };
             let took = begun.elapsed();
@@ -132,16 +127,8 @@ impl Names {
     }
 
     fn end(&mut self, found: Found) -> Lookup {
-        let Found {
-            name: place,
-            answer,
-            took,
-        } = found;
-        let mut lookup = Lookup {
-            moved: None,
-            error: None,
-            took,
-        };
+        let Found { name: place, answer, took } = found;
+        let mut lookup = Lookup { moved: None, error: None, took };
         let Some(name) = self.names.get_mut(place) else {
             return lookup;
         };
@@ -183,9 +170,7 @@ pub(crate) fn system() -> Result<TokioResolver, NetError> {
 
 /// The address in use while it is among the answers, else the first.
 fn choose(present: Option<IpAddr>, answers: &[IpAddr]) -> Option<IpAddr> {
-    present
-        .filter(|present| answers.contains(present))
-        .or_else(|| answers.first().copied())
+    present.filter(|present| answers.contains(present)).or_else(|| answers.first().copied())
 }
 
 /// Until then; for ever without a time.

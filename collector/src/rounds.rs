@@ -61,9 +61,7 @@ impl Rounds {
     #[must_use]
     pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
         let sources = sources.into_iter().map(|source| (source, Round::default()));
-        Self {
-            sources: sources.collect(),
-        }
+        Self { sources: sources.collect() }
     }
 
     /// Something took so long.
@@ -148,12 +146,7 @@ mod tests {
         for number in 0..1_000 {
             rounds.failed(Source::Dns, 1, &format!("failure {number}"));
         }
-        let Body::Collection { error, .. } = &rounds.end()[0] else {
-            panic!()
-        };
-        assert!(
-            error.as_deref().unwrap().contains("other failures (995 times)"),
-            "{error:?}"
-        );
+        let Body::Collection { error, .. } = &rounds.end()[0] else { panic!() };
+        assert!(error.as_deref().unwrap().contains("other failures (995 times)"), "{error:?}");
     }
 }

@@ -86,33 +86,19 @@ impl Collector {
         metrics: &Metrics,
         part: Part,
     ) -> Result<Self, Error> {
-        let Config {
-            site,
-            collector,
-            topology,
-            news_over,
-            waiting,
-        } = config;
+        let Config { site, collector, topology, news_over, waiting } = config;
         if !topology.sites.iter().any(|of| of.name == site) {
             return Err(Error::UnknownSite { site });
         }
-        let of_site: Vec<_> = topology
-            .probes()
-            .filter(|(_, probe)| probe.from == site)
-            .collect();
+        let of_site: Vec<_> = topology.probes().filter(|(_, probe)| probe.from == site).collect();
         #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
         let now = Instant::now();
-        let hosts = of_site
-            .iter()
-            .enumerate()
-            .filter_map(|(place, (_, probe))| match host(&probe.target) {
-                Host::Name(name) => Some((place, name.as_str())),
-                Host::Address(_) => None,
-            });
-        let names = Names::new(hosts, now, resolve::system).map_err(|error| Error::Resolver {
-            site: site.clone(),
-            why: error.to_string(),
-        })?;
+        let hosts = of_site.iter().enumerate().filter_map(|(place, (_, probe))| match host(&probe.target) {
+            Host::Name(name) => Some((place, name.as_str())),
+            Host::Address(_) => None,
+        });
+        let names = Names::new(hosts, now, resolve::system)
+            .map_err(|error| Error::Resolver { site: site.clone(), why: error.to_string() })?;
         let mut sources = vec![Source::Journal];
         let uses = |of: fn(&Target) -> bool| of_site.iter().any(|(_, probe)| of(&probe.target));
         if uses(|target| matches!(target, Target::Icmp(_))) {
@@ -135,23 +121,16 @@ impl Collector {
         let ready = Arc::new(Notify::new());
         let wake = ready.clone();
         let probes = of_site.iter().map(|(_, probe)| spec(probe)).collect();
-        let engine = Engine::spawn(probes, move || wake.notify_one()).map_err(|source| Error::Prober {
-            site: site.clone(),
-            source,
-        })?;
-        let origin = Origin {
-            site: site.clone(),
-            collector: collector.unwrap_or_else(host_name),
-            boot: boot(),
-        };
+        let engine = Engine::spawn(probes, move || wake.notify_one())
+            .map_err(|source| Error::Prober { site: site.clone(), source })?;
+        let origin =
+            Origin { site: site.clone(), collector: collector.unwrap_or_else(host_name), boot: boot() };
         let news_over = |(link, probe): &(&Link, &topology::Probe)| {
             news_over.get(&(link.name.clone(), probe.name.clone())).copied()
         };
         let news = News::new(of_site.iter().map(news_over));
-        let of = of_site.iter().map(|(link, probe)| Of {
-            link: link.name.clone(),
-            probe: probe.name.clone(),
-        });
+        let of =
+            of_site.iter().map(|(link, probe)| Of { link: link.name.clone(), probe: probe.name.clone() });
         Ok(Self {
             engine,
             ready,
@@ -207,10 +186,7 @@ impl Collector {
 
     /// Takes what the prober has.
     fn look(&mut self) -> Result<Instant, Error> {
-        let taken = self.engine.take().map_err(|source| Error::Prober {
-            site: self.site.clone(),
-            source,
-        })?;
+        let taken = self.engine.take().map_err(|source| Error::Prober { site: self.site.clone(), source })?;
         #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
         let now = Instant::now();
         self.looked = now;
@@ -229,17 +205,12 @@ impl Collector {
                 self.pace.news();
             }
             let outcome: Outcome = released.outcome;
-            let body = Body::Probe {
-                link: of.link.clone(),
-                probe: of.probe.clone(),
-                outcome,
-            };
+            let body = Body::Probe { link: of.link.clone(), probe: of.probe.clone(), outcome };
             self.packer.observe(released.at, body);
         }
         self.enter(taken.epoch);
         if taken.dropped > 0 {
-            self.packer
-                .lose(taken.dropped, self.now.min(taken.now), taken.now);
+            self.packer.lose(taken.dropped, self.now.min(taken.now), taken.now);
         }
         self.now = taken.now;
         self.packer.promise(taken.through);
@@ -365,11 +336,7 @@ impl Collector {
                 Done::Refused { why, .. } => {
                     let lost = self.packer.waiting() + self.spool.unwritten();
                     self.metrics.dropped.inc_by(lost as u64);
-                    return Err(Error::Unwritten {
-                        site: self.site,
-                        lost,
-                        why,
-                    });
+                    return Err(Error::Unwritten { site: self.site, lost, why });
                 }
                 done => self.done(done),
             }
@@ -383,16 +350,8 @@ const NOT_POLLED: &str =
 fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &Account) {
     metrics.add(account);
     rounds.took(source, account.lag);
-    rounds.failed(
-        source,
-        account.local,
-        account.local_error.as_deref().unwrap_or("failed on this machine"),
-    );
-    rounds.failed(
-        source,
-        account.skipped,
-        "not sent in time: the process or the machine stood still",
-    );
+    rounds.failed(source, account.local, account.local_error.as_deref().unwrap_or("failed on this machine"));
+    rounds.failed(source, account.skipped, "not sent in time: the process or the machine stood still");
 }
 
 fn host(target: &Target) -> &Host {
@@ -421,9 +380,7 @@ fn boot() -> Name {
 }
 
 fn host_name() -> Name {
-    let name = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     Name::from(name.unwrap_or_else(|| "unnamed".to_owned()))
 }
 
@@ -458,10 +415,7 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let topology = Topology {
-            sites: vec![Site {
-                name: "a".into(),
-                region: None,
-            }],
+            sites: vec![Site { name: "a".into(), region: None }],
             links: vec![Link {
                 name: "l".into(),
                 between: vec!["a".into()],
@@ -484,13 +438,7 @@ mod tests {
             waiting: WAITING,
         };
         let metrics = Metrics::register(&mut Registry::default());
-        Collector::open(
-            config,
-            Box::new(Nowhere),
-            &metrics,
-            Health::default().part("collector"),
-        )
-        .unwrap()
+        Collector::open(config, Box::new(Nowhere), &metrics, Health::default().part("collector")).unwrap()
     }
 
     fn taken(epoch: u32, now: i64, outcomes: &[(i64, u32)]) -> Taken {
@@ -546,20 +494,9 @@ mod tests {
         };
         collector.take(short);
         let bodies = collector.rounds.end();
-        let Body::Collection {
-            source,
-            ok,
-            error,
-            took_ms,
-        } = &bodies[0]
-        else {
-            panic!()
-        };
+        let Body::Collection { source, ok, error, took_ms } = &bodies[0] else { panic!() };
         assert_eq!((&**source, *ok, *took_ms), ("tcp", false, 7.0));
         let error = error.as_deref().unwrap();
-        assert!(
-            error.contains("sending: EMFILE (2 times)") && error.contains("stood still"),
-            "{error}"
-        );
+        assert!(error.contains("sending: EMFILE (2 times)") && error.contains("stood still"), "{error}");
     }
 }

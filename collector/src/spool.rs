@@ -69,9 +69,7 @@ impl Spool {
 
     /// How many observations it holds that are not kept yet, as far as it knows.
     pub(crate) fn unwritten(&self) -> usize {
-        self.again
-            .as_ref()
-            .map_or(0, |(batch, _)| batch.observations.len())
+        self.again.as_ref().map_or(0, |(batch, _)| batch.observations.len())
     }
 
     /// When it is to be told to try again.
@@ -89,9 +87,7 @@ impl Spool {
 
     /// To be called only when it is free.
     pub(crate) fn append(&mut self, batch: Batch) {
-        self.begin(Some(batch), |journal, batch| {
-            batch.map_or(Ok(()), |batch| journal.append(batch))
-        });
+        self.begin(Some(batch), |journal, batch| batch.map_or(Ok(()), |batch| journal.append(batch)));
     }
 
     /// To be called only when it is free.
@@ -111,12 +107,7 @@ impl Spool {
             #[allow(clippy::disallowed_methods, reason = "how long the disk takes")]
             let begun = Instant::now();
             let result = job(journal.as_mut(), batch.as_ref());
-            Finished {
-                took: begun.elapsed(),
-                journal,
-                batch,
-                result,
-            }
+            Finished { took: begun.elapsed(), journal, batch, result }
         }));
     }
 
@@ -127,15 +118,8 @@ impl Spool {
         };
         let finished = job.await;
         self.job = None;
-        let Finished {
-            journal,
-            batch,
-            result,
-            took,
-        } = finished.map_err(|error| Error::Defect {
-            site: self.site.clone(),
-            why: error.to_string(),
-        })?;
+        let Finished { journal, batch, result, took } =
+            finished.map_err(|error| Error::Defect { site: self.site.clone(), why: error.to_string() })?;
         self.journal = Some(journal);
         let Some(batch) = batch else {
             return Ok(Done::Pruned(result));

@@ -1,10 +1,6 @@
 //! A whole collector over real connections to loopback, into a journal that can refuse.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helpers fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, TcpListener};
@@ -37,16 +33,8 @@ struct Told {
 impl Journal for Told {
     fn append(&mut self, batch: &Batch) -> Result<(), JournalError> {
         let full = self.full.load(Ordering::SeqCst);
-        self.tell.send(if full {
-            Err(batch.clone())
-        } else {
-            Ok(batch.clone())
-        })?;
-        if full {
-            Err("the disk is full".into())
-        } else {
-            Ok(())
-        }
+        self.tell.send(if full { Err(batch.clone()) } else { Ok(batch.clone()) })?;
+        if full { Err("the disk is full".into()) } else { Ok(()) }
     }
 
     fn prune(&mut self, _: Timestamp) -> Result<(), JournalError> {
@@ -66,10 +54,7 @@ impl Running {
     fn start(topology: &Topology, waiting: usize, full: bool) -> Self {
         let (tell, given) = unbounded_channel();
         let full = Arc::new(AtomicBool::new(full));
-        let journal = Told {
-            tell,
-            full: full.clone(),
-        };
+        let journal = Told { tell, full: full.clone() };
         let health = Health::default();
         let config = Config {
             site: "a".into(),
@@ -82,20 +67,11 @@ impl Running {
         let collector =
             Collector::open(config, Box::new(journal), &metrics, health.part("collector a")).unwrap();
         let stop = CancellationToken::new();
-        Self {
-            given,
-            full,
-            task: tokio::spawn(collector.run(stop.clone())),
-            stop,
-            health,
-        }
+        Self { given, full, task: tokio::spawn(collector.run(stop.clone())), stop, health }
     }
 
     async fn next(&mut self) -> Result<Batch, Batch> {
-        tokio::time::timeout(BOUND, self.given.recv())
-            .await
-            .unwrap()
-            .unwrap()
+        tokio::time::timeout(BOUND, self.given.recv()).await.unwrap().unwrap()
     }
 
     /// What it kept, until one is as wanted.
@@ -134,16 +110,8 @@ fn tcp(port: u16, every: Duration) -> Probe {
 
 fn topology(probes: Vec<Probe>, vpns: Vec<Vpn>) -> Topology {
     Topology {
-        sites: vec![Site {
-            name: "a".into(),
-            region: None,
-        }],
-        links: vec![Link {
-            name: "a-b".into(),
-            between: vec!["a".into(), "b".into()],
-            vpns,
-            probes,
-        }],
+        sites: vec![Site { name: "a".into(), region: None }],
+        links: vec![Link { name: "a-b".into(), between: vec!["a".into(), "b".into()], vpns, probes }],
         queue: Queue {
             path: "data".into(),
             kind: QueueKind::Embedded,
@@ -166,15 +134,10 @@ fn observations(batches: &[Batch]) -> impl Iterator<Item = &Observation> {
 
 /// The `collection` observations: source, ok, error.
 fn collections(batch: &Batch) -> Vec<(&str, bool, &str)> {
-    let of = batch
-        .observations
-        .iter()
-        .filter_map(|observation| match &observation.body {
-            Body::Collection {
-                source, ok, error, ..
-            } => Some((&**source, *ok, error.as_deref().unwrap_or(""))),
-            _ => None,
-        });
+    let of = batch.observations.iter().filter_map(|observation| match &observation.body {
+        Body::Collection { source, ok, error, .. } => Some((&**source, *ok, error.as_deref().unwrap_or(""))),
+        _ => None,
+    });
     of.collect()
 }
 
@@ -232,10 +195,7 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
     let round = collections(kept.last().unwrap());
     // A busy machine may skip a slot, and then says so.
     assert_eq!(round[0].0, "tcp");
-    assert!(
-        round[0].1 || round[0].2.starts_with("not sent in time"),
-        "{round:?}"
-    );
+    assert!(round[0].1 || round[0].2.starts_with("not sent in time"), "{round:?}");
     assert_eq!(round[1], ("journal", true, ""));
     assert_eq!((round[2].0, round[2].1), ("ec2:vpn-status", false));
     assert!(round[2].2.contains("not polled by this version"), "{round:?}");
@@ -256,10 +216,7 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
                 assert!(*rtt_ms > 0.0);
             }
             Outcome::Lost(lost) => {
-                assert_eq!(
-                    (&**probe, *lost),
-                    (&*format!("tcp:127.0.0.1:{closed}"), Lost::Refused)
-                );
+                assert_eq!((&**probe, *lost), (&*format!("tcp:127.0.0.1:{closed}"), Lost::Refused));
             }
         }
     }
@@ -275,25 +232,13 @@ async fn on_a_full_disk_the_newest_are_kept_and_the_gap_is_recorded() {
     while refused.len() < 3 {
         refused.push(running.next().await.unwrap_err());
     }
-    assert_eq!(
-        running.health.failures().len(),
-        1,
-        "{:?}",
-        running.health.failures()
-    );
+    assert_eq!(running.health.failures().len(), 1, "{:?}", running.health.failures());
     running.full.store(false, Ordering::SeqCst);
     let kept = running
-        .kept_until(|batch| {
-            collections(batch)
-                .iter()
-                .any(|(_, ok, why)| !ok && why.starts_with("append"))
-        })
+        .kept_until(|batch| collections(batch).iter().any(|(_, ok, why)| !ok && why.starts_with("append")))
         .await;
 
-    assert!(
-        refused.iter().all(|batch| batch == &kept[0]),
-        "the same batch came again"
-    );
+    assert!(refused.iter().all(|batch| batch == &kept[0]), "the same batch came again");
     assert!(running.health.failures().is_empty());
     in_order(&kept);
     let seen: BTreeSet<u64> = observations(&kept).map(|observation| observation.seq).collect();
@@ -303,24 +248,11 @@ async fn on_a_full_disk_the_newest_are_kept_and_the_gap_is_recorded() {
         .flat_map(collections)
         .filter_map(|(source, ok, why)| Some((source, ok, why.split_once(" observations from ")?)))
         .collect();
-    let told: u64 = gap
-        .iter()
-        .map(|(_, _, (count, _))| count.parse::<u64>().unwrap())
-        .sum();
+    let told: u64 = gap.iter().map(|(_, _, (count, _))| count.parse::<u64>().unwrap()).sum();
     assert!(missing > 0 && told == missing, "{missing} are missing; {gap:?}");
-    assert!(
-        gap.iter()
-            .all(|(source, ok, _)| (*source, *ok) == ("journal", false))
-    );
-    let round = kept
-        .iter()
-        .rev()
-        .flat_map(collections)
-        .find(|(_, _, why)| why.starts_with("append"));
-    assert_eq!(
-        round,
-        Some(("journal", false, "append: the disk is full (3 times)"))
-    );
+    assert!(gap.iter().all(|(source, ok, _)| (*source, *ok) == ("journal", false)));
+    let round = kept.iter().rev().flat_map(collections).find(|(_, _, why)| why.starts_with("append"));
+    assert_eq!(round, Some(("journal", false, "append: the disk is full (3 times)")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -340,10 +272,7 @@ async fn what_cannot_be_written_at_the_end_is_an_error_with_its_number() {
 #[tokio::test]
 async fn a_site_the_config_lacks_is_refused_by_name() {
     let (tell, _) = unbounded_channel();
-    let journal = Told {
-        tell,
-        full: Arc::default(),
-    };
+    let journal = Told { tell, full: Arc::default() };
     let topology = topology(vec![], vec![]);
     let config = Config {
         site: "nowhere".into(),
@@ -354,8 +283,6 @@ async fn a_site_the_config_lacks_is_refused_by_name() {
     };
     let metrics = Metrics::register(&mut Registry::default());
     let part = Health::default().part("collector");
-    let error = Collector::open(config, Box::new(journal), &metrics, part)
-        .err()
-        .unwrap();
+    let error = Collector::open(config, Box::new(journal), &metrics, part).err().unwrap();
     assert!(error.to_string().contains("'nowhere'"), "{error}");
 }

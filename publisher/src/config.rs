@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crosswatch_shared::config::document::{Table, Unique, Value};
 use crosswatch_shared::config::values::{LONGEST, short};
+use crosswatch_window::Metric;
 
 /// What is published, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Config {
     /// The length of a window.
     pub period: Duration,
     /// Which metrics, in the order of the file; at least one.
-    pub publish: Vec<MetricName>,
+    pub publish: Vec<Metric>,
 }
 
 /// Where the metrics go.
@@ -27,66 +28,6 @@ pub enum Kind {
     CloudWatch,
 }
 
-/// A metric that can be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MetricName {
-    /// How many tunnels of a VPN connection are up.
-    TunnelsUp,
-    /// 1 for a reply, 0 for a loss.
-    PingSuccess,
-    /// Round-trip time of a reply, in milliseconds.
-    PingLatency,
-    /// 1 for a collection round that succeeded, 0 for one that failed.
-    CollectionSuccess,
-    /// How long a collection round took, in milliseconds.
-    CollectionLatency,
-    /// From an observation's making to its publishing.
-    PipelineDelay,
-    /// 1 for a tunnel that is up, 0 for one that is down.
-    TunnelState,
-    /// Mean difference of consecutive round-trip times, in milliseconds.
-    Jitter,
-}
-
-impl MetricName {
-    /// Every metric.
-    pub const ALL: [Self; 8] = [
-        Self::TunnelsUp,
-        Self::PingSuccess,
-        Self::PingLatency,
-        Self::CollectionSuccess,
-        Self::CollectionLatency,
-        Self::PipelineDelay,
-        Self::TunnelState,
-        Self::Jitter,
-    ];
-
-    /// What is published unless the config says otherwise: each further metric costs its user money on CloudWatch.
-    pub const DEFAULT: [Self; 6] = [
-        Self::TunnelsUp,
-        Self::PingSuccess,
-        Self::PingLatency,
-        Self::CollectionSuccess,
-        Self::CollectionLatency,
-        Self::PipelineDelay,
-    ];
-
-    /// Its name in the config and where it is published.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::TunnelsUp => "TunnelsUp",
-            Self::PingSuccess => "PingSuccess",
-            Self::PingLatency => "PingLatency",
-            Self::CollectionSuccess => "CollectionSuccess",
-            Self::CollectionLatency => "CollectionLatency",
-            Self::PipelineDelay => "PipelineDelay",
-            Self::TunnelState => "TunnelState",
-            Self::Jitter => "Jitter",
-        }
-    }
-}
-
 impl Default for Config {
     /// What a config without the section means.
     fn default() -> Self {
@@ -94,7 +35,7 @@ impl Default for Config {
             kind: Kind::Embedded,
             namespace: "Crosswatch".to_owned(),
             period: Duration::from_secs(60),
-            publish: MetricName::DEFAULT.to_vec(),
+            publish: Metric::DEFAULT.to_vec(),
         }
     }
 }
@@ -109,18 +50,12 @@ impl Config {
         let kind = table.or("kind", default.kind, |value| {
             value.word(&[("embedded", Kind::Embedded), ("cloudwatch", Kind::CloudWatch)])
         });
-        let namespace = table.or("namespace", default.namespace, |value| {
-            value.parsed("Crosswatch", namespace)
-        });
+        let namespace =
+            table.or("namespace", default.namespace, |value| value.parsed("Crosswatch", namespace));
         let period = table.or("period", default.period, take_period);
         let publish = table.or("publish", default.publish, take_publish);
         table.finish();
-        Some(Self {
-            kind: kind?,
-            namespace: namespace?,
-            period: period?,
-            publish: publish?,
-        })
+        Some(Self { kind: kind?, namespace: namespace?, period: period?, publish: publish? })
     }
 }
 
@@ -151,8 +86,8 @@ fn take_period(value: &Value<'_>) -> Option<Duration> {
     }
 }
 
-fn take_publish(value: &Value<'_>) -> Option<Vec<MetricName>> {
-    let words = MetricName::ALL.map(|name| (name.word(), name));
+fn take_publish(value: &Value<'_>) -> Option<Vec<Metric>> {
+    let words = Metric::ALL.map(|name| (name.word(), name));
     let mut unique = Unique::new("entry", "leave this one out");
     let names = value.each("[\"TunnelsUp\", \"PingLatency\"]", |value| {
         let name = value.word(&words)?;
@@ -185,16 +120,10 @@ mod tests {
     #[test]
     fn periods_are_those_of_cloudwatch() {
         for period in ["1s", "5s", "10s", "30s", "60s", "1m", "5m", "1d"] {
-            assert!(
-                read(&format!("[metrics]\nperiod = \"{period}\"")).is_ok(),
-                "{period}"
-            );
+            assert!(read(&format!("[metrics]\nperiod = \"{period}\"")).is_ok(), "{period}");
         }
         for period in ["500ms", "2s", "20s", "90s", "2d", "1001ms"] {
-            assert!(
-                read(&format!("[metrics]\nperiod = \"{period}\"")).is_err(),
-                "{period}"
-            );
+            assert!(read(&format!("[metrics]\nperiod = \"{period}\"")).is_err(), "{period}");
         }
     }
 
@@ -203,7 +132,7 @@ mod tests {
         let config =
             read("[metrics]\nkind = \"cloudwatch\"\npublish = [\"Jitter\", \"TunnelState\"]").unwrap();
         assert_eq!(config.kind, Kind::CloudWatch);
-        assert_eq!(config.publish, [MetricName::Jitter, MetricName::TunnelState]);
+        assert_eq!(config.publish, [Metric::Jitter, Metric::TunnelState]);
     }
 
     #[test]

@@ -68,12 +68,7 @@ impl EventTime {
                         self.former.remove(0);
                     }
                 }
-                other.insert(Current {
-                    boot: origin.boot.clone(),
-                    next,
-                    at: None,
-                    ahead: BTreeMap::new(),
-                })
+                other.insert(Current { boot: origin.boot.clone(), next, at: None, ahead: BTreeMap::new() })
             }
         };
         if number >= current.next {
@@ -117,10 +112,7 @@ impl Current {
             self.next += 1;
             self.at = Some(self.at.map_or(through, |at| at.max(through)));
         }
-        self.at.filter(|_| self.at != before).map(|at| Advance {
-            boot: self.boot.clone(),
-            at,
-        })
+        self.at.filter(|_| self.at != before).map(|at| Advance { boot: self.boot.clone(), at })
     }
 }
 
@@ -129,11 +121,7 @@ mod tests {
     use super::*;
 
     fn origin(boot: &str) -> Origin {
-        Origin {
-            site: "a".into(),
-            collector: "c".into(),
-            boot: boot.into(),
-        }
+        Origin { site: "a".into(), collector: "c".into(), boot: boot.into() }
     }
 
     fn at(secs: i64) -> Timestamp {
@@ -176,14 +164,8 @@ mod tests {
     fn a_new_boot_begins_at_its_own_clock_and_the_former_is_over() {
         let mut time = EventTime::default();
         time.receive(&origin("1"), 7, at(1000), at(1000));
-        assert_eq!(
-            advanced(time.receive(&origin("2"), 0, at(400), at(1001))),
-            Some(400)
-        );
+        assert_eq!(advanced(time.receive(&origin("2"), 0, at(400), at(1001))), Some(400));
         assert_eq!(advanced(time.receive(&origin("1"), 8, at(1001), at(1002))), None);
-        assert_eq!(
-            advanced(time.receive(&origin("2"), 1, at(401), at(1003))),
-            Some(401)
-        );
+        assert_eq!(advanced(time.receive(&origin("2"), 1, at(401), at(1003))), Some(401));
     }
 }

@@ -24,9 +24,7 @@ impl Ranges {
         if joins_before.is_some_and(|(_, last)| number <= last) {
             return false;
         }
-        let before = joins_before
-            .filter(|(_, last)| number - last == 1)
-            .map(|(index, _)| index);
+        let before = joins_before.filter(|(_, last)| number - last == 1).map(|(index, _)| index);
         let behind = self.0.get(after).is_some_and(|range| range.0 - number == 1);
         match (before, behind) {
             (Some(before), true) => {
@@ -44,9 +42,7 @@ impl Ranges {
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         let after = self.0.partition_point(|range| range.0 <= number);
-        after
-            .checked_sub(1)
-            .is_some_and(|index| number <= self.0[index].1)
+        after.checked_sub(1).is_some_and(|index| number <= self.0[index].1)
     }
 
     /// The ranges, sorted, both ends in.

@@ -137,15 +137,7 @@ impl Timestamp {
     /// Reads exactly the form `encode` writes; `None` for any other, which the slower reader then judges.
     fn decode(text: &[u8]) -> Option<Self> {
         let text: &[u8; 27] = text.try_into().ok()?;
-        let marks = [
-            (4, b'-'),
-            (7, b'-'),
-            (10, b'T'),
-            (13, b':'),
-            (16, b':'),
-            (19, b'.'),
-            (26, b'Z'),
-        ];
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
         if marks.iter().any(|&(at, mark)| text[at] != mark) {
             return None;
         }
@@ -160,9 +152,7 @@ impl Timestamp {
         if hour > 23 || minute > 59 || second > 59 {
             return None;
         }
-        Some(Self(
-            ((days * 24 + hour) * 60 + minute) * 60 * SECOND + second * SECOND + fraction,
-        ))
+        Some(Self(((days * 24 + hour) * 60 + minute) * 60 * SECOND + second * SECOND + fraction))
     }
 }
 
@@ -174,9 +164,7 @@ fn digits(place: &mut [u8], mut value: i64) {
 }
 
 fn number(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0, |value, byte| {
-        byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
-    })
+    text.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
 /// The proleptic Gregorian date of a day counted from 1970-01-01. Counts from March, so that the leap day
@@ -189,11 +177,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -217,9 +201,8 @@ impl FromStr for Timestamp {
         if let Some(time) = Self::decode(text.as_bytes()) {
             return Ok(time);
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| NotATime {
-            text: text.chars().take(80).collect(),
-        })?;
+        let time: jiff::Timestamp =
+            text.parse().map_err(|_| NotATime { text: text.chars().take(80).collect() })?;
         let whole = time.as_nanosecond().div_euclid(1_000);
         Ok(Self::from_micros(i64::try_from(whole).unwrap_or(i64::MAX)))
     }
@@ -263,24 +246,16 @@ mod tests {
     #[test]
     fn reads_other_spellings_of_the_same_moment() {
         let time = Timestamp::from_micros(1_795_330_801_500_000);
-        for text in [
-            "2026-11-22T07:00:01.5Z",
-            "2026-11-22T08:00:01.5+01:00",
-            "2026-11-22t07:00:01.500000999z",
-        ] {
+        for text in
+            ["2026-11-22T07:00:01.5Z", "2026-11-22T08:00:01.5+01:00", "2026-11-22t07:00:01.500000999z"]
+        {
             assert_eq!(text.parse(), Ok(time), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_is_no_time() {
-        for text in [
-            "",
-            "now",
-            "2026-02-30T00:00:00.000000Z",
-            "2026-11-22T24:00:00.000000Z",
-            "2026-11-22",
-        ] {
+        for text in ["", "now", "2026-02-30T00:00:00.000000Z", "2026-11-22T24:00:00.000000Z", "2026-11-22"] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

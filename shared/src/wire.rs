@@ -105,10 +105,7 @@ pub fn decode_row(text: &[u8], names: &mut Names) -> Result<Row, WireError> {
     };
     let kind = &read.kind.0;
     let name = |field: &Option<Text<'_>>, what, names: &mut Names| {
-        field
-            .as_ref()
-            .map(|text| names.get(&text.0))
-            .ok_or_else(|| absent(kind, what))
+        field.as_ref().map(|text| names.get(&text.0)).ok_or_else(|| absent(kind, what))
     };
     version(read.v)?;
     if !KINDS.contains(&kind.as_ref()) {
@@ -128,22 +125,14 @@ pub fn decode_row(text: &[u8], names: &mut Names) -> Result<Row, WireError> {
 /// Writes a batch as one message: JSON text.
 #[must_use]
 pub fn encode_batch(batch: &Batch) -> String {
-    let Batch {
-        origin,
-        number,
-        through,
-        observations,
-    } = batch;
+    let Batch { origin, number, through, observations } = batch;
     json(&WrittenBatch {
         site: &origin.site,
         collector: &origin.collector,
         boot: &origin.boot,
         batch: *number,
         through: *through,
-        observations: observations
-            .iter()
-            .map(|observation| written(None, observation))
-            .collect(),
+        observations: observations.iter().map(|observation| written(None, observation)).collect(),
     })
 }
 
@@ -173,12 +162,7 @@ pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError
         boot: names.get(&read.boot.0),
     };
     Ok(Decoded {
-        batch: Batch {
-            origin,
-            number: read.batch,
-            through: read.through,
-            observations,
-        },
+        batch: Batch { origin, number: read.batch, through: read.through, observations },
         unknown_kinds,
     })
 }
@@ -205,26 +189,12 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
     }
     // Either it is broken, or a newer kind gives a field another type: then one by one.
     let read: ReadBatch<&RawValue, Text<'_>> = serde_json::from_slice(text)?;
-    let ReadBatch {
-        site,
-        collector,
-        boot,
-        batch,
-        through,
-        observations,
-    } = read;
+    let ReadBatch { site, collector, boot, batch, through, observations } = read;
     let observations = observations
         .into_iter()
         .map(|raw| Ok(item(raw.get().as_bytes())?.ok()))
         .collect::<Result<_, WireError>>()?;
-    Ok(ReadBatch {
-        site,
-        collector,
-        boot,
-        batch,
-        through,
-        observations,
-    })
+    Ok(ReadBatch { site, collector, boot, batch, through, observations })
 }
 
 const KINDS: [&str; 3] = ["probe", "tunnels", "collection"];
@@ -241,10 +211,7 @@ fn absent(kind: &str, field: &str) -> WireError {
 }
 
 fn wrong(kind: &str, problem: String) -> WireError {
-    WireError::Field {
-        kind: kind.to_owned(),
-        problem,
-    }
+    WireError::Field { kind: kind.to_owned(), problem }
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -339,18 +306,14 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
         return Ok(Err(kind.chars().take(80).collect()));
     }
     let mut name = |field: Option<Text<'_>>, what| {
-        field
-            .map(|text| names.get(&text.0))
-            .ok_or_else(|| absent(kind, what))
+        field.map(|text| names.get(&text.0)).ok_or_else(|| absent(kind, what))
     };
     let body = match kind {
         "probe" => Body::Probe {
             link: name(read.link, "link")?,
             probe: name(read.probe, "probe")?,
             outcome: match (read.rtt_ms, read.lost) {
-                (Some(rtt_ms), None) => Outcome::Reply {
-                    rtt_ms: milliseconds(kind, "rtt_ms", rtt_ms)?,
-                },
+                (Some(rtt_ms), None) => Outcome::Reply { rtt_ms: milliseconds(kind, "rtt_ms", rtt_ms)? },
                 (None, Some(lost)) => Outcome::Lost(reason(kind, &lost.0)?),
                 (None, None) => return Err(wrong(kind, "one of 'rtt_ms' and 'lost' is needed".to_owned())),
                 (Some(_), Some(_)) => {
@@ -378,19 +341,12 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
             source: name(read.source, "source")?,
             ok: read.ok.ok_or_else(|| absent(kind, "ok"))?,
             error: read.error.map(|text| text.0.into_owned()),
-            took_ms: milliseconds(
-                kind,
-                "took_ms",
-                read.took_ms.ok_or_else(|| absent(kind, "took_ms"))?,
-            )?,
+            took_ms: milliseconds(kind, "took_ms", read.took_ms.ok_or_else(|| absent(kind, "took_ms"))?)?,
         },
     };
     let at = read.at.ok_or_else(|| absent(kind, "at"))?;
     Ok(Ok(Observation {
-        at: at
-            .0
-            .parse()
-            .map_err(|error| wrong(kind, format!("at: {error}")))?,
+        at: at.0.parse().map_err(|error| wrong(kind, format!("at: {error}")))?,
         seq: read.seq.ok_or_else(|| absent(kind, "seq"))?,
         body,
     }))
@@ -400,26 +356,14 @@ fn milliseconds(kind: &str, field: &str, value: f64) -> Result<f64, WireError> {
     if value.is_finite() && value >= 0.0 {
         return Ok(value);
     }
-    Err(wrong(
-        kind,
-        format!("{field} is {value}, not a number of milliseconds"),
-    ))
+    Err(wrong(kind, format!("{field} is {value}, not a number of milliseconds")))
 }
 
 fn reason(kind: &str, word: &str) -> Result<Lost, WireError> {
-    Lost::ALL
-        .into_iter()
-        .find(|lost| lost.word() == word)
-        .ok_or_else(|| {
-            let known = Lost::ALL.map(Lost::word).join(", ");
-            wrong(
-                kind,
-                format!(
-                    "lost is '{}', none of {known}",
-                    word.chars().take(80).collect::<String>()
-                ),
-            )
-        })
+    Lost::ALL.into_iter().find(|lost| lost.word() == word).ok_or_else(|| {
+        let known = Lost::ALL.map(Lost::word).join(", ");
+        wrong(kind, format!("lost is '{}', none of {known}", word.chars().take(80).collect::<String>()))
+    })
 }
 
 #[derive(Serialize)]
@@ -489,30 +433,12 @@ struct WrittenTunnel<'a> {
 
 fn written<'a>(origin: Option<&'a Origin>, observation: &'a Observation) -> Written<'a> {
     let (kind, body) = match &observation.body {
-        Body::Probe {
-            link,
-            probe,
-            outcome: Outcome::Reply { rtt_ms },
-        } => (
-            "probe",
-            WrittenBody::Reply {
-                link,
-                probe,
-                rtt_ms: *rtt_ms,
-            },
-        ),
-        Body::Probe {
-            link,
-            probe,
-            outcome: Outcome::Lost(lost),
-        } => (
-            "probe",
-            WrittenBody::Lost {
-                link,
-                probe,
-                lost: lost.word(),
-            },
-        ),
+        Body::Probe { link, probe, outcome: Outcome::Reply { rtt_ms } } => {
+            ("probe", WrittenBody::Reply { link, probe, rtt_ms: *rtt_ms })
+        }
+        Body::Probe { link, probe, outcome: Outcome::Lost(lost) } => {
+            ("probe", WrittenBody::Lost { link, probe, lost: lost.word() })
+        }
         Body::Tunnels { link, vpn, tunnels } => {
             let tunnels = tunnels
                 .iter()
@@ -526,39 +452,13 @@ fn written<'a>(origin: Option<&'a Origin>, observation: &'a Observation) -> Writ
                 .collect();
             ("tunnels", WrittenBody::Tunnels { link, vpn, tunnels })
         }
-        Body::Collection {
-            source,
-            ok,
-            error,
-            took_ms,
-        } => (
+        Body::Collection { source, ok, error, took_ms } => (
             "collection",
-            WrittenBody::Collection {
-                source,
-                ok: *ok,
-                error: error.as_deref(),
-                took_ms: *took_ms,
-            },
+            WrittenBody::Collection { source, ok: *ok, error: error.as_deref(), took_ms: *took_ms },
         ),
     };
-    let origin = origin.map(
-        |Origin {
-             site,
-             collector,
-             boot,
-         }| WrittenOrigin {
-            site,
-            collector,
-            boot,
-        },
-    );
-    Written {
-        kind,
-        at: observation.at,
-        origin,
-        seq: observation.seq,
-        body,
-    }
+    let origin = origin.map(|Origin { site, collector, boot }| WrittenOrigin { site, collector, boot });
+    Written { kind, at: observation.at, origin, seq: observation.seq, body }
 }
 
 #[cfg(test)]
@@ -580,9 +480,7 @@ mod tests {
     #[test]
     fn the_documented_lines_are_written_as_they_were_read() {
         for line in LINES {
-            let Row::Observation(origin, observation) = read(line).unwrap() else {
-                panic!("{line}")
-            };
+            let Row::Observation(origin, observation) = read(line).unwrap() else { panic!("{line}") };
             assert_eq!(encode_row(&origin, &observation), line);
         }
     }
@@ -600,10 +498,7 @@ mod tests {
     fn unknown_fields_are_skipped_and_unknown_kinds_named() {
         let line = LINES[0].replace(r#""seq":41"#, r#""seq":41,"ttl":[{"deep":1}]"#);
         assert_eq!(read(&line).unwrap(), read(LINES[0]).unwrap());
-        assert_eq!(
-            read(r#"{"kind":"evidence","at":5}"#).unwrap(),
-            Row::UnknownKind("evidence".to_owned())
-        );
+        assert_eq!(read(r#"{"kind":"evidence","at":5}"#).unwrap(), Row::UnknownKind("evidence".to_owned()));
     }
 
     #[test]
@@ -612,14 +507,8 @@ mod tests {
             (LINES[0].replace(r#""link":"use1-euw1","#, ""), "'link' is absent"),
             (LINES[0].replace("81.7", "-1"), "rtt_ms is -1"),
             (LINES[0].replace("81.7", "1e999"), "number out of range"),
-            (
-                LINES[0].replace(r#","rtt_ms":81.7"#, ""),
-                "one of 'rtt_ms' and 'lost'",
-            ),
-            (
-                LINES[1].replace("timeout", "tired"),
-                "lost is 'tired', none of timeout, unreachable",
-            ),
+            (LINES[0].replace(r#","rtt_ms":81.7"#, ""), "one of 'rtt_ms' and 'lost'"),
+            (LINES[1].replace("timeout", "tired"), "lost is 'tired', none of timeout, unreachable"),
             (LINES[1].replace("2026-11-22T", "yesterday "), "is not a time"),
             (LINES[3].replace(r#""ok":false,"#, ""), "'ok' is absent"),
             (LINES[0].replace(r#""boot":"0193","#, ""), "'boot' is absent"),
@@ -641,20 +530,15 @@ mod tests {
             (0.0..1e6).prop_map(|rtt_ms| Outcome::Reply { rtt_ms }),
             (0..Lost::ALL.len()).prop_map(|index| Outcome::Lost(Lost::ALL[index])),
         ];
-        let tunnel = (
-            name(),
-            any::<bool>(),
-            any::<u32>(),
-            proptest::option::of(time()),
-            name(),
-        )
-            .prop_map(|(outside_ip, up, accepted_routes, since, message)| Tunnel {
+        let tunnel = (name(), any::<bool>(), any::<u32>(), proptest::option::of(time()), name()).prop_map(
+            |(outside_ip, up, accepted_routes, since, message)| Tunnel {
                 outside_ip: outside_ip.to_string(),
                 up,
                 accepted_routes,
                 since,
                 message: message.to_string(),
-            });
+            },
+        );
         prop_oneof![
             (name(), name(), outcome).prop_map(|(link, probe, outcome)| Body::Probe { link, probe, outcome }),
             (name(), name(), proptest::collection::vec(tunnel, 0..3))

@@ -22,10 +22,7 @@ use crosswatch_tests::root::require_root;
 const BOUND: Duration = Duration::from_secs(60);
 
 fn main() {
-    let trials: usize = env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(20);
+    let trials: usize = env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(20);
     if !require_root("detect") {
         std::process::exit(1);
     }
@@ -37,64 +34,35 @@ fn main() {
         Watcher::crosswatch("crosswatch 1 s", &folder.path().join("1s"), &pair, "1s"),
         Watcher::crosswatch("crosswatch 100 ms", &folder.path().join("100ms"), &pair, "100ms"),
     ];
-    let absent = missing(&[
-        Blackbox::PROGRAMS[0],
-        Blackbox::PROGRAMS[1],
-        Alertmanager::PROGRAM,
-    ]);
+    let absent = missing(&[Blackbox::PROGRAMS[0], Blackbox::PROGRAMS[1], Alertmanager::PROGRAM]);
     if absent.is_empty() {
-        watchers.push(Watcher::blackbox(
-            "blackbox_exporter",
-            &folder.path().join("blackbox"),
-            &pair,
-        ));
+        watchers.push(Watcher::blackbox("blackbox_exporter", &folder.path().join("blackbox"), &pair));
     } else {
-        println!(
-            "not measured for want of Debian's {}: the blackbox_exporter stack",
-            absent.join(" ")
-        );
+        println!("not measured for want of Debian's {}: the blackbox_exporter stack", absent.join(" "));
     }
 
     println!("seconds from the cut to the webhook, {trials} trials");
-    println!(
-        "trial{}",
-        watchers
-            .iter()
-            .map(|watcher| format!("{:>20}", watcher.name))
-            .collect::<String>()
-    );
+    println!("trial{}", watchers.iter().map(|watcher| format!("{:>20}", watcher.name)).collect::<String>());
     // The first cut only shows that all of them are at work.
     let mut times = vec![Vec::new(); watchers.len()];
     for trial in 0..=trials {
         thread::sleep(Duration::from_secs(3) + random_below(Duration::from_secs(2)));
         let cut = Instant::now();
         pair.b.cut();
-        let told: Vec<_> = watchers
-            .iter_mut()
-            .map(|watcher| watcher.wait_for("firing") - cut)
-            .collect();
+        let told: Vec<_> = watchers.iter_mut().map(|watcher| watcher.wait_for("firing") - cut).collect();
         pair.b.heal();
         for watcher in &mut watchers {
             watcher.wait_for("resolved");
         }
         if trial > 0 {
             print_row(&trial.to_string(), &told);
-            times
-                .iter_mut()
-                .zip(told)
-                .for_each(|(times, told)| times.push(told));
+            times.iter_mut().zip(told).for_each(|(times, told)| times.push(told));
         }
     }
     times.iter_mut().for_each(|times| times.sort());
     if trials > 0 {
-        print_row(
-            "median",
-            &times.iter().map(|times| median(times)).collect::<Vec<_>>(),
-        );
-        print_row(
-            "worst",
-            &times.iter().map(|times| times[trials - 1]).collect::<Vec<_>>(),
-        );
+        print_row("median", &times.iter().map(|times| median(times)).collect::<Vec<_>>());
+        print_row("worst", &times.iter().map(|times| times[trials - 1]).collect::<Vec<_>>());
     }
 }
 
@@ -153,18 +121,8 @@ impl Watcher {
         fs::write(folder.join("crosswatch.toml"), config).unwrap();
         let command = &mut pair.a.command(program());
         let process =
-            Process::start(
-                command
-                    .current_dir(folder)
-                    .args(["run", "--config", "crosswatch.toml"]),
-            );
-        Self {
-            name,
-            field: "state",
-            hook,
-            seen: 0,
-            processes: vec![process],
-        }
+            Process::start(command.current_dir(folder).args(["run", "--config", "crosswatch.toml"]));
+        Self { name, field: "state", hook, seen: 0, processes: vec![process] }
     }
 
     fn blackbox(name: &'static str, folder: &Path, pair: &Pair) -> Self {
@@ -176,13 +134,7 @@ impl Watcher {
         let blackbox = Blackbox::start(folder, &launch, &targets, Some(alertmanager.address));
         pair.a.enter(|| blackbox.wait_for_success(1, targets.len()));
         let processes = vec![alertmanager.process, blackbox.exporter, blackbox.prometheus];
-        Self {
-            name,
-            field: "status",
-            hook,
-            seen: 0,
-            processes,
-        }
+        Self { name, field: "status", hook, seen: 0, processes }
     }
 
     /// When the next message of this state came.
@@ -193,12 +145,8 @@ impl Watcher {
             Some((messages[index].at, index + 1))
         });
         let Some((at, seen)) = found else {
-            let printed: String = self
-                .processes
-                .iter()
-                .flat_map(Process::lines)
-                .map(|line| line.text + "\n")
-                .collect();
+            let printed: String =
+                self.processes.iter().flat_map(Process::lines).map(|line| line.text + "\n").collect();
             panic!(
                 "{}: no '{state}' within {BOUND:?}; got {:#?}; it printed:\n{printed}",
                 self.name,
@@ -216,19 +164,12 @@ fn random_below(bound: Duration) -> Duration {
 
 fn median(sorted: &[Duration]) -> Duration {
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2
-    }
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2 }
 }
 
 fn print_row(name: &str, times: &[Duration]) {
     println!(
         "{name:<5}{}",
-        times
-            .iter()
-            .map(|time| format!("{:>20.3}", time.as_secs_f64()))
-            .collect::<String>()
+        times.iter().map(|time| format!("{:>20.3}", time.as_secs_f64())).collect::<String>()
     );
 }

@@ -23,32 +23,17 @@ fn main() {
     let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let targets: u32 = numbers.next().unwrap_or(10);
     let seconds: u32 = numbers.next().unwrap_or(60);
-    assert!(
-        targets <= 60_000 && targets > 0 && seconds > 0,
-        "1 to 60000 targets, 1 second or more"
-    );
+    assert!(targets <= 60_000 && targets > 0 && seconds > 0, "1 to 60000 targets, 1 second or more");
     if !require_root("footprint") {
         std::process::exit(1);
     }
     let pair = Pair::new();
     pair.a.allow_ping_sockets(0..=i32::MAX as u32);
-    let targets: Vec<_> = (0..targets)
-        .map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1))
-        .collect();
-    let run = Run {
-        inside: &pair.a,
-        targets,
-        time: Duration::from_secs(seconds.into()),
-    };
+    let targets: Vec<_> = (0..targets).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1)).collect();
+    let run = Run { inside: &pair.a, targets, time: Duration::from_secs(seconds.into()) };
 
-    println!(
-        "{} targets, one probe a second each, {seconds} s",
-        run.targets.len()
-    );
-    println!(
-        "{:<24}{:>10}{:>14}{:>16}",
-        "", "RSS MB", "% of a core", "µs a probe"
-    );
+    println!("{} targets, one probe a second each, {seconds} s", run.targets.len());
+    println!("{:<24}{:>10}{:>14}{:>16}", "", "RSS MB", "% of a core", "µs a probe");
     run.crosswatch();
     run.fping();
     run.smokeping_prober();
@@ -66,11 +51,8 @@ impl Run<'_> {
         let folder = tempfile::tempdir().unwrap();
         let mut probes = String::new();
         for target in &self.targets {
-            writeln!(
-                probes,
-                r#"{{ from = "here", icmp = "{target}", every = "1s", timeout = "500ms" }},"#
-            )
-            .unwrap();
+            writeln!(probes, r#"{{ from = "here", icmp = "{target}", every = "1s", timeout = "500ms" }},"#)
+                .unwrap();
         }
         let config = format!(
             "[site.here]\n[site.there]\n[[link]]\nname = \"l\"\nbetween = [\"here\", \"there\"]\nprobe = [\n{probes}]\n\
@@ -79,22 +61,15 @@ impl Run<'_> {
         fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
         let command = &mut self.inside.command(program());
         let process =
-            Process::start(
-                command
-                    .current_dir(&folder)
-                    .args(["run", "--config", "crosswatch.toml"]),
-            );
+            Process::start(command.current_dir(&folder).args(["run", "--config", "crosswatch.toml"]));
         self.measure(&[("crosswatch run", &process)]);
     }
 
     fn fping(&self) {
         if self.can_run(&["fping"]) {
             let command = &mut self.inside.command("fping");
-            let process = Process::start(
-                command
-                    .args(["-l", "-q", "-p", "1000", "-i", "1"])
-                    .args(&self.targets),
-            );
+            let process =
+                Process::start(command.args(["-l", "-q", "-p", "1000", "-i", "1"]).args(&self.targets));
             self.measure(&[("fping", &process)]);
         }
     }
@@ -118,8 +93,7 @@ impl Run<'_> {
             let folder = tempfile::tempdir().unwrap();
             let launch = |program: &str| self.inside.command(program);
             let stack = Blackbox::start(folder.path(), &launch, &self.targets, None);
-            self.inside
-                .enter(|| stack.wait_for_success(1, self.targets.len()));
+            self.inside.enter(|| stack.wait_for_success(1, self.targets.len()));
             self.measure(&[
                 ("blackbox_exporter", &stack.exporter),
                 ("prometheus scraping it", &stack.prometheus),
@@ -139,10 +113,7 @@ impl Run<'_> {
     fn measure(&self, processes: &[(&str, &Process)]) {
         thread::sleep(WARM_UP);
         let start = Instant::now();
-        let before: Vec<_> = processes
-            .iter()
-            .map(|(name, process)| sample(name, process))
-            .collect();
+        let before: Vec<_> = processes.iter().map(|(name, process)| sample(name, process)).collect();
         thread::sleep(self.time);
         for ((name, process), (cpu_before, memory_before)) in processes.iter().zip(before) {
             let (cpu, memory) = sample(name, process);
@@ -155,18 +126,8 @@ impl Run<'_> {
 }
 
 fn sample(name: &str, process: &Process) -> (Duration, u64) {
-    let printed = || {
-        process
-            .lines()
-            .into_iter()
-            .map(|line| line.text + "\n")
-            .collect::<String>()
-    };
-    assert!(
-        process.is_running(),
-        "{name} has ended; it printed:\n{}",
-        printed()
-    );
+    let printed = || process.lines().into_iter().map(|line| line.text + "\n").collect::<String>();
+    assert!(process.is_running(), "{name} has ended; it printed:\n{}", printed());
     (process.cpu_time(), process.resident())
 }
 

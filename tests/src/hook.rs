@@ -120,10 +120,7 @@ fn serve(mut stream: TcpStream, inbox: &Inbox, answer: &Mutex<Answer>) -> io::Re
         Answer::Status(status) => {
             // Noted before the sender knows: who has seen the answer finds the message.
             inbox.push(Message { at, body, accepted });
-            write!(
-                stream,
-                "HTTP/1.1 {status} -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            )
+            write!(stream, "HTTP/1.1 {status} -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         }
         Answer::Hang => {
             inbox.push(Message { at, body, accepted });
@@ -145,20 +142,13 @@ impl CommandHook {
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let hook = Self {
-            inbox: Inbox::default(),
-            folder,
-        };
+        let hook = Self { inbox: Inbox::default(), folder };
         hook.exit_with(0);
 
         let pipe = hook.pipe();
         nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).expect("a named pipe");
         // Opened for writing too, so that it does not end when a command does.
-        let reader = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&pipe)
-            .expect("the named pipe");
+        let reader = OpenOptions::new().read(true).write(true).open(&pipe).expect("the named pipe");
 
         // The exit code goes first: the test can tell by the message alone whether it was accepted.
         let script = "#!/bin/sh\nread -r code <\"${0%/*}/code\"\nbody=$(cat)\n\
@@ -180,10 +170,7 @@ impl CommandHook {
     /// What it exits with from now on; 0 accepts.
     pub fn exit_with(&self, code: u8) {
         // Renamed into place: a command that runs now reads the old one or the new one, never half of it.
-        let (new, code_file) = (
-            self.folder.path().join("code.new"),
-            self.folder.path().join("code"),
-        );
+        let (new, code_file) = (self.folder.path().join("code.new"), self.folder.path().join("code"));
         fs::write(&new, format!("{code}\n")).expect("the exit code");
         fs::rename(new, code_file).expect("the exit code");
     }
@@ -214,11 +201,7 @@ impl Drop for CommandHook {
 
 /// An empty line ends the reading thread.
 fn end(pipe: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(pipe)?
-        .write_all(b"\n")
+    OpenOptions::new().read(true).write(true).open(pipe)?.write_all(b"\n")
 }
 
 fn pass_on(pipe: File, inbox: &Inbox) {
@@ -227,10 +210,6 @@ fn pass_on(pipe: File, inbox: &Inbox) {
         let Some((code, body)) = line.split_once(' ') else {
             return;
         };
-        inbox.push(Message {
-            at: Instant::now(),
-            body: body.to_owned(),
-            accepted: code == "0",
-        });
+        inbox.push(Message { at: Instant::now(), body: body.to_owned(), accepted: code == "0" });
     }
 }

@@ -29,10 +29,7 @@ pub struct Response {
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, BOUND)?;
     stream.set_read_timeout(Some(BOUND))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
     let Message { start, body } = read_message(&stream)?;
     let status = start.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| malformed(&start))?;
@@ -97,8 +94,5 @@ fn header_line(reader: &mut impl BufRead) -> io::Result<String> {
 }
 
 fn malformed(text: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("not HTTP as it should be: '{text}'"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP as it should be: '{text}'"))
 }

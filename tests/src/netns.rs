@@ -41,34 +41,19 @@ impl Pair {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         JANITOR.call_once(remove_orphans);
 
-        let stem = format!(
-            "{PREFIX}{}-{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        );
+        let stem = format!("{PREFIX}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let a = Namespace::new(format!("{stem}a"), 1);
         let b = Namespace::new(format!("{stem}b"), 2);
-        ip(&format!(
-            "link add veth0 netns {a} type veth peer name veth0 netns {b}",
-            a = a.name,
-            b = b.name
-        ));
+        ip(&format!("link add veth0 netns {a} type veth peer name veth0 netns {b}", a = a.name, b = b.name));
         for side in [&a, &b] {
             ip(&format!("-n {} addr add {}/24 dev veth0", side.name, side.v4));
             // Without duplicate address detection, which takes a second.
-            ip(&format!(
-                "-n {} addr add {}/64 dev veth0 nodad",
-                side.name, side.v6
-            ));
+            ip(&format!("-n {} addr add {}/64 dev veth0 nodad", side.name, side.v6));
             ip(&format!("-n {} link set lo up", side.name));
             ip(&format!("-n {} link set veth0 up", side.name));
         }
         // A fresh link drops what is sent before the kernel has noticed that both ends are up.
-        for (from, to) in [
-            (&a, b.v4.to_string()),
-            (&a, b.v6.to_string()),
-            (&b, a.v6.to_string()),
-        ] {
+        for (from, to) in [(&a, b.v4.to_string()), (&a, b.v6.to_string()), (&b, a.v6.to_string())] {
             // Sends until one comes back.
             let ping = format!("ping -n -q -i 0.02 -c 1 -w 30 {to}");
             must_succeed(&format!("{ping} in {}", from.name), &from.exec(&ping));
@@ -153,9 +138,7 @@ impl Namespace {
                 setns(inside, CloneFlags::CLONE_NEWNET).expect("setns");
                 act()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -214,13 +197,9 @@ impl Namespace {
             .spawn()
             .unwrap_or_else(|error| panic!("nft: {error}"));
         let mut stdin = child.stdin.take().expect("nft's standard input");
-        stdin
-            .write_all(script.as_bytes())
-            .unwrap_or_else(|error| panic!("nft: {error}"));
+        stdin.write_all(script.as_bytes()).unwrap_or_else(|error| panic!("nft: {error}"));
         drop(stdin);
-        let output = child
-            .wait_with_output()
-            .unwrap_or_else(|error| panic!("nft: {error}"));
+        let output = child.wait_with_output().unwrap_or_else(|error| panic!("nft: {error}"));
         must_succeed(&format!("nft in {}:\n{script}", self.name), &output);
     }
 }
@@ -247,10 +226,7 @@ fn must_succeed(what: &str, output: &Output) {
 /// Removes a namespace and ends what still runs in it: while that runs, the namespace only loses its name.
 fn remove(name: &str) {
     if let Ok(output) = Command::new("ip").args(["netns", "pids", name]).output() {
-        for pid in String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|pid| pid.parse().ok())
-        {
+        for pid in String::from_utf8_lossy(&output.stdout).lines().filter_map(|pid| pid.parse().ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

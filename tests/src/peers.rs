@@ -24,11 +24,7 @@ pub type Launcher<'a> = &'a dyn Fn(&str) -> Command;
 pub fn missing<'a>(programs: &[&'a str]) -> Vec<&'a str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |program: &&str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    programs
-        .iter()
-        .copied()
-        .filter(|program| !found(program))
-        .collect()
+    programs.iter().copied().filter(|program| !found(program)).collect()
 }
 
 /// blackbox_exporter, scraped by Prometheus each second.
@@ -56,19 +52,14 @@ impl Blackbox {
         let (exporter_at, prometheus_at) = (free_port(), free_port());
         // A failed probe is stamped when it began and seen 200 ms later. Three seconds and a little more hold the newest
         // three of those, whatever the phase of the evaluation; three seconds alone would often hold two.
-        write(
-            folder,
-            "blackbox.yml",
-            "modules: { icmp: { prober: icmp, timeout: 200ms } }\n",
-        );
+        write(folder, "blackbox.yml", "modules: { icmp: { prober: icmp, timeout: 200ms } }\n");
         write(
             folder,
             "rules.yml",
             "groups: [{ name: down, rules: [{ alert: Down, expr: 'sum_over_time(probe_success[3s250ms]) == 0' }] }]\n",
         );
-        let told = alertmanager.map_or_else(String::new, |at| {
-            format!("{{ static_configs: [{{ targets: ['{at}'] }}] }}")
-        });
+        let told = alertmanager
+            .map_or_else(String::new, |at| format!("{{ static_configs: [{{ targets: ['{at}'] }}] }}"));
         write(
             folder,
             "prometheus.yml",
@@ -82,11 +73,7 @@ impl Blackbox {
                  - {{ source_labels: [__address__], target_label: __param_target }}\n  \
                  - {{ source_labels: [__address__], target_label: instance }}\n  \
                  - {{ target_label: __address__, replacement: '{exporter_at}' }}\n",
-                targets
-                    .iter()
-                    .map(|target| format!("'{target}'"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                targets.iter().map(|target| format!("'{target}'")).collect::<Vec<_>>().join(", ")
             ),
         );
         let exporter = Process::start(
@@ -99,11 +86,7 @@ impl Blackbox {
             "--storage.tsdb.path=tsdb",
             &listen(prometheus_at),
         ]));
-        Self {
-            exporter,
-            prometheus,
-            prometheus_at,
-        }
+        Self { exporter, prometheus, prometheus_at }
     }
 
     /// Waits until every target has this value of `probe_success`; call it in the namespace of the processes.

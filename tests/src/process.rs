@@ -30,15 +30,7 @@ fn build_program() -> PathBuf {
         Some(profile) => profile,
     };
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "crosswatch",
-            "--bin",
-            "crosswatch",
-        ])
+        .args(["build", "--quiet", "--locked", "--package", "crosswatch", "--bin", "crosswatch"])
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -106,24 +98,10 @@ impl Process {
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let seen = Arc::new(Seen::default());
         // The readers end when the streams do, which a grandchild may hold open: nobody waits for them.
-        spawn_reader(
-            child.stdout.take().expect("standard output"),
-            Stream::Out,
-            seen.clone(),
-        );
-        spawn_reader(
-            child.stderr.take().expect("standard error"),
-            Stream::Err,
-            seen.clone(),
-        );
+        spawn_reader(child.stdout.take().expect("standard output"), Stream::Out, seen.clone());
+        spawn_reader(child.stderr.take().expect("standard error"), Stream::Err, seen.clone());
         let waiter = Some(spawn_waiter(pid_of(&child), seen.clone()));
-        Self {
-            name,
-            child,
-            seen,
-            next: 0,
-            waiter,
-        }
+        Self { name, child, seen, next: 0, waiter }
     }
 
     /// Its process id.
@@ -148,10 +126,7 @@ impl Process {
         self.next = next;
         found.unwrap_or_else(|| {
             let printed = self.printed();
-            panic!(
-                "{} ended without the line waited for; it printed:\n{printed}",
-                self.name
-            )
+            panic!("{} ended without the line waited for; it printed:\n{printed}", self.name)
         })
     }
 
@@ -170,11 +145,7 @@ impl Process {
     #[must_use]
     pub fn text(&self, stream: Stream) -> String {
         let lines = self.lines();
-        lines
-            .iter()
-            .filter(|line| line.stream == stream)
-            .map(|line| format!("{}\n", line.text))
-            .collect()
+        lines.iter().filter(|line| line.stream == stream).map(|line| format!("{}\n", line.text)).collect()
     }
 
     /// Whether it still runs.
@@ -192,12 +163,8 @@ impl Process {
 
     /// Waits until it has ended and all it printed was read. Panics after `bound`.
     pub fn wait_exit(&mut self, bound: Duration) -> ExitStatus {
-        self.wait("its end", bound, |state| {
-            (state.exited && state.ended == 2).then_some(())
-        });
-        self.child
-            .wait()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        self.wait("its end", bound, |state| (state.exited && state.ended == 2).then_some(()));
+        self.child.wait().unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     /// Ends it as a power cut would, and waits until it is gone.
@@ -211,16 +178,10 @@ impl Process {
         let stat = self.proc("stat");
         // utime and stime are fields 14 and 15; the second, the name in parentheses, may hold spaces.
         let after_name = stat.rsplit_once(')').expect("a stat line").1;
-        let ticks: u64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|t| t.parse::<u64>().expect("ticks"))
-            .sum();
-        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
-            .ok()
-            .flatten()
-            .expect("CLK_TCK");
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().expect("ticks")).sum();
+        let per_second =
+            nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().expect("CLK_TCK");
         Duration::from_secs_f64(ticks as f64 / per_second as f64)
     }
 
@@ -228,15 +189,8 @@ impl Process {
     #[must_use]
     pub fn resident(&self) -> u64 {
         let status = self.proc("status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
-        1024 * line
-            .trim_end_matches("kB")
-            .trim()
-            .parse::<u64>()
-            .expect("VmRSS in kB")
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        1024 * line.trim_end_matches("kB").trim().parse::<u64>().expect("VmRSS in kB")
     }
 
     fn proc(&self, file: &str) -> String {
@@ -254,20 +208,14 @@ impl Process {
             let Some(left) = bound.checked_sub(start.elapsed()) else {
                 drop(state);
                 let printed = self.printed();
-                panic!(
-                    "{}: {what} did not come within {bound:?}; it printed:\n{printed}",
-                    self.name
-                );
+                panic!("{}: {what} did not come within {bound:?}; it printed:\n{printed}", self.name);
             };
             state = self.seen.changed.wait_timeout(state, left).expect("the lines").0;
         }
     }
 
     fn printed(&self) -> String {
-        self.lines()
-            .iter()
-            .map(|line| format!("{:?}: {}\n", line.stream, line.text))
-            .collect()
+        self.lines().iter().map(|line| format!("{:?}: {}\n", line.stream, line.text)).collect()
     }
 
     fn end(&mut self) {
@@ -294,11 +242,8 @@ fn spawn_reader(stream: impl Read + Send + 'static, which: Stream, seen: Arc<See
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else { break };
-            let line = Line {
-                at: Instant::now(),
-                stream: which,
-                text: String::from_utf8_lossy(&line).into_owned(),
-            };
+            let line =
+                Line { at: Instant::now(), stream: which, text: String::from_utf8_lossy(&line).into_owned() };
             seen.state.lock().expect("the lines").lines.push(line);
             seen.changed.notify_all();
         }

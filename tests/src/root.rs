@@ -14,10 +14,7 @@ pub fn require_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         // Not `eprintln!`: the test runner would swallow it, for the test passes.
-        let _ = writeln!(
-            std::io::stderr(),
-            "{NOT_RUN}: {test}: network namespaces need root"
-        );
+        let _ = writeln!(std::io::stderr(), "{NOT_RUN}: {test}: network namespaces need root");
     }
     root
 }

@@ -35,10 +35,7 @@ fn main() {
         })
         .collect();
     rates.sort_by(f64::total_cmp);
-    println!(
-        "median {:.0} observations/s of {ROUNDS} rounds",
-        rates[ROUNDS / 2]
-    );
+    println!("median {:.0} observations/s of {ROUNDS} rounds", rates[ROUNDS / 2]);
 }
 
 fn rules() -> Vec<Rule> {
@@ -70,10 +67,7 @@ fn topology() -> Topology {
         timeout: Duration::from_millis(500),
     };
     Topology {
-        sites: vec![Site {
-            name: "here".into(),
-            region: None,
-        }],
+        sites: vec![Site { name: "here".into(), region: None }],
         links: vec![Link {
             name: "mesh".into(),
             between: vec!["here".into()],
@@ -96,11 +90,7 @@ fn name(index: usize) -> Name {
 
 /// A second a batch; about one observation in a hundred is a loss, as a cheap generator falls.
 fn batches(round: usize) -> Vec<(Origin, Timestamp, Vec<Observation>)> {
-    let origin = Origin {
-        site: "here".into(),
-        collector: "bench".into(),
-        boot: "0".into(),
-    };
+    let origin = Origin { site: "here".into(), collector: "bench".into(), boot: "0".into() };
     let link = Name::from("mesh");
     let names: Vec<Name> = (0..SUBJECTS).map(name).collect();
     let mut random = 0x9e37_79b9_u32.wrapping_add(round as u32);
@@ -112,18 +102,12 @@ fn batches(round: usize) -> Vec<(Origin, Timestamp, Vec<Observation>)> {
                     random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     let outcome = match random >> 25 {
                         0 => Outcome::Lost(crosswatch_shared::observation::Lost::Timeout),
-                        part => Outcome::Reply {
-                            rtt_ms: 80.0 + f64::from(part),
-                        },
+                        part => Outcome::Reply { rtt_ms: 80.0 + f64::from(part) },
                     };
                     Observation {
                         at: begin + Duration::from_millis(index as u64),
                         seq: (second * SUBJECTS + index) as u64,
-                        body: Body::Probe {
-                            link: link.clone(),
-                            probe: names[index].clone(),
-                            outcome,
-                        },
+                        body: Body::Probe { link: link.clone(), probe: names[index].clone(), outcome },
                     }
                 })
                 .collect();

@@ -46,7 +46,7 @@ pub enum Taken {
 /// State to be kept under a key; the value is opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// What it is the state of; `series/<rule>/<subject>` or `site/<site>`.
+    /// What it is the state of; `series/<site>/<rule>/<subject>` or `site/<site>`.
     pub key: String,
     /// The state.
     pub value: Vec<u8>,
@@ -124,24 +124,10 @@ impl Engine {
             .iter()
             .map(|rule| rule.subjects.iter().map(|glob| WildMatch::new(glob)).collect())
             .collect();
-        let sites = topology
-            .sites
-            .iter()
-            .map(|site| Site::new(site.name.clone()))
-            .collect();
-        let site_of = topology
-            .sites
-            .iter()
-            .enumerate()
-            .map(|(index, site)| (site.name.clone(), index))
-            .collect();
-        let mut engine = Self {
-            rules,
-            globs,
-            sites,
-            site_of,
-            late: 0,
-        };
+        let sites = topology.sites.iter().map(|site| Site::new(site.name.clone())).collect();
+        let site_of =
+            topology.sites.iter().enumerate().map(|(index, site)| (site.name.clone(), index)).collect();
+        let mut engine = Self { rules, globs, sites, site_of, late: 0 };
         for (link, probe) in topology.probes() {
             let Some(&site) = engine.site_of.get(&probe.from) else {
                 continue;
@@ -191,11 +177,7 @@ impl Engine {
     pub fn row(&mut self, origin: &Origin, observation: &Observation, out: &mut Vec<Transition>) -> Taken {
         match self.accept(origin, observation) {
             Ok(accepted) => {
-                if self.sites[accepted.site]
-                    .kept
-                    .event_time
-                    .is_none_or(|now| observation.at > now)
-                {
+                if self.sites[accepted.site].kept.event_time.is_none_or(|now| observation.at > now) {
                     self.reach(accepted.site, observation.at, out);
                 }
                 self.judge(&accepted, observation, out);
@@ -242,7 +224,7 @@ impl Engine {
             for series in site.series.iter_mut().filter(|series| series.changed) {
                 series.changed = false;
                 let rule = &rules[series.rule].name;
-                saved.push(save(format!("series/{rule}/{}", series.subject), &series.kept));
+                saved.push(save(format!("series/{}/{rule}/{}", site.name, series.subject), &series.kept));
             }
         }
         saved
@@ -255,26 +237,25 @@ impl Engine {
     pub fn restore(&mut self, saved: impl IntoIterator<Item = Saved>) -> Result<(), RestoreError> {
         let mut kept = FxHashMap::default();
         for Saved { key, value } in saved {
-            let unreadable = |source| RestoreError {
-                key: key.clone(),
-                source,
-            };
+            let unreadable = |source| RestoreError { key: key.clone(), source };
             if let Some(name) = key.strip_prefix("site/") {
                 if let Some(&site) = self.site_of.get(name) {
                     self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
                 }
-            } else if let Some((rule, subject)) =
-                key.strip_prefix("series/").and_then(|key| key.split_once('/'))
+            } else if let Some((site, rest)) = key.strip_prefix("series/").and_then(|key| key.split_once('/'))
+                && let Some((rule, subject)) = rest.split_once('/')
             {
                 let state: Kept = serde_json::from_slice(&value).map_err(unreadable)?;
-                self.make_seen(rule, subject);
-                kept.insert((rule.to_owned(), subject.to_owned()), state);
+                self.make_seen(site, rule, subject);
+                kept.insert((site.to_owned(), rule.to_owned(), subject.to_owned()), state);
             }
         }
         for site in &mut self.sites {
             for series in &mut site.series {
                 let rule = &self.rules[series.rule];
-                if let Some(state) = kept.remove(&(rule.name.to_string(), series.subject.to_string())) {
+                if let Some(state) =
+                    kept.remove(&(site.name.to_string(), rule.name.to_string(), series.subject.to_string()))
+                {
                     series.restore(rule, state);
                 } else if let Some(started) = site.kept.started {
                     // A rule or subject that is new to a site already seen.
@@ -318,11 +299,7 @@ impl Engine {
         let known = match &observation.body {
             Body::Probe { link, probe, .. } => self.sites[site].probes.get(link).and_then(|of| of.get(probe)),
             Body::Tunnels { link, vpn, .. } => {
-                if !self.sites[site]
-                    .vpns
-                    .get(link)
-                    .is_some_and(|of| of.contains_key(vpn))
-                {
+                if !self.sites[site].vpns.get(link).is_some_and(|of| of.contains_key(vpn)) {
                     let every = *self.sites[site].tagged.get(link).ok_or(Taken::Foreign)?;
                     self.make_vpn(site, link, vpn, every);
                 }
@@ -336,7 +313,7 @@ impl Engine {
             }
         };
         let series = known.cloned().ok_or(Taken::Foreign)?;
-        let Self { sites, .. } = self;
+        let Self { sites, rules, .. } = self;
         let site_index = site;
         let site = &mut sites[site_index];
         let boot = site.kept.see(origin, observation.seq).ok_or(Taken::Seen)?;
@@ -348,23 +325,23 @@ impl Engine {
             }
             site.next = Timestamp::MIN;
         }
-        Ok(Accepted {
-            site: site_index,
-            series,
-            boot,
-        })
+        for series in &mut site.series[series.clone()] {
+            if matches!(
+                rules[series.rule].metric,
+                Metric::TunnelsUp | Metric::CollectionOk | Metric::CollectionMs
+            ) {
+                // Unlike what the config names, this exists only since it was seen.
+                series.start(observation.at);
+                site.next = site.next.min(series.trigger(&rules[series.rule]));
+            }
+        }
+        Ok(Accepted { site: site_index, series, boot })
     }
 
     fn judge(&mut self, accepted: &Accepted, observation: &Observation, out: &mut Vec<Transition>) {
-        let Self {
-            rules, sites, late, ..
-        } = self;
+        let Self { rules, sites, late, .. } = self;
         let site = &mut sites[accepted.site];
-        let order = Order {
-            boot: accepted.boot,
-            at: observation.at,
-            seq: observation.seq.saturating_add(1),
-        };
+        let order = Order { boot: accepted.boot, at: observation.at, seq: observation.seq.saturating_add(1) };
         let event_time = site.kept.event_time;
         for series in &mut site.series[accepted.series.clone()] {
             let rule = &rules[series.rule];
@@ -388,9 +365,12 @@ impl Engine {
             return;
         }
         site.next = Timestamp::MAX;
+        let boot = u32::try_from(site.kept.boots.len().saturating_sub(1))
+            .unwrap_or(u32::MAX)
+            .saturating_add(site.kept.forgotten);
         for series in &mut site.series {
             let rule = &rules[series.rule];
-            series.advance(rule, event_time, out);
+            series.advance(rule, boot, event_time, out);
             site.next = site.next.min(series.trigger(rule));
         }
     }
@@ -418,31 +398,21 @@ impl Engine {
     fn make_vpn(&mut self, site: usize, link: &Name, vpn: &Name, every: Duration) {
         let subject = Name::from(format!("{link}/{vpn}"));
         let series = self.make(site, &subject, Some(link), every, &[Metric::TunnelsUp]);
-        self.sites[site]
-            .vpns
-            .entry(link.clone())
-            .or_default()
-            .insert(vpn.clone(), series);
+        self.sites[site].vpns.entry(link.clone()).or_default().insert(vpn.clone(), series);
     }
 
     fn make_collection(&mut self, site: usize, source: &Name) {
         let subject = Name::from(format!("{}/{source}", self.sites[site].name));
-        let interval = self.sites[site]
-            .polled
-            .filter(|_| source.starts_with("ec2"))
-            .unwrap_or(ROUND);
-        let series = self.make(
-            site,
-            &subject,
-            None,
-            interval,
-            &[Metric::CollectionOk, Metric::CollectionMs],
-        );
+        let interval = self.sites[site].polled.filter(|_| source.starts_with("ec2")).unwrap_or(ROUND);
+        let series = self.make(site, &subject, None, interval, &[Metric::CollectionOk, Metric::CollectionMs]);
         self.sites[site].collections.insert(source.clone(), series);
     }
 
     /// Makes a subject that exists only since it was seen, from its saved name.
-    fn make_seen(&mut self, rule: &str, subject: &str) {
+    fn make_seen(&mut self, site: &str, rule: &str, subject: &str) {
+        let Some(&site) = self.site_of.get(site) else {
+            return;
+        };
         let Some(rule) = self.rules.iter().find(|known| *known.name == *rule) else {
             return;
         };
@@ -451,21 +421,13 @@ impl Engine {
         };
         match rule.metric {
             Metric::CollectionOk | Metric::CollectionMs => {
-                if let Some(&site) = self.site_of.get(first)
-                    && !self.sites[site].collections.contains_key(rest)
-                {
+                if !self.sites[site].collections.contains_key(rest) {
                     self.make_collection(site, &Name::from(rest));
                 }
             }
             Metric::TunnelsUp => {
-                let tagged = self.sites.iter().enumerate().find_map(|(index, site)| {
-                    let known = site.vpns.get(first).is_some_and(|of| of.contains_key(rest));
-                    site.tagged
-                        .get(first)
-                        .filter(|_| !known)
-                        .map(|every| (index, *every))
-                });
-                if let Some((site, every)) = tagged {
+                let known = self.sites[site].vpns.get(first).is_some_and(|of| of.contains_key(rest));
+                if let Some(&every) = self.sites[site].tagged.get(first).filter(|_| !known) {
                     self.make_vpn(site, &Name::from(first), &Name::from(rest), every);
                 }
             }
@@ -513,57 +475,30 @@ impl KeptSite {
                 self.forgotten += 1;
             }
             let (collector, boot) = (origin.collector.clone(), origin.boot.clone());
-            self.boots.push(Boot {
-                collector,
-                boot,
-                seen: Ranges::default(),
-            });
+            self.boots.push(Boot { collector, boot, seen: Ranges::default() });
             self.boots.len() - 1
         });
-        let place = u32::try_from(index)
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.forgotten);
+        let place = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(self.forgotten);
         self.boots[index].seen.insert(seq).then_some(place)
     }
 }
 
-const OF_PROBE: &[Metric] = &[
-    Metric::PingOk,
-    Metric::LatencyMs,
-    Metric::LossPercent,
-    Metric::JitterMs,
-];
+const OF_PROBE: &[Metric] = &[Metric::PingOk, Metric::LatencyMs, Metric::LossPercent, Metric::JitterMs];
 
 /// What an observation means to a metric: a value, `Some(None)` for a sign that there is none to have, or nothing.
 fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
     match (metric, body) {
-        (
-            _,
-            Body::Probe {
-                outcome: Outcome::Lost(Lost::Local),
-                ..
-            },
-        ) => None,
+        (_, Body::Probe { outcome: Outcome::Lost(Lost::Local), .. }) => None,
         (Metric::PingOk, Body::Probe { outcome, .. }) => {
             Some(Some(f64::from(matches!(outcome, Outcome::Reply { .. }))))
         }
         (Metric::LossPercent, Body::Probe { outcome, .. }) => {
             Some(Some(f64::from(matches!(outcome, Outcome::Lost(_)))))
         }
-        (
-            Metric::LatencyMs | Metric::JitterMs,
-            Body::Probe {
-                outcome: Outcome::Reply { rtt_ms },
-                ..
-            },
-        ) => Some(Some(*rtt_ms)),
-        (
-            Metric::LatencyMs | Metric::JitterMs,
-            Body::Probe {
-                outcome: Outcome::Lost(_),
-                ..
-            },
-        ) => Some(None),
+        (Metric::LatencyMs | Metric::JitterMs, Body::Probe { outcome: Outcome::Reply { rtt_ms }, .. }) => {
+            Some(Some(*rtt_ms))
+        }
+        (Metric::LatencyMs | Metric::JitterMs, Body::Probe { outcome: Outcome::Lost(_), .. }) => Some(None),
         (Metric::TunnelsUp, Body::Tunnels { tunnels, .. }) if !tunnels.is_empty() => {
             Some(Some(tunnels.iter().filter(|tunnel| tunnel.up).count() as f64))
         }
@@ -575,8 +510,5 @@ fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
 
 fn save<T: Serialize>(key: String, state: &T) -> Saved {
     // These types hold no map with keys that are no strings, so that this cannot fail.
-    Saved {
-        key,
-        value: serde_json::to_vec(state).unwrap_or_default(),
-    }
+    Saved { key, value: serde_json::to_vec(state).unwrap_or_default() }
 }

@@ -23,18 +23,21 @@ impl Periods {
         event_time: Option<Timestamp>,
     ) -> bool {
         let start = order.at.floor(window.period);
-        if event_time.is_some_and(|now| start + window.period + GRACE <= now) {
+        if Self::closed(window, order, event_time) {
             return false;
         }
         self.0.entry(start).or_default().push((order, value));
         true
     }
 
+    /// Whether the period of what stands there has been closed.
+    pub(crate) fn closed(window: Window, order: Order, event_time: Option<Timestamp>) -> bool {
+        event_time.is_some_and(|now| order.at.floor(window.period) + window.period + GRACE <= now)
+    }
+
     /// When the oldest open period closes.
     pub(crate) fn closes(&self, window: Window) -> Option<Timestamp> {
-        self.0
-            .first_key_value()
-            .map(|(start, _)| *start + window.period + GRACE)
+        self.0.first_key_value().map(|(start, _)| *start + window.period + GRACE)
     }
 
     /// Closes the oldest open period: the datapoint's place and value, if there is enough for one.
@@ -49,13 +52,7 @@ impl Periods {
             Metric::JitterMs => mean_difference(&values)?,
             _ => statistic(window.statistic, values),
         };
-        Some((
-            Order {
-                at: start + window.period,
-                ..newest
-            },
-            value,
-        ))
+        Some((Order { at: start + window.period, ..newest }, value))
     }
 }
 
@@ -94,11 +91,7 @@ mod tests {
     fn percentiles_are_nearest_rank() {
         let values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
         for (percent, wanted) in [(50, 10.0), (90, 18.0), (95, 19.0), (99, 20.0)] {
-            assert_eq!(
-                statistic(Statistic::Percentile(percent), values.clone()),
-                wanted,
-                "p{percent}"
-            );
+            assert_eq!(statistic(Statistic::Percentile(percent), values.clone()), wanted, "p{percent}");
         }
         assert_eq!(statistic(Statistic::Percentile(50), vec![7.0]), 7.0);
     }

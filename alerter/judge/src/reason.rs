@@ -8,21 +8,13 @@ use crate::rule::{Metric, Rule, Side};
 
 /// `3 of 3 lost`; `10 of 15 above 200 ms, newest 231.2 ms`.
 pub(crate) fn fired(rule: &Rule, breaching: usize, value: Option<f64>) -> String {
-    let often = if rule.breach.n == 1 {
-        String::new()
-    } else {
-        format!("{breaching} of {} ", rule.breach.n)
-    };
+    let often = if rule.breach.n == 1 { String::new() } else { format!("{breaching} of {} ", rule.breach.n) };
     match (rule.metric, value) {
         (_, None) => format!("{often}breaching for want of data"),
         (Metric::PingOk, Some(_)) if rule.window.is_none() => format!("{often}lost"),
         (_, Some(value)) => {
             let newest = if often.is_empty() { "" } else { "newest " };
-            format!(
-                "{often}{}, {newest}{}",
-                limit(rule, rule.threshold),
-                measured(rule, value)
-            )
+            format!("{often}{}, {newest}{}", limit(rule, rule.threshold), measured(rule, value))
         }
     }
 }
@@ -33,10 +25,7 @@ pub(crate) fn resolved(rule: &Rule, breaching: usize) -> String {
     match rule.clear {
         Some(clear) => format!("{clear} in a row not {limit}"),
         None if rule.breach.n == 1 => format!("not {limit}"),
-        None => format!(
-            "{breaching} of {} {limit}, fewer than {}",
-            rule.breach.n, rule.breach.m
-        ),
+        None => format!("{breaching} of {} {limit}, fewer than {}", rule.breach.n, rule.breach.m),
     }
 }
 
@@ -47,11 +36,7 @@ pub(crate) fn unknown(deadline: Duration, last: Timestamp) -> String {
 
 /// After unknown.
 pub(crate) fn returned(firing: bool) -> String {
-    if firing {
-        "data returned, still firing".to_owned()
-    } else {
-        "data returned".to_owned()
-    }
+    if firing { "data returned, still firing".to_owned() } else { "data returned".to_owned() }
 }
 
 fn limit(rule: &Rule, threshold: f64) -> String {

@@ -95,16 +95,7 @@ impl Series {
         let step = rule.window.map_or(interval, |window| window.period.max(interval));
         let deadline = rule.deadline.unwrap_or(step * 3 + Duration::from_secs(5));
         let (kept, count) = (Kept::default(), Count::default());
-        Self {
-            rule: index,
-            subject,
-            link,
-            deadline,
-            step,
-            kept,
-            count,
-            changed: false,
-        }
+        Self { rule: index, subject, link, deadline, step, kept, count, changed: false }
     }
 
     /// Takes up what was kept of an earlier life.
@@ -139,11 +130,7 @@ impl Series {
     pub(crate) fn trigger(&self, rule: &Rule) -> Timestamp {
         let closes = rule.window.and_then(|window| self.kept.periods.closes(window));
         let early = self.kept.early.front().map(|(order, _)| order.at);
-        [closes, self.kept.due, early]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(Timestamp::MAX)
+        [closes, self.kept.due, early].into_iter().flatten().min().unwrap_or(Timestamp::MAX)
     }
 
     /// Takes a value of the metric, or `None` for a sign that there is none to have; `false` if it is late.
@@ -156,32 +143,38 @@ impl Series {
         out: &mut Vec<Transition>,
     ) -> bool {
         self.changed = true;
+        if let (Some(window), None) = (rule.window, value)
+            && Periods::closed(window, order, event_time)
+        {
+            return false;
+        }
         let (Some(window), Some(value)) = (rule.window, value) else {
             return self.arrive(rule, order, value, event_time, out);
         };
-        if rule.metric.restarts_on_any_outcome() {
+        let taken = self.kept.periods.add(window, order, value, event_time);
+        if taken && rule.metric.restarts_on_any_outcome() {
             self.arrive(rule, order, None, event_time, out);
         }
-        self.kept.periods.add(window, order, value, event_time)
+        taken
     }
 
     /// Lets event time reach `now`: what falls due until then happens in the order in which it falls due.
-    pub(crate) fn advance(&mut self, rule: &Rule, now: Timestamp, out: &mut Vec<Transition>) {
+    pub(crate) fn advance(&mut self, rule: &Rule, boot: u32, now: Timestamp, out: &mut Vec<Transition>) {
         loop {
             let trigger = self.trigger(rule);
             if trigger > now {
                 return;
             }
             self.changed = true;
-            if let Some(window) = rule
-                .window
-                .filter(|window| self.kept.periods.closes(*window) == Some(trigger))
+            if let Some(window) =
+                rule.window.filter(|window| self.kept.periods.closes(*window) == Some(trigger))
             {
                 if let Some((order, value)) = self.kept.periods.close(rule.metric, window) {
                     self.datapoint(rule, order, Value::Measured(value), out);
                 }
             } else if self.kept.due == Some(trigger) {
-                self.miss(rule, trigger, out);
+                self.miss(rule, boot, trigger, out);
+                self.skip(rule, now);
             } else if let Some((order, value)) = self.kept.early.pop_front() {
                 self.apply(rule, order, value, out);
             }
@@ -209,6 +202,7 @@ impl Series {
     fn apply(&mut self, rule: &Rule, order: Order, value: Option<f64>, out: &mut Vec<Transition>) -> bool {
         match value {
             Some(value) => self.datapoint(rule, order, Value::Measured(value), out),
+            None if self.kept.floor.is_some_and(|floor| order < floor) => false,
             None => {
                 self.restart(order.at);
                 true
@@ -217,17 +211,28 @@ impl Series {
     }
 
     fn restart(&mut self, at: Timestamp) {
+        if self.kept.unknown && self.kept.last.is_some_and(|last| at <= last) {
+            // What is due stays due.
+            return;
+        }
         let last = self.kept.last.map_or(at, |last| last.max(at));
         self.kept.last = Some(last);
         // While unknown without datapoints for missing data there is nothing to wait for but data.
-        if !self.kept.unknown || self.kept.due.is_some() {
+        if !self.kept.unknown {
             self.kept.due = Some(last + self.deadline);
+        } else if self.kept.due.is_some() {
+            let mut due = last + self.deadline;
+            // The next one comes after those there are.
+            while self.kept.floor.is_some_and(|floor| floor.seq == 0 && due <= floor.at) {
+                due = due + self.step;
+            }
+            self.kept.due = Some(due);
         }
         self.changed = true;
     }
 
     /// The deadline is reached, or the next datapoint for missing data is due.
-    fn miss(&mut self, rule: &Rule, at: Timestamp, out: &mut Vec<Transition>) {
+    fn miss(&mut self, rule: &Rule, boot: u32, at: Timestamp, out: &mut Vec<Transition>) {
         if !self.kept.unknown {
             self.kept.unknown = true;
             let reason = reason::unknown(self.deadline, self.kept.last.unwrap_or(at));
@@ -238,20 +243,35 @@ impl Series {
             return;
         }
         self.kept.due = Some(at + self.step);
-        let boot = self.kept.newest.back().map_or(0, |(newest, _)| newest.boot);
         let order = Order { boot, at, seq: 0 };
         self.datapoint(rule, order, Value::Missing, out);
         self.kept.floor = self.kept.floor.max(Some(order));
     }
 
+    /// Once all that the rule looks at stands for missing data, more of it changes nothing: it is passed over, so that a
+    /// clock that jumps by years costs no more than one that jumps by minutes.
+    fn skip(&mut self, rule: &Rule, now: Timestamp) {
+        let newest = &self.kept.newest;
+        let settled = newest.len() == most(rule) && newest.iter().all(|(_, value)| *value == Value::Missing);
+        let (Some(due), Some(floor), true) = (self.kept.due, &mut self.kept.floor, settled) else { return };
+        let early = self.kept.early.front().map_or(Timestamp::MAX, |(order, _)| order.at);
+        let closes =
+            rule.window.and_then(|window| self.kept.periods.closes(window)).unwrap_or(Timestamp::MAX);
+        let until = now.min(early).min(closes);
+        let step = i64::try_from(self.step.as_micros()).unwrap_or(i64::MAX).max(1);
+        let steps = (until.as_micros() - due.as_micros()) / step;
+        if steps > 0 {
+            let due = due.as_micros() + steps * step;
+            floor.at = Timestamp::from_micros(due - step);
+            self.kept.due = Some(Timestamp::from_micros(due));
+        }
+    }
+
     /// A datapoint takes its place and is judged; `false` if it is late.
     fn datapoint(&mut self, rule: &Rule, order: Order, value: Value, out: &mut Vec<Transition>) -> bool {
         let newest = &mut self.kept.newest;
-        let most = rule.breach.n.max(rule.clear.unwrap_or(1));
-        let oldest = newest
-            .front()
-            .filter(|_| newest.len() >= most)
-            .map(|(oldest, _)| *oldest);
+        let most = most(rule);
+        let oldest = newest.front().filter(|_| newest.len() >= most).map(|(oldest, _)| *oldest);
         if self.kept.floor.is_some_and(|floor| order <= floor) || oldest.is_some_and(|oldest| order < oldest)
         {
             return false;
@@ -285,19 +305,8 @@ impl Series {
         }
         let said = self.decide(rule, order, measured, out);
         if returned && !said {
-            let state = if self.kept.firing {
-                State::Firing
-            } else {
-                State::Ok
-            };
-            self.say(
-                rule,
-                order.at,
-                state,
-                measured,
-                reason::returned(self.kept.firing),
-                out,
-            );
+            let state = if self.kept.firing { State::Firing } else { State::Ok };
+            self.say(rule, order.at, state, measured, reason::returned(self.kept.firing), out);
         }
         true
     }
@@ -311,39 +320,26 @@ impl Series {
             }
             self.kept.firing = true;
             self.recount(rule);
-            self.say(
-                rule,
-                order.at,
-                State::Firing,
-                value,
-                reason::fired(rule, breaching, value),
-                out,
-            );
+            self.say(rule, order.at, State::Firing, value, reason::fired(rule, breaching, value), out);
             return true;
         }
         let resolves = match rule.clear {
-            Some(clear) => good >= clear,
+            // The datapoint itself makes the row long enough: one out of place may find it so.
+            Some(clear) => {
+                let mut row = self.kept.newest.iter().rev().take(clear);
+                good >= clear && row.any(|(place, _)| *place == order)
+            }
             None => breaching < rule.breach.m,
         };
         if resolves {
             self.kept.firing = false;
             if rule.clear.is_some() {
                 // The count starts anew: what has been counted up to here is over.
-                self.kept.floor = self
-                    .kept
-                    .floor
-                    .max(self.kept.newest.back().map(|(newest, _)| *newest));
+                self.kept.floor = self.kept.floor.max(self.kept.newest.back().map(|(newest, _)| *newest));
                 self.kept.newest.clear();
             }
             self.recount(rule);
-            self.say(
-                rule,
-                order.at,
-                State::Resolved,
-                value,
-                reason::resolved(rule, breaching),
-                out,
-            );
+            self.say(rule, order.at, State::Resolved, value, reason::resolved(rule, breaching), out);
         }
         resolves
     }
@@ -383,11 +379,7 @@ impl Series {
 impl Count {
     /// Takes the newest datapoint into account, which stands last in `newest`.
     fn push(&mut self, rule: &Rule, firing: bool, newest: &VecDeque<(Order, Value)>) {
-        let at = |index: usize| {
-            newest
-                .get(index)
-                .is_some_and(|(_, value)| breaches(rule, firing, *value))
-        };
+        let at = |index: usize| newest.get(index).is_some_and(|(_, value)| breaches(rule, firing, *value));
         let last = newest.len() - 1;
         if at(last) {
             self.breaching += 1;
@@ -399,6 +391,11 @@ impl Count {
             self.breaching -= 1;
         }
     }
+}
+
+/// How many datapoints the rule looks at.
+fn most(rule: &Rule) -> usize {
+    rule.breach.n.max(rule.clear.unwrap_or(1))
 }
 
 fn breaches(rule: &Rule, firing: bool, value: Value) -> bool {

@@ -27,13 +27,9 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
     let ways = ["sms", "topic", "webhook", "command", "console"];
     let some_way = ways.iter().any(|way| table.has(way));
     let sms = table.or("sms", Vec::new(), take_sms);
-    let topic = table.maybe("topic", |value| {
-        value.parsed("arn:aws:sns:us-east-1:123456789012:NAME", topic)
-    });
+    let topic = table.maybe("topic", |value| value.parsed("arn:aws:sns:us-east-1:123456789012:NAME", topic));
     let webhook = table.maybe("webhook", |value| {
-        value.parsed("https://example.com/hook", |text| {
-            values::http_url(text).map(|()| text.to_owned())
-        })
+        value.parsed("https://example.com/hook", |text| values::http_url(text).map(|()| text.to_owned()))
     });
     let command = table.or("command", Vec::new(), take_command);
     let console = table.or("console", false, |value| {
@@ -125,8 +121,6 @@ fn take_command(value: &Value<'_>) -> Option<Vec<String>> {
     })?;
     match words.first() {
         Some(program) if !OsStr::new(program).is_empty() => Some(words),
-        _ => value.wrong(format!(
-            "'command' names no program; write one, such as {example}"
-        )),
+        _ => value.wrong(format!("'command' names no program; write one, such as {example}")),
     }
 }

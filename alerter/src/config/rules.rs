@@ -26,11 +26,8 @@ const STATISTICS: [(&str, Statistic); 7] = [
     ("p99", Statistic::Percentile(99)),
 ];
 
-const MISSING: [(&str, Missing); 3] = [
-    ("hold", Missing::Hold),
-    ("breach", Missing::Breach),
-    ("ok", Missing::Ok),
-];
+const MISSING: [(&str, Missing); 3] =
+    [("hold", Missing::Hold), ("breach", Missing::Breach), ("ok", Missing::Ok)];
 
 /// Takes the rules, whose `notify` is checked against the names of the receivers.
 pub(super) fn take(
@@ -57,9 +54,7 @@ fn take_rule(
     });
     let threshold = take_threshold(&mut table);
     let breach = table.or("breach", Breach { m: 1, n: 1 }, |value| {
-        value.parsed("3 of 5", |text| {
-            values::m_of_n(text, MOST_DATAPOINTS).map(|(m, n)| Breach { m, n })
-        })
+        value.parsed("3 of 5", |text| values::m_of_n(text, MOST_DATAPOINTS).map(|(m, n)| Breach { m, n }))
     });
     let clear = table.maybe("clear", |value| {
         let most = i64::try_from(MOST_DATAPOINTS).ok()?;
@@ -68,9 +63,7 @@ fn take_rule(
     let window = take_window(&mut table, metric);
     let deadline = table.maybe("deadline", |value| value.duration(SHORTEST..=LONGEST));
     let missing = table.or("missing", Missing::Hold, |value| value.word(&MISSING));
-    let subjects = table.or("subjects", Vec::new(), |value| {
-        take_subjects(value, metric, topology)
-    });
+    let subjects = table.or("subjects", Vec::new(), |value| take_subjects(value, metric, topology));
     let notify = table.or("notify", Vec::new(), |value| take_notify(value, receivers));
     table.finish();
     let (side, threshold, clear_threshold) = threshold?;
@@ -95,9 +88,7 @@ fn take_rule(
 fn take_name(value: &Value<'_>, names: &mut Unique) -> Option<Name> {
     let name = value.name()?;
     if RESERVED.contains(&&*name) {
-        return value.wrong(format!(
-            "'{name}' is the name of a built-in rule; write another one"
-        ));
+        return value.wrong(format!("'{name}' is the name of a built-in rule; write another one"));
     }
     names.check(value.place(), &name)?;
     Some(name)
@@ -134,12 +125,12 @@ fn take_threshold(table: &mut Table<'_>) -> Option<(Side, f64, Option<f64>)> {
     let threshold = threshold??;
     match (side, clear_threshold) {
         (_, None) => Some((side, threshold, None)),
-        (Side::Below, Some((clear, value))) if clear < threshold => value.wrong(format!(
-            "'clear_above' must not be less than 'below', which is {threshold}"
-        )),
-        (Side::Above, Some((clear, value))) if clear > threshold => value.wrong(format!(
-            "'clear_below' must not be more than 'above', which is {threshold}"
-        )),
+        (Side::Below, Some((clear, value))) if clear < threshold => {
+            value.wrong(format!("'clear_above' must not be less than 'below', which is {threshold}"))
+        }
+        (Side::Above, Some((clear, value))) if clear > threshold => {
+            value.wrong(format!("'clear_below' must not be more than 'above', which is {threshold}"))
+        }
         (_, Some((clear, _))) => Some((side, threshold, Some(clear))),
     }
 }
@@ -151,10 +142,9 @@ fn take_window(table: &mut Table<'_>, metric: Option<Metric>) -> Option<Option<W
     let given = table.get("statistic");
     let statistic = match (&given, metric) {
         (None, _) => Some(Statistic::Average),
-        (Some(value), Some(metric)) if metric.needs_period() => value.wrong(format!(
-            "{} is one number a period already; leave 'statistic' out",
-            metric.word()
-        )),
+        (Some(value), Some(metric)) if metric.needs_period() => {
+            value.wrong(format!("{} is one number a period already; leave 'statistic' out", metric.word()))
+        }
         (Some(value), _) if !has_period => {
             value.wrong("'statistic' is of a period; add period = \"30s\", or leave it out")
         }
@@ -227,16 +217,12 @@ fn check_glob(value: &Value<'_>, glob: &str, subjects: &[String]) -> Option<()> 
         return Some(());
     }
     let written = short(glob);
-    let nearest = subjects
-        .iter()
-        .min_by_key(|subject| strsim::osa_distance(&written, subject));
+    let nearest = subjects.iter().min_by_key(|subject| strsim::osa_distance(&written, subject));
     let way_out = match nearest {
         Some(nearest) => format!("the nearest is '{nearest}'"),
         None => "no link has a probe or VPN connection that it applies to".to_owned(),
     };
-    value
-        .place()
-        .unmatched(format!("no subject matches '{written}'; {way_out}"))
+    value.place().unmatched(format!("no subject matches '{written}'; {way_out}"))
 }
 
 /// The metric's subjects as far as the config names them; `None` when there may be others.

@@ -32,11 +32,7 @@ impl Clock {
     /// Begins with what both clocks show.
     #[must_use]
     pub fn new(wall: Timestamp, steady: Instant) -> Self {
-        Self {
-            wall,
-            steady,
-            last: wall,
-        }
+        Self { wall, steady, last: wall }
     }
 
     /// What time it is when both clocks show this.
@@ -59,10 +55,7 @@ impl Clock {
             Some(_) => wall,
             None => wall.max(self.last + Duration::from_micros(1)),
         };
-        Reading {
-            at: self.last,
-            stepped,
-        }
+        Reading { at: self.last, stepped }
     }
 }
 
@@ -86,11 +79,7 @@ mod tests {
         let mut clock = Clock::new(wall(0), start);
         let after = |ms| start + Duration::from_millis(ms);
         assert_eq!(clock.read(wall(500_000), after(500)).stepped, None);
-        assert_eq!(
-            clock.read(wall(1_600_000), after(700)).stepped,
-            None,
-            "0.9 s is none"
-        );
+        assert_eq!(clock.read(wall(1_600_000), after(700)).stepped, None, "0.9 s is none");
         assert_eq!(clock.read(wall(2_900_001), after(999)).stepped, Some(1_001_001));
         let back = clock.read(wall(-3_600_000_000), after(1_000));
         assert_eq!(back.at, wall(-3_600_000_000));

@@ -125,11 +125,7 @@ impl Engine {
             .name("prober".to_owned())
             .spawn(move || sending.run(ready))
             .map_err(start("a thread"))?;
-        Ok(Self {
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Takes what came about since the last time.
@@ -140,9 +136,7 @@ impl Engine {
         let gone = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
         let mut state = self.shared.lock();
         if gone {
-            return Err(Error::Ended {
-                why: state.ended.take().unwrap_or_else(|| "a defect".to_owned()),
-            });
+            return Err(Error::Ended { why: state.ended.take().unwrap_or_else(|| "a defect".to_owned()) });
         }
         state.announced = false;
         let now = state.now();

@@ -81,11 +81,7 @@ struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Heard {
     /// A first reply, after this time.
-    Reply {
-        ticket: Ticket,
-        rtt: Duration,
-        stamped: bool,
-    },
+    Reply { ticket: Ticket, rtt: Duration, stamped: bool },
     /// A reply to what is no longer in flight.
     Again(Ticket),
     /// Word that there is no way.
@@ -96,10 +92,7 @@ pub(crate) enum Heard {
 
 impl Icmp {
     pub(crate) fn open(family: Family, secret: Secret) -> Result<Self, Error> {
-        let failed = |errno: Errno| Error::Socket {
-            family,
-            source: errno.into(),
-        };
+        let failed = |errno: Errno| Error::Socket { family, source: errno.into() };
         let (socket, raw) = match open(family, SockType::Datagram) {
             Ok(socket) => (socket, false),
             Err(Errno::EACCES | Errno::EPERM) => match open(family, SockType::Raw) {
@@ -139,20 +132,10 @@ impl Icmp {
         for _ in 0..SENDS {
             #[allow(clippy::disallowed_methods, reason = "the moment of sending")]
             let (steady, wall) = (Instant::now(), SystemTime::now());
-            match sendto(
-                self.socket.as_raw_fd(),
-                &request,
-                &address,
-                MsgFlags::MSG_DONTWAIT,
-            ) {
+            match sendto(self.socket.as_raw_fd(), &request, &address, MsgFlags::MSG_DONTWAIT) {
                 Ok(_) => {
                     let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-                    let flight = Flight {
-                        ticket,
-                        to,
-                        steady,
-                        wall,
-                    };
+                    let flight = Flight { ticket, to, steady, wall };
                     self.flights.insert(sequence, flight);
                     return Ok(sequence);
                 }
@@ -164,11 +147,7 @@ impl Icmp {
 
     /// No longer waits for this one.
     pub(crate) fn forget(&mut self, sequence: u16, ticket: Ticket) {
-        if self
-            .flights
-            .get(&sequence)
-            .is_some_and(|flight| flight.ticket == ticket)
-        {
+        if self.flights.get(&sequence).is_some_and(|flight| flight.ticket == ticket) {
             self.flights.remove(&sequence);
         }
     }
@@ -219,11 +198,7 @@ impl Icmp {
         let Some(ticket) = echo.ticket(&self.secret) else {
             return Ok(Some(Heard::Stray));
         };
-        let Some(flight) = self
-            .flights
-            .get(&echo.sequence)
-            .filter(|flight| flight.ticket == ticket)
-        else {
+        let Some(flight) = self.flights.get(&echo.sequence).filter(|flight| flight.ticket == ticket) else {
             return Ok(Some(Heard::Again(ticket)));
         };
         if from != Some(flight.to) {
@@ -231,15 +206,9 @@ impl Icmp {
         }
         let elapsed = now.saturating_duration_since(flight.steady);
         // The two stamps are of the wall clock. They count unless it was set between them.
-        let stamped = stamp
-            .and_then(|stamp| stamp.checked_sub(flight.wall))
-            .filter(|&rtt| rtt <= elapsed);
+        let stamped = stamp.and_then(|stamp| stamp.checked_sub(flight.wall)).filter(|&rtt| rtt <= elapsed);
         self.flights.remove(&echo.sequence);
-        Ok(Some(Heard::Reply {
-            ticket,
-            rtt: stamped.unwrap_or(elapsed),
-            stamped: stamped.is_some(),
-        }))
+        Ok(Some(Heard::Reply { ticket, rtt: stamped.unwrap_or(elapsed), stamped: stamped.is_some() }))
     }
 
     fn error(&mut self) -> Result<Option<Heard>, Errno> {
@@ -255,19 +224,13 @@ impl Icmp {
         let asked = message.address.and_then(address);
         let length = message.bytes.min(ROOM);
         // The request as the router quotes it: eight bytes of it at least, so perhaps without the proof.
-        let quoted = packet::read(
-            self.family,
-            Direction::Request,
-            bytes.get(..length).unwrap_or_default(),
-        );
-        let of = quoted
-            .filter(|echo| !self.raw || echo.id == self.id)
-            .and_then(|echo| {
-                let flight = self.flights.get(&echo.sequence)?;
-                let proven = echo.payload.len() < packet::LENGTH - 8
-                    || echo.ticket(&self.secret) == Some(flight.ticket);
-                (proven && asked == Some(flight.to)).then_some((echo.sequence, flight.ticket))
-            });
+        let quoted = packet::read(self.family, Direction::Request, bytes.get(..length).unwrap_or_default());
+        let of = quoted.filter(|echo| !self.raw || echo.id == self.id).and_then(|echo| {
+            let flight = self.flights.get(&echo.sequence)?;
+            let proven =
+                echo.payload.len() < packet::LENGTH - 8 || echo.ticket(&self.secret) == Some(flight.ticket);
+            (proven && asked == Some(flight.to)).then_some((echo.sequence, flight.ticket))
+        });
         let (Some((sequence, ticket)), Some(errno)) = (of, errno) else {
             return Ok(None);
         };
@@ -305,12 +268,7 @@ fn open(family: Family, kind: SockType) -> Result<OwnedFd, Errno> {
         Family::V4 => (AddressFamily::Inet, SockProtocol::Icmp),
         Family::V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
     };
-    socket(
-        domain,
-        kind,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        protocol,
-    )
+    socket(domain, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)
 }
 
 fn not_permitted(family: Family) -> Error {
@@ -324,10 +282,9 @@ fn not_permitted(family: Family) -> Error {
 
 fn stamp(message: ControlMessageOwned) -> Option<Duration> {
     match message {
-        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::new(
-            u64::try_from(stamp.tv_sec()).ok()?,
-            u32::try_from(stamp.tv_nsec()).ok()?,
-        )),
+        ControlMessageOwned::ScmTimestampns(stamp) => {
+            Some(Duration::new(u64::try_from(stamp.tv_sec()).ok()?, u32::try_from(stamp.tv_nsec()).ok()?))
+        }
         _ => None,
     }
 }

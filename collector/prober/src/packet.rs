@@ -66,16 +66,7 @@ pub fn request(family: Family, id: u16, sequence: u16, ticket: Ticket, secret: &
 #[must_use]
 pub fn read(family: Family, direction: Direction, packet: &[u8]) -> Option<Echo<'_>> {
     let (header, payload) = packet.split_first_chunk::<HEADER>()?;
-    let &[
-        kind_read,
-        code,
-        _,
-        _,
-        id_high,
-        id_low,
-        sequence_high,
-        sequence_low,
-    ] = header;
+    let &[kind_read, code, _, _, id_high, id_low, sequence_high, sequence_low] = header;
     (kind_read == kind(family, direction) && code == 0).then_some(Echo {
         id: u16::from_be_bytes([id_high, id_low]),
         sequence: u16::from_be_bytes([sequence_high, sequence_low]),
@@ -90,10 +81,7 @@ impl Echo<'_> {
         let (probe, rest) = self.payload.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
         let (proof, _) = rest.split_first_chunk()?;
-        let ticket = Ticket {
-            probe: u32::from_be_bytes(*probe),
-            number: u64::from_be_bytes(*number),
-        };
+        let ticket = Ticket { probe: u32::from_be_bytes(*probe), number: u64::from_be_bytes(*number) };
         (secret.proof(ticket) == u64::from_be_bytes(*proof)).then_some(ticket)
     }
 }
@@ -103,9 +91,7 @@ impl Echo<'_> {
 pub fn after_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
     let &first = packet.first()?;
     let length = usize::from(first & 0x0f) * 4;
-    (first >> 4 == 4 && length >= 20)
-        .then(|| packet.get(length..))
-        .flatten()
+    (first >> 4 == 4 && length >= 20).then(|| packet.get(length..)).flatten()
 }
 
 const fn kind(family: Family, direction: Direction) -> u8 {
@@ -148,26 +134,17 @@ mod tests {
 
     #[test]
     fn a_request_looks_as_the_rfc_draws_it() {
-        let ticket = Ticket {
-            probe: 3,
-            number: 0x0102_0304_0506_0708,
-        };
+        let ticket = Ticket { probe: 3, number: 0x0102_0304_0506_0708 };
         let packet = request(Family::V4, 0xabcd, 0x1234, ticket, &Secret::default());
         assert_eq!(packet[..2], [8, 0]);
-        assert_eq!(
-            packet[4..20],
-            [0xab, 0xcd, 0x12, 0x34, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8]
-        );
+        assert_eq!(packet[4..20], [0xab, 0xcd, 0x12, 0x34, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(checksum(&packet), 0, "a packet with its checksum sums to zero");
     }
 
     #[test]
     fn a_checksum_of_the_rfc() {
         // RFC 1071, section 3: the bytes sum to ddf2.
-        assert_eq!(
-            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
-            !0xddf2
-        );
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
     }
 
     proptest! {

@@ -83,10 +83,8 @@ impl Release {
     /// A probe is sent. `at` must not be before that of any sending before it.
     pub fn sent(&mut self, probe: usize, at: Timestamp) -> Option<Ticket> {
         let line = self.lines.get_mut(probe)?;
-        let ticket = Ticket {
-            probe: u32::try_from(probe).ok()?,
-            number: line.first + line.held.len() as u64,
-        };
+        let ticket =
+            Ticket { probe: u32::try_from(probe).ok()?, number: line.first + line.held.len() as u64 };
         line.held.push_back((at, None));
         self.order.push_back((at, ticket));
         Some(ticket)
@@ -100,9 +98,7 @@ impl Release {
         let Some(place) = ticket.number.checked_sub(line.first) else {
             return line.former(ticket.number);
         };
-        let held = usize::try_from(place)
-            .ok()
-            .and_then(|place| line.held.get_mut(place));
+        let held = usize::try_from(place).ok().and_then(|place| line.held.get_mut(place));
         match held {
             None => return Decided::Unknown,
             Some((_, Some(Outcome::Reply { .. }))) => return Decided::Duplicate,
@@ -152,10 +148,7 @@ impl Release {
 
     /// The outcomes let out since the last time, and how many of them had to be dropped for want of room.
     pub fn take(&mut self) -> (VecDeque<Released>, u64) {
-        (
-            std::mem::take(&mut self.released),
-            std::mem::take(&mut self.dropped),
-        )
+        (std::mem::take(&mut self.released), std::mem::take(&mut self.dropped))
     }
 
     /// Whether there is nothing to take.
@@ -187,11 +180,7 @@ impl Line {
     /// What a second reply to a sending that was let out is. Of those long gone it is not known: they count as late.
     fn former(&self, number: u64) -> Decided {
         let age = self.first.saturating_sub(number).saturating_sub(1);
-        if age < 64 && self.replied >> age & 1 == 1 {
-            Decided::Duplicate
-        } else {
-            Decided::Late
-        }
+        if age < 64 && self.replied >> age & 1 == 1 { Decided::Duplicate } else { Decided::Late }
     }
 }
 
@@ -231,22 +220,12 @@ mod tests {
         let lost = release.sent(0, at(1)).unwrap();
         let replied = release.sent(0, at(2)).unwrap();
         assert_eq!(release.decide(replied, REPLY), Decided::Counted);
-        assert_eq!(
-            release.decide(replied, REPLY),
-            Decided::Duplicate,
-            "while it is held"
-        );
+        assert_eq!(release.decide(replied, REPLY), Decided::Duplicate, "while it is held");
         assert_eq!(release.decide(lost, TIMEOUT), Decided::Counted);
         assert_eq!(release.decide(replied, REPLY), Decided::Duplicate);
         assert_eq!(release.decide(lost, REPLY), Decided::Late);
-        assert_eq!(
-            release.decide(Ticket { probe: 0, number: 2 }, REPLY),
-            Decided::Unknown
-        );
-        assert_eq!(
-            release.decide(Ticket { probe: 7, number: 0 }, REPLY),
-            Decided::Unknown
-        );
+        assert_eq!(release.decide(Ticket { probe: 0, number: 2 }, REPLY), Decided::Unknown);
+        assert_eq!(release.decide(Ticket { probe: 7, number: 0 }, REPLY), Decided::Unknown);
         let outcomes: Vec<_> = release.take().0.iter().map(|out| out.outcome).collect();
         assert_eq!(outcomes, [TIMEOUT, REPLY]);
     }

@@ -77,10 +77,7 @@ impl Loop {
         stopped: UnixStream,
         start: Instant,
     ) -> Result<Self, Error> {
-        let failed = |errno: Errno| Error::Start {
-            what: "an epoll",
-            source: errno.into(),
-        };
+        let failed = |errno: Errno| Error::Start { what: "an epoll", source: errno.into() };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
         let readable = |key| EpollEvent::new(EpollFlags::EPOLLIN, key);
         epoll.add(&stopped, readable(STOP)).map_err(failed)?;
@@ -151,10 +148,7 @@ impl Loop {
         let timeout =
             next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(Instant::now())));
         // An epoll's own timeout is in milliseconds, too coarse for a schedule.
-        let mut any = [PollFd::new(
-            std::os::fd::AsFd::as_fd(&self.epoll.0),
-            PollFlags::POLLIN,
-        )];
+        let mut any = [PollFd::new(std::os::fd::AsFd::as_fd(&self.epoll.0), PollFlags::POLLIN)];
         match ppoll(&mut any, timeout, None) {
             Ok(0) | Err(Errno::EINTR) => Ok(0),
             Ok(_) => match self.epoll.wait(events, EpollTimeout::ZERO) {
@@ -199,11 +193,7 @@ impl Loop {
                 // By the kernel's stamp it is late; its deadline, which has just passed, makes it a loss.
                 Heard::Reply { stamped: true, .. } => state.icmp.late += 1,
                 Heard::Reply { ticket, .. } => {
-                    state.local(
-                        Protocol::Icmp,
-                        ticket,
-                        "a reply was read too late to be timed".to_owned(),
-                    );
+                    state.local(Protocol::Icmp, ticket, "a reply was read too late to be timed".to_owned());
                 }
                 Heard::Again(ticket) => {
                     if state.release.in_flight(ticket) {
@@ -310,9 +300,7 @@ impl Loop {
     fn begin(&mut self, sending: &Sending) -> Result<Sent, NotSent> {
         let ticket = sending.ticket;
         let Some(to) = sending.to else {
-            return Err(NotSent::Because(
-                "the target's name was never resolved".to_owned(),
-            ));
+            return Err(NotSent::Because("the target's name was never resolved".to_owned()));
         };
         let because = |why: &mut String| NotSent::Because(why.clone());
         Ok(match (sending.protocol, Family::of(to)) {
@@ -374,9 +362,7 @@ impl State {
 }
 
 fn reply(rtt: Duration) -> Outcome {
-    Outcome::Reply {
-        rtt_ms: rtt.as_secs_f64() * 1e3,
-    }
+    Outcome::Reply { rtt_ms: rtt.as_secs_f64() * 1e3 }
 }
 
 /// Whether a probe goes to an address of this family, or, for IPv4, to a name.

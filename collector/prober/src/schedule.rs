@@ -126,11 +126,7 @@ mod tests {
         let mut now = start;
         for turn in 0.. {
             let due = schedule.next_due().unwrap();
-            now = now.max(due)
-                + delays
-                    .get(turn % delays.len().max(1))
-                    .copied()
-                    .unwrap_or_default();
+            now = now.max(due) + delays.get(turn % delays.len().max(1)).copied().unwrap_or_default();
             if now >= start + end {
                 break;
             }
@@ -149,10 +145,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new(&[ms(1000), ms(5000), ms(1000), ms(1000), ms(1000)], start);
         let (sent, _) = sends(&mut schedule, start, ms(1000), &[]);
-        assert_eq!(
-            sent,
-            [(0, ms(0)), (1, ms(0)), (2, ms(250)), (3, ms(500)), (4, ms(750))]
-        );
+        assert_eq!(sent, [(0, ms(0)), (1, ms(0)), (2, ms(250)), (3, ms(500)), (4, ms(750))]);
     }
 
     #[test]

@@ -41,20 +41,14 @@ pub(crate) enum Begun {
 impl Tcp {
     /// Its keys count up from `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self {
-            flights: HashMap::new(),
-            next: first,
-        }
+        Self { flights: HashMap::new(), next: first }
     }
 
     /// Begins to open a connection.
     pub(crate) fn connect(&mut self, ticket: Ticket, to: SocketAddr, epoll: &Epoll) -> Result<Begun, Errno> {
-        let socket = Socket::new(
-            Domain::for_address(to),
-            Type::STREAM.nonblocking().cloexec(),
-            Some(Protocol::TCP),
-        )
-        .map_err(number)?;
+        let socket =
+            Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+                .map_err(number)?;
         #[allow(clippy::disallowed_methods, reason = "the moment of sending")]
         let sent = Instant::now();
         match socket.connect(&to.into()).map_err(number) {

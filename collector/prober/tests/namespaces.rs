@@ -2,11 +2,7 @@
 //!
 //! They need root; without it each test says so on standard error and checks that this is the reason.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helpers fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,30 +34,16 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "cwp{}-{}",
-            std::process::id(),
-            MADE.fetch_add(1, Ordering::Relaxed)
-        );
-        let pair = Self {
-            near: format!("{name}a"),
-            far: format!("{name}b"),
-        };
+        let name = format!("cwp{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let pair = Self { near: format!("{name}a"), far: format!("{name}b") };
         ip(&format!("netns add {}", pair.near));
         ip(&format!("netns add {}", pair.far));
-        ip(&format!(
-            "-n {} link add near type veth peer name far netns {}",
-            pair.near, pair.far
-        ));
+        ip(&format!("-n {} link add near type veth peer name far netns {}", pair.near, pair.far));
         for (namespace, link, host) in [(&pair.near, "near", 1), (&pair.far, "far", 2)] {
             ip(&format!("-n {namespace} addr add 10.77.0.{host}/24 dev {link}"));
-            ip(&format!(
-                "-n {namespace} addr add fd77::{host}/64 dev {link} nodad"
-            ));
+            ip(&format!("-n {namespace} addr add fd77::{host}/64 dev {link} nodad"));
             ip(&format!("-n {namespace} link set lo up"));
-            ip(&format!(
-                "-n {namespace} link set {link} address 02:00:00:00:00:0{host} up"
-            ));
+            ip(&format!("-n {namespace} link set {link} address 02:00:00:00:00:0{host} up"));
         }
         // Known from the start: the first IPv6 packets after a link came up would else wait a second for the neighbour.
         for (namespace, link, other) in [(&pair.near, "near", 2), (&pair.far, "far", 1)] {
@@ -99,18 +81,11 @@ fn ip(arguments: &str) {
 
 fn run(program: &str, arguments: &[&str]) {
     let out = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        out.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 fn is_up(namespace: &str, link: &str) -> bool {
-    let out = Command::new("ip")
-        .args(["-n", namespace, "-o", "link", "show", link])
-        .output()
-        .unwrap();
+    let out = Command::new("ip").args(["-n", namespace, "-o", "link", "show", link]).output().unwrap();
     String::from_utf8_lossy(&out.stdout).contains("state UP")
 }
 
@@ -118,11 +93,8 @@ fn is_up(namespace: &str, link: &str) -> bool {
 fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            setns(
-                fs::File::open(format!("/run/netns/{namespace}")).unwrap(),
-                CloneFlags::CLONE_NEWNET,
-            )
-            .unwrap();
+            setns(fs::File::open(format!("/run/netns/{namespace}")).unwrap(), CloneFlags::CLONE_NEWNET)
+                .unwrap();
             work()
         });
         thread.join().unwrap()
@@ -192,9 +164,7 @@ fn all_reply(probes: &[Probe]) {
     let (found, icmp, tcp) = outcomes(probes, 3);
     for (probe, found) in probes.iter().zip(found) {
         for outcome in found {
-            let Outcome::Reply { rtt_ms } = outcome else {
-                panic!("{probe:?}: {outcome:?}")
-            };
+            let Outcome::Reply { rtt_ms } = outcome else { panic!("{probe:?}: {outcome:?}") };
             assert!(rtt_ms > 0.0 && rtt_ms <= 400.0, "{probe:?}: {rtt_ms}");
         }
     }
@@ -229,11 +199,7 @@ fn replies_come_over_ping_sockets() {
         allow_ping_sockets();
         all_reply(&both_and_tcp(port));
         let engine = Engine::spawn(both_and_tcp(port), || ()).unwrap();
-        assert_eq!(
-            (sockets("raw"), sockets("raw6")),
-            (0, 0),
-            "the ping sockets suffice"
-        );
+        assert_eq!((sockets("raw"), sockets("raw6")), (0, 0), "the ping sockets suffice");
         drop(engine);
     });
 }
@@ -261,11 +227,7 @@ fn what_is_dropped_times_out() {
         return;
     }
     let pair = Pair::new();
-    pair.nft(
-        &pair.far,
-        "input",
-        "meta l4proto { icmp, tcp } drop; icmpv6 type echo-request drop",
-    );
+    pair.nft(&pair.far, "input", "meta l4proto { icmp, tcp } drop; icmpv6 type echo-request drop");
     for ping in [true, false] {
         inside(&pair.near, || {
             if ping {
@@ -316,33 +278,18 @@ fn one_target_without_a_way_takes_no_other_with_it() {
     }
     for ping in [true, false] {
         let pair = Pair::new();
-        inside(&pair.far, || {
-            fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").unwrap()
-        });
+        inside(&pair.far, || fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").unwrap());
         ip(&format!("-n {} addr add 10.77.0.3/24 dev far", pair.far));
-        pair.nft(
-            &pair.far,
-            "input",
-            "ip daddr 10.77.0.3 reject with icmp host-unreachable",
-        );
+        pair.nft(&pair.far, "input", "ip daddr 10.77.0.3 reject with icmp host-unreachable");
         inside(&pair.near, || {
             if ping {
                 allow_ping_sockets();
             }
-            let fast = |to| Probe {
-                every: Duration::from_millis(2),
-                ..probe(Protocol::Icmp, to)
-            };
+            let fast = |to| Probe { every: Duration::from_millis(2), ..probe(Protocol::Icmp, to) };
             let (found, _, _) = outcomes(&[fast("10.77.0.3"), fast(FAR_V4)], 200);
+            assert!(found[0].iter().all(|outcome| *outcome == Outcome::Lost(Lost::Unreachable)));
             assert!(
-                found[0]
-                    .iter()
-                    .all(|outcome| *outcome == Outcome::Lost(Lost::Unreachable))
-            );
-            assert!(
-                found[1]
-                    .iter()
-                    .all(|outcome| matches!(outcome, Outcome::Reply { .. })),
+                found[1].iter().all(|outcome| matches!(outcome, Outcome::Reply { .. })),
                 "{:?}",
                 found[1]
             );
@@ -382,11 +329,7 @@ fn no_route_and_a_firewall_of_our_own_are_unreachable() {
         probe(Protocol::Tcp(80), "fd99::1"),
     ];
     inside(&pair.near, || all_lost(&elsewhere, Lost::Unreachable));
-    pair.nft(
-        &pair.near,
-        "output",
-        "icmp type echo-request drop; icmpv6 type echo-request drop",
-    );
+    pair.nft(&pair.near, "output", "icmp type echo-request drop; icmpv6 type echo-request drop");
     inside(&pair.near, || all_lost(&both_and_tcp(80)[..2], Lost::Unreachable));
 }
 
@@ -397,37 +340,26 @@ fn nobody_at_the_address_is_unreachable_once_the_kernel_has_given_up() {
     }
     let pair = Pair::new();
     inside(&pair.near, || {
-        let probes = ["10.77.0.99", "fd77::99"].map(|to| Probe {
-            timeout: BOUND,
-            ..probe(Protocol::Icmp, to)
-        });
+        let probes =
+            ["10.77.0.99", "fd77::99"].map(|to| Probe { timeout: BOUND, ..probe(Protocol::Icmp, to) });
         all_lost(&probes, Lost::Unreachable);
     });
 }
 
 #[test]
 fn a_name_never_resolved_is_local_until_it_has_an_address() {
-    let probe = Probe {
-        address: None,
-        ..probe(Protocol::Tcp(1), "127.0.0.1")
-    };
+    let probe = Probe { address: None, ..probe(Protocol::Tcp(1), "127.0.0.1") };
     let (ready, readied) = mpsc::channel();
     let engine = Engine::spawn(vec![probe], move || ready.send(()).unwrap_or_default()).unwrap();
     readied.recv_timeout(BOUND).unwrap();
     let taken = engine.take().unwrap();
     assert_eq!(taken.outcomes[0].outcome, Outcome::Lost(Lost::Local));
-    assert_eq!(
-        taken.tcp.local_error.as_deref(),
-        Some("the target's name was never resolved")
-    );
+    assert_eq!(taken.tcp.local_error.as_deref(), Some("the target's name was never resolved"));
     engine.set_address(0, Ipv4Addr::LOCALHOST.into());
     loop {
         readied.recv_timeout(BOUND).unwrap();
         let outcomes = engine.take().unwrap().outcomes;
-        if outcomes
-            .iter()
-            .any(|released| released.outcome == Outcome::Lost(Lost::Refused))
-        {
+        if outcomes.iter().any(|released| released.outcome == Outcome::Lost(Lost::Refused)) {
             break;
         }
     }
@@ -437,12 +369,9 @@ fn a_name_never_resolved_is_local_until_it_has_an_address() {
 /// which byte of each is spoilt.
 fn responder(answers: fn(u16) -> Vec<(Duration, Option<usize>)>) -> mpsc::Sender<()> {
     fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1").unwrap();
-    let socket = socket2::Socket::new(
-        socket2::Domain::IPV4,
-        socket2::Type::RAW,
-        Some(socket2::Protocol::ICMPV4),
-    )
-    .unwrap();
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
+            .unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let (stop, stopped) = mpsc::channel();
     thread::spawn(move || {
@@ -463,10 +392,7 @@ fn responder(answers: fn(u16) -> Vec<(Duration, Option<usize>)>) -> mpsc::Sender
                     reply[place] ^= 1;
                 }
                 reply[2..4].fill(0);
-                let sum: u32 = reply
-                    .chunks(2)
-                    .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-                    .sum();
+                let sum: u32 = reply.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
                 let sum = (sum & 0xffff) + (sum >> 16);
                 let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
                 reply[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -505,9 +431,7 @@ fn strays_count_for_nothing_and_duplicates_once() {
             }
             let (found, icmp, _) = outcomes(&[probe(Protocol::Icmp, FAR_V4)], 20);
             for outcome in &found[0] {
-                let Outcome::Reply { rtt_ms } = outcome else {
-                    panic!("{outcome:?}")
-                };
+                let Outcome::Reply { rtt_ms } = outcome else { panic!("{outcome:?}") };
                 assert!(*rtt_ms >= 100.0, "a stray was taken for the reply: {rtt_ms}");
             }
             assert!(icmp.stray >= 40, "{icmp:?}");
@@ -523,21 +447,11 @@ fn a_reply_after_its_timeout_is_late_and_the_probe_stays_lost() {
         return;
     }
     let pair = Pair::new();
-    let _responder = inside(&pair.far, || {
-        responder(|_| vec![(Duration::from_millis(300), None)])
-    });
+    let _responder = inside(&pair.far, || responder(|_| vec![(Duration::from_millis(300), None)]));
     inside(&pair.near, || {
-        let probe = Probe {
-            timeout: Duration::from_millis(100),
-            ..probe(Protocol::Icmp, FAR_V4)
-        };
+        let probe = Probe { timeout: Duration::from_millis(100), ..probe(Protocol::Icmp, FAR_V4) };
         let (found, icmp, _) = outcomes(&[probe], 20);
-        assert!(
-            found[0]
-                .iter()
-                .all(|outcome| *outcome == Outcome::Lost(Lost::Timeout)),
-            "{found:?}"
-        );
+        assert!(found[0].iter().all(|outcome| *outcome == Outcome::Lost(Lost::Timeout)), "{found:?}");
         assert!(icmp.late >= 5, "{icmp:?}");
         assert_eq!(icmp.duplicate, 0);
     });
@@ -559,10 +473,9 @@ fn outcomes_are_released_in_the_order_of_sending() {
     });
     inside(&pair.near, || {
         let (ready, readied) = mpsc::channel();
-        let engine = Engine::spawn(vec![probe(Protocol::Icmp, FAR_V4)], move || {
-            ready.send(()).unwrap_or_default()
-        })
-        .unwrap();
+        let engine =
+            Engine::spawn(vec![probe(Protocol::Icmp, FAR_V4)], move || ready.send(()).unwrap_or_default())
+                .unwrap();
         let mut all = Vec::new();
         let mut promise = None;
         while all.len() < 30 {
@@ -576,9 +489,7 @@ fn outcomes_are_released_in_the_order_of_sending() {
         }
         assert!(all.is_sorted_by(|one, next| one.at < next.at));
         let kinds = all.iter().fold(HashMap::new(), |mut kinds, released| {
-            *kinds
-                .entry(matches!(released.outcome, Outcome::Reply { .. }))
-                .or_insert(0) += 1;
+            *kinds.entry(matches!(released.outcome, Outcome::Reply { .. })).or_insert(0) += 1;
             kinds
         });
         assert_eq!((kinds[&true], kinds[&false]), (20, 10));

@@ -2,11 +2,7 @@
 //!
 //! Each starts this very program again with one of the tests named `child_…`, which do nothing unless told to.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helpers fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -22,10 +18,7 @@ const CHILD: &str = "CROSSWATCH_TEST_CHILD";
 
 fn again(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1")
-        .stdout(Stdio::piped());
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").stdout(Stdio::piped());
     command
 }
 
@@ -105,29 +98,18 @@ fn a_stopped_process_goes_on_without_a_burst() {
     sent.sort_unstable();
 
     let longest = sent.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap();
-    assert!(
-        longest > Duration::from_millis(1500),
-        "it never stood still: {longest:?}"
-    );
+    assert!(longest > Duration::from_millis(1500), "it never stood still: {longest:?}");
     // 200 probes each 100 ms are 100 in 50 ms; up to 50 ms of slots may be made good at once.
     let window = Duration::from_millis(50);
     let most = (0..sent.len())
-        .map(|first| {
-            sent[first..]
-                .iter()
-                .take_while(|at| at.since(sent[first]) < window)
-                .count()
-        })
+        .map(|first| sent[first..].iter().take_while(|at| at.since(sent[first]) < window).count())
         .max()
         .unwrap();
     assert!(most <= 400, "{most} sends within 50 ms");
 }
 
 fn times(lines: &mut std::io::Lines<BufReader<ChildStdout>>, count: usize) -> Vec<Timestamp> {
-    lines
-        .filter_map(|line| line.unwrap().parse().ok())
-        .take(count)
-        .collect()
+    lines.filter_map(|line| line.unwrap().parse().ok()).take(count).collect()
 }
 
 #[test]

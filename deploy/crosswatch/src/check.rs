@@ -9,11 +9,7 @@ use crate::config::Config;
 /// Prints what a valid config watches, judges and tells, and what of it this version cannot do.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    let Config {
-        topology,
-        metrics,
-        alerts,
-    } = config;
+    let Config { topology, metrics, alerts } = config;
     for link in &topology.links {
         writeln!(out, "link {} between {}", link.name, link.between.join(" and "))?;
         for probe in &link.probes {
@@ -28,11 +24,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
                 VpnSelect::Id(id) => id.to_string(),
                 VpnSelect::Tag(key, value) => format!("with tag {key}={value}"),
             };
-            writeln!(
-                out,
-                "  VPN connection {id} from {} every {:?}",
-                vpn.site, vpn.every
-            )?;
+            writeln!(out, "  VPN connection {id} from {} every {:?}", vpn.site, vpn.every)?;
         }
     }
     for configured in &alerts.rules {
@@ -40,12 +32,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
             [] => "nobody (on trial)".to_owned(),
             names => names.join(", "),
         };
-        writeln!(
-            out,
-            "rule {} on {} tells {notify}",
-            configured.rule.name,
-            configured.rule.metric.word()
-        )?;
+        writeln!(out, "rule {} on {} tells {notify}", configured.rule.name, configured.rule.metric.word())?;
     }
     for warning in warnings(config) {
         writeln!(out, "warning: {warning}")?;
@@ -57,13 +44,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// What a valid config asks for and this version cannot do.
-pub(crate) fn warnings(
-    Config {
-        topology,
-        metrics,
-        alerts,
-    }: &Config,
-) -> Vec<String> {
+pub(crate) fn warnings(Config { topology, metrics, alerts }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if topology.queue.kind != QueueKind::Embedded {
         warnings.push("[queue] kind = \"sqs\": this version has the embedded queue only".to_owned());
@@ -78,10 +59,8 @@ pub(crate) fn warnings(
             link.name, vpn.site
         ));
     }
-    for receiver in alerts
-        .receivers
-        .iter()
-        .filter(|receiver| !receiver.sms.is_empty() || receiver.topic.is_some())
+    for receiver in
+        alerts.receivers.iter().filter(|receiver| !receiver.sms.is_empty() || receiver.topic.is_some())
     {
         warnings.push(format!(
             "[notify.{}] sms and topic: this version does not send to SNS; use webhook, command or console",

@@ -10,7 +10,7 @@ use crate::when;
 /// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when.
 #[derive(Debug, Parser)]
 #[command(name = "crosswatch", version, max_term_width = 110)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// The config; without it `crosswatch.toml` in this folder, and without that a built-in starter, which probes
     /// loopback and this machine's default gateway.
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -21,7 +21,7 @@ pub struct Cli {
 
 /// The jobs and the tools.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run everything in one process: every site's collector, the publisher and the alerter.
     Run,
     /// Run one site's collector.
@@ -88,7 +88,7 @@ pub enum Command {
 
 /// A range of time.
 #[derive(Debug, Args)]
-pub struct RangeArgs {
+pub(crate) struct RangeArgs {
     /// From here on: a time (2026-11-22T07:00:00Z), or how long ago (90s, 15m, 6h, 7d). Default: the beginning.
     #[arg(long, visible_alias = "from", value_name = "TIME", value_parser = when::parse)]
     pub since: Option<when::When>,
@@ -99,7 +99,7 @@ pub struct RangeArgs {
 
 impl RangeArgs {
     /// The range as of `now`.
-    pub fn at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+    pub(crate) fn at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
         let since = self.since.map_or(Timestamp::MIN, |when| when.at(now));
         let until = self.until.map_or(Timestamp::MAX, |when| when.at(now));
         (since, until)
@@ -108,7 +108,7 @@ impl RangeArgs {
 
 /// For people or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -117,7 +117,7 @@ pub enum Format {
 
 /// How observations stand in a file.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Rows {
+pub(crate) enum Rows {
     /// One JSON object a line.
     Jsonl,
 }

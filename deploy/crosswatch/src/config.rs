@@ -59,13 +59,8 @@ impl Config {
     /// Reads a file.
     pub(crate) fn load(path: &Path) -> Result<Self, LoadError> {
         let text = std::fs::read(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => LoadError::Absent {
-                path: path.to_owned(),
-            },
-            _ => LoadError::Unreadable {
-                path: path.to_owned(),
-                source,
-            },
+            std::io::ErrorKind::NotFound => LoadError::Absent { path: path.to_owned() },
+            _ => LoadError::Unreadable { path: path.to_owned(), source },
         })?;
         Ok(Self::parse(&text, path)?)
     }
@@ -76,11 +71,7 @@ impl Config {
             let topology = Topology::take(root);
             let metrics = crosswatch_publisher::config::Config::take(root);
             let alerts = crosswatch_alerter::config::Config::take(root, topology.as_ref());
-            Some(Self {
-                topology: topology?,
-                metrics: metrics?,
-                alerts: alerts?,
-            })
+            Some(Self { topology: topology?, metrics: metrics?, alerts: alerts? })
         })
     }
 

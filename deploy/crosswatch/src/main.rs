@@ -4,8 +4,12 @@
 mod check;
 mod cli;
 mod config;
+mod export;
 mod init;
+mod metrics;
 mod replay;
+mod run;
+mod status;
 mod when;
 
 use std::io;
@@ -15,10 +19,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 use config::{Config, LoadError};
+use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
+use export::Wanted;
+use run::Job;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -28,15 +35,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { config, command }: Cli) -> anyhow::Result<()> {
+fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
-        Command::Init { path } => init::run(&path),
+        Command::Run => run::run(load(config)?, Job::All),
+        Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
+        Command::Publisher => run::run(load(config)?, Job::Publisher),
+        Command::Alerter => run::run(load(config)?, Job::Alerter),
         Command::Check => check::run(&load(config)?),
-        Command::Replay {
-            from,
-            format: cli::Rows::Jsonl,
-        } => replay::run(load(config)?, &from),
-        _ => anyhow::bail!("not wired yet"),
+        Command::Init { path } => init::run(&path),
+        Command::Status { format, watch } => status::run(&load(config)?, format, watch),
+        Command::Export { range, site, link } => {
+            let (from, to) = range.at(clock::now());
+            export::run(&load(config)?, &Wanted { from, to, site, link })
+        }
+        Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
+        Command::Metrics { name, dimensions, range, format } => {
+            metrics::run(&load(config)?, name, &dimensions, range.at(clock::now()), format)
+        }
     }
 }
 
@@ -59,16 +74,10 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
 
 /// 2 for a config or an input that is wrong, 1 for what went wrong in the doing.
 fn status(error: &anyhow::Error) -> u8 {
-    if error.is::<LoadError>() || error.is::<ReplayError>() {
-        2
-    } else {
-        1
-    }
+    if error.is::<LoadError>() || error.is::<ReplayError>() { 2 } else { 1 }
 }
 
 /// Whoever read our output has seen enough, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

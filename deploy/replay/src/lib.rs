@@ -78,10 +78,7 @@ pub fn replay(
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
-        let read = |source| ReplayError::Read {
-            file: file.to_owned(),
-            source,
-        };
+        let read = |source| ReplayError::Read { file: file.to_owned(), source };
         if input.read_until(b'\n', &mut text).map_err(read)? == 0 {
             break;
         }
@@ -95,30 +92,21 @@ pub fn replay(
                     Taken::Judged => counts.judged += 1,
                     Taken::Seen => counts.seen += 1,
                     Taken::Foreign => {
-                        *counts
-                            .foreign
-                            .entry(concerned(&origin, &observation))
-                            .or_default() += 1
+                        *counts.foreign.entry(concerned(&origin, &observation)).or_default() += 1
                     }
                 }
             }
             Ok(Row::UnknownKind(kind)) => *counts.unknown_kinds.entry(kind).or_default() += 1,
             Err(error) if !text.ends_with(b"\n") && error.is_cut_off() => counts.torn = true,
             Err(source) => {
-                return Err(ReplayError::Row {
-                    file: file.to_owned(),
-                    line,
-                    source,
-                });
+                return Err(ReplayError::Row { file: file.to_owned(), line, source });
             }
         }
     }
     replayed.counts.late = engine.late();
     replayed.transitions.sort_by(|one, other| {
         let key = |transition: &Transition| (transition.at, transition.rule_index);
-        key(one)
-            .cmp(&key(other))
-            .then_with(|| one.subject.cmp(&other.subject))
+        key(one).cmp(&key(other)).then_with(|| one.subject.cmp(&other.subject))
     });
     Ok(replayed)
 }
@@ -135,25 +123,10 @@ pub fn line(transition: &Transition) -> String {
         value: Option<f64>,
         reason: &'a str,
     }
-    let Transition {
-        at,
-        state,
-        rule,
-        subject,
-        value,
-        reason,
-        ..
-    } = transition;
+    let Transition { at, state, rule, subject, value, reason, .. } = transition;
     // A struct of text and numbers: writing it cannot fail.
-    serde_json::to_string(&Line {
-        at: *at,
-        state: state.word(),
-        rule,
-        subject,
-        value: *value,
-        reason,
-    })
-    .unwrap_or_default()
+    serde_json::to_string(&Line { at: *at, state: state.word(), rule, subject, value: *value, reason })
+        .unwrap_or_default()
 }
 
 fn concerned(Origin { site, .. }: &Origin, observation: &Observation) -> String {
@@ -172,18 +145,10 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "judged {} observations", self.judged)?;
         if self.seen > 0 {
-            writeln!(
-                f,
-                "skipped {} seen before (same collector, boot and seq)",
-                self.seen
-            )?;
+            writeln!(f, "skipped {} seen before (same collector, boot and seq)", self.seen)?;
         }
         told(f, &self.foreign, "that the config lacks")?;
-        told(
-            f,
-            &self.unknown_kinds,
-            "of a kind that this version does not know",
-        )?;
+        told(f, &self.unknown_kinds, "of a kind that this version does not know")?;
         if self.torn {
             writeln!(f, "skipped a last line that is cut off")?;
         }
@@ -199,16 +164,8 @@ fn told(f: &mut fmt::Formatter<'_>, skipped: &BTreeMap<String, u64>, what: &str)
         return Ok(());
     }
     let all: u64 = skipped.values().sum();
-    let named: Vec<_> = skipped
-        .iter()
-        .take(NAMED)
-        .map(|(name, count)| format!("{name} ({count})"))
-        .collect();
+    let named: Vec<_> = skipped.iter().take(NAMED).map(|(name, count)| format!("{name} ({count})")).collect();
     let more = skipped.len().saturating_sub(NAMED);
-    let more = if more == 0 {
-        String::new()
-    } else {
-        format!(" and {more} more")
-    };
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     writeln!(f, "skipped {all} {what}: {}{more}", named.join(", "))
 }

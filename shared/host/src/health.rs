@@ -20,10 +20,7 @@ impl Health {
     /// A new part, failing with `starting` until it says otherwise.
     #[must_use]
     pub fn part(&self, name: &str) -> Part {
-        let part = Part {
-            name: name.to_owned(),
-            health: self.clone(),
-        };
+        let part = Part { name: name.to_owned(), health: self.clone() };
         part.failing("starting");
         part
     }

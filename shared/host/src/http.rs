@@ -46,9 +46,8 @@ impl Http {
     /// # Errors
     /// The address is in use, not ours, or not allowed.
     pub async fn bind(address: SocketAddr) -> Result<Self, HttpError> {
-        let bound = TcpListener::bind(address)
-            .await
-            .and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound =
+            TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|source| HttpError::Bind { address, source })?;
         Ok(Self { listener, address })
     }
@@ -82,10 +81,7 @@ fn router(registry: Arc<Registry>, health: Health) -> Router {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &registry) {
             Ok(()) => Ok((
-                [(
-                    header::CONTENT_TYPE,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                )],
+                [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
                 text,
             )),
             Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
@@ -113,11 +109,7 @@ mod tests {
     async fn ask(address: SocketAddr, path: &'static str) -> String {
         tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
-            write!(
-                stream,
-                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            )
-            .unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).unwrap();
             text
@@ -141,17 +133,10 @@ mod tests {
 
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let ready = ask(address, "/readyz").await;
-        assert!(
-            ready.starts_with("HTTP/1.1 503") && ready.ends_with("publisher: starting\n"),
-            "{ready}"
-        );
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("publisher: starting\n"), "{ready}");
         part.ok();
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        assert!(
-            ask(address, "/metrics")
-                .await
-                .contains("crosswatch_test_batches_total 1")
-        );
+        assert!(ask(address, "/metrics").await.contains("crosswatch_test_batches_total 1"));
         stop.cancel();
         serving.await.unwrap().unwrap();
     }
@@ -160,9 +145,6 @@ mod tests {
     async fn an_address_in_use_is_named_with_the_way_out() {
         let first = Http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let error = Http::bind(first.address()).await.unwrap_err().to_string();
-        assert!(
-            error.contains(&first.address().to_string()) && error.contains("[http] listen"),
-            "{error}"
-        );
+        assert!(error.contains(&first.address().to_string()) && error.contains("[http] listen"), "{error}");
     }
 }

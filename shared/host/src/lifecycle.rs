@@ -55,11 +55,7 @@ impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
     /// Without any task.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            stop: CancellationToken::new(),
-            tasks: JoinSet::new(),
-            names: Vec::new(),
-        }
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), names: Vec::new() }
     }
 
     /// The token that tells tasks to stop.
@@ -107,10 +103,7 @@ impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
         };
         if !drained && result.is_ok() {
             let tasks: Vec<_> = self.names.iter().map(|(_, name)| name.as_str()).collect();
-            result = Err(LifecycleError::Drain {
-                tasks: tasks.join(", "),
-                bound,
-            });
+            result = Err(LifecycleError::Drain { tasks: tasks.join(", "), bound });
         }
         result
     }
@@ -127,10 +120,7 @@ impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
         match ended {
             Ok((_, Ok(()))) => Ok(()),
             Ok((_, Err(source))) => Err(LifecycleError::Task { task, source }),
-            Err(error) => Err(LifecycleError::Defect {
-                task,
-                problem: error.to_string(),
-            }),
+            Err(error) => Err(LifecycleError::Defect { task, problem: error.to_string() }),
         }
     }
 }

@@ -47,10 +47,7 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let waits: Vec<_> = (0..100).map(|_| backoff.pause()).collect();
         assert!(waits[0] >= Duration::from_millis(500) && waits[0] <= Duration::from_millis(1500));
-        assert!(
-            waits[20..].iter().all(|wait| (30..=90).contains(&wait.as_secs())),
-            "{waits:?}"
-        );
+        assert!(waits[20..].iter().all(|wait| (30..=90).contains(&wait.as_secs())), "{waits:?}");
         backoff.reset();
         assert!(backoff.pause() <= Duration::from_millis(1500));
     }

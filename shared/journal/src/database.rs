@@ -33,11 +33,7 @@ pub fn open_to_write(
 ) -> Result<Connection, JournalError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     // SQLite says only 'unable to open', whatever is wrong with the folder.
-    let folder = if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    };
+    let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     if let Err(source) = folder.metadata() {
         return Err(JournalError::Folder {
             path: folder.to_owned(),
@@ -45,16 +41,11 @@ pub fn open_to_write(
             advice: "create the folder, or name another",
         });
     }
-    let mut db = connect(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        kind,
-    )?;
+    let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, kind)?;
     let of = |error| JournalError::of(path, error);
     let found = identify(&db, path, kind)?.unwrap_or(0);
-    let mode: String = db
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(of)?;
+    let mode: String =
+        db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(of)?;
     if mode != "wal" {
         return Err(JournalError::Folder {
             path: path.to_owned(),
@@ -64,14 +55,10 @@ pub fn open_to_write(
     }
     db.pragma_update(None, "synchronous", "full").map_err(of)?;
     if found < kind.version {
-        let step = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(of)?;
+        let step = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
         migrate(&step, found).map_err(of)?;
-        step.pragma_update(None, "application_id", kind.application_id)
-            .map_err(of)?;
-        step.pragma_update(None, "user_version", kind.version)
-            .map_err(of)?;
+        step.pragma_update(None, "application_id", kind.application_id).map_err(of)?;
+        step.pragma_update(None, "user_version", kind.version).map_err(of)?;
         step.commit().map_err(of)?;
     }
     Ok(db)
@@ -93,8 +80,7 @@ pub fn open_to_read(path: &Path, kind: Kind) -> Result<Option<Connection>, Journ
 fn connect(path: &Path, access: OpenFlags, kind: Kind) -> Result<Connection, JournalError> {
     let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| refine(path, kind, error))?;
-    db.busy_timeout(BUSY)
-        .map_err(|error| JournalError::of(path, error))?;
+    db.busy_timeout(BUSY).map_err(|error| JournalError::of(path, error))?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
 }
@@ -111,10 +97,7 @@ fn identify(db: &Connection, path: &Path, kind: Kind) -> Result<Option<i32>, Jou
         return Ok(None);
     }
     if application_id != kind.application_id || version < 1 {
-        return Err(JournalError::Foreign {
-            path: path.to_owned(),
-            what: kind.what,
-        });
+        return Err(JournalError::Foreign { path: path.to_owned(), what: kind.what });
     }
     if version > kind.version {
         return Err(JournalError::Newer {
@@ -129,10 +112,9 @@ fn identify(db: &Connection, path: &Path, kind: Kind) -> Result<Option<i32>, Jou
 
 fn refine(path: &Path, kind: Kind, error: rusqlite::Error) -> JournalError {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => JournalError::Foreign {
-            path: path.to_owned(),
-            what: kind.what,
-        },
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            JournalError::Foreign { path: path.to_owned(), what: kind.what }
+        }
         _ => JournalError::of(path, error),
     }
 }

@@ -24,11 +24,7 @@ pub use reader::{Backlog, Entry, Reader};
 pub use writer::Writer;
 
 /// The journal's file, as it is told apart from other `SQLite` files.
-pub const KIND: Kind = Kind {
-    what: "journal",
-    application_id: 0x4357_4A31,
-    version: 1,
-};
+pub const KIND: Kind = Kind { what: "journal", application_id: 0x4357_4A31, version: 1 };
 
 /// The file of a site's journal in the folder of the journals.
 #[must_use]

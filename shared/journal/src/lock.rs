@@ -41,10 +41,7 @@ impl Lock {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
                 // Of one length, so that it can be written again and again without the file being empty in between.
-                let lock = Self {
-                    file,
-                    text: format!("{:<10}\n", std::process::id()),
-                };
+                let lock = Self { file, text: format!("{:<10}\n", std::process::id()) };
                 lock.ring();
                 Ok(lock)
             }

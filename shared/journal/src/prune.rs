@@ -100,11 +100,7 @@ impl Writer {
         max_bytes: u64,
         consumers: &[Position],
     ) -> rusqlite::Result<Pruned> {
-        let had = consumers
-            .iter()
-            .map(|position| position.id)
-            .min()
-            .unwrap_or(i64::MAX);
+        let had = consumers.iter().map(|position| position.id).min().unwrap_or(i64::MAX);
         let mut excess = used(&self.db)? - i64::try_from(max_bytes).unwrap_or(i64::MAX);
         let goes =
             |old: &Old, excess: i64| excess > 0 || (old.id <= had && old.written_at < expired.as_micros());
@@ -124,11 +120,8 @@ impl Writer {
             return Ok(Pruned::default());
         };
 
-        let step = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        step.prepare_cached("DELETE FROM batch WHERE id <= ?1")?
-            .execute([last.id])?;
+        let step = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        step.prepare_cached("DELETE FROM batch WHERE id <= ?1")?.execute([last.id])?;
         step.prepare_cached(
             "DELETE FROM boot WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.boot = boot.id)",
         )?
@@ -139,10 +132,7 @@ impl Writer {
         Ok(Pruned {
             batches: going.len() as u64,
             observations: observations(going),
-            dropped: consumers
-                .iter()
-                .filter_map(|position| gap(going, position))
-                .collect(),
+            dropped: consumers.iter().filter_map(|position| gap(going, position)).collect(),
             more: match staying.first() {
                 Some(next) => bytes >= STEP_BYTES && goes(next, excess),
                 None => count as i64 == STEP_BATCHES,
@@ -152,10 +142,7 @@ impl Writer {
 }
 
 fn gap(going: &[Old], position: &Position) -> Option<Dropped> {
-    let lost = going
-        .iter()
-        .position(|old| old.id > position.id)
-        .and_then(|first| going.get(first..))?;
+    let lost = going.iter().position(|old| old.id > position.id).and_then(|first| going.get(first..))?;
     Some(Dropped {
         consumer: position.consumer.clone(),
         batches: lost.len() as u64,
@@ -166,10 +153,7 @@ fn gap(going: &[Old], position: &Position) -> Option<Dropped> {
 }
 
 fn observations(batches: &[Old]) -> u64 {
-    batches
-        .iter()
-        .map(|old| u64::try_from(old.observations).unwrap_or(0))
-        .sum()
+    batches.iter().map(|old| u64::try_from(old.observations).unwrap_or(0)).sum()
 }
 
 fn oldest(db: &Connection) -> rusqlite::Result<Vec<Old>> {

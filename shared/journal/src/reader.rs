@@ -59,10 +59,7 @@ impl Reader {
     /// # Errors
     /// The file is foreign, newer or damaged, or may not be read.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let mut reader = Self {
-            path: path.to_owned(),
-            open: None,
-        };
+        let mut reader = Self { path: path.to_owned(), open: None };
         reader.connected()?;
         Ok(reader)
     }
@@ -99,9 +96,8 @@ impl Reader {
         batches: usize,
         bytes: usize,
     ) -> Result<Vec<Entry>, JournalError> {
-        let (last_at, id) = after.map_or((from.as_micros(), 0), |entry| {
-            (entry.last_at.as_micros(), entry.id)
-        });
+        let (last_at, id) =
+            after.map_or((from.as_micros(), 0), |entry| (entry.last_at.as_micros(), entry.id));
         let sql = format!(
             "SELECT {COLUMNS} FROM batch WHERE (last_at, id) > (?1, ?2) AND first_at < ?3 ORDER BY last_at, id LIMIT ?4"
         );

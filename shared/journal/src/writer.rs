@@ -64,9 +64,7 @@ impl Writer {
     pub fn open(folder: &Path, site: &str) -> Result<Self, JournalError> {
         let safe = |c: char| !(c == '/' || c.is_control());
         if site.is_empty() || site.len() > 200 || site.starts_with('.') || !site.chars().all(safe) {
-            return Err(JournalError::SiteName {
-                site: site.to_owned(),
-            });
+            return Err(JournalError::SiteName { site: site.to_owned() });
         }
         match fs::create_dir(folder) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
@@ -82,33 +80,19 @@ impl Writer {
         let path = file(folder, site);
         let db = database::open_to_write(&path, KIND, |step, _| {
             step.execute_batch(SCHEMA)?;
-            step.execute(
-                "INSERT INTO journal VALUES (lower(hex(randomblob(16))), ?1)",
-                [site],
-            )
-            .map(drop)
+            step.execute("INSERT INTO journal VALUES (lower(hex(randomblob(16))), ?1)", [site]).map(drop)
         })?;
         let identity = db
             .query_row("SELECT identity FROM journal", [], |row| row.get(0))
             .map_err(|error| JournalError::of(&path, error))?;
         let total = db
-            .query_row("SELECT total FROM batch ORDER BY id DESC LIMIT 1", [], |row| {
-                row.get(0)
-            })
+            .query_row("SELECT total FROM batch ORDER BY id DESC LIMIT 1", [], |row| row.get(0))
             .optional()
             .map_err(|error| JournalError::of(&path, error))?
             .unwrap_or(0);
         let mut wal = path.clone().into_os_string();
         wal.push("-wal");
-        Ok(Self {
-            db,
-            path,
-            wal: wal.into(),
-            lock,
-            identity,
-            total,
-            boot: None,
-        })
+        Ok(Self { db, path, wal: wal.into(), lock, identity, total, boot: None })
     }
 
     /// What tells this journal from one that was begun anew in its place: positions in another mean nothing here.
@@ -133,9 +117,7 @@ impl Writer {
     pub fn append_all(&mut self, batches: &[Batch], now: Timestamp) -> Result<i64, JournalError> {
         let (mut id, mut total, mut boot) = (0, self.total, self.boot.clone());
         let mut write = || {
-            let step = self
-                .db
-                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let step = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for batch in batches {
                 id = insert(&step, batch, now, &mut total, &mut boot)?;
             }
@@ -153,9 +135,7 @@ impl Writer {
         if fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_MOST) {
             let checkpoint = || -> rusqlite::Result<bool> {
                 self.db.busy_timeout(READERS)?;
-                let busy: i64 = self
-                    .db
-                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+                let busy: i64 = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
                 self.db.busy_timeout(database::BUSY)?;
                 Ok(busy != 0)
             };
@@ -213,9 +193,7 @@ fn boot_id(step: &Transaction<'_>, collector: &Name, boot: &Name) -> rusqlite::R
         "INSERT INTO boot (collector, boot) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         [collector, boot],
     )?;
-    step.query_row(
-        "SELECT id FROM boot WHERE collector = ?1 AND boot = ?2",
-        [collector, boot],
-        |row| row.get(0),
-    )
+    step.query_row("SELECT id FROM boot WHERE collector = ?1 AND boot = ?2", [collector, boot], |row| {
+        row.get(0)
+    })
 }

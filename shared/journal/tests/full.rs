@@ -24,14 +24,7 @@ fn the_writer_goes_on_when_a_full_disk_has_room_again() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-    mount(
-        Some("tmpfs"),
-        folder.path(),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("size=4m"),
-    )
-    .unwrap();
+    mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=4m")).unwrap();
 
     let mut writer = Writer::open(folder.path(), "a").unwrap();
     let mut reader = Reader::open(&file(folder.path(), "a")).unwrap();
@@ -47,38 +40,17 @@ fn the_writer_goes_on_when_a_full_disk_has_room_again() {
     };
     assert!(error.is_full(), "{error}");
     let text = error.to_string();
-    assert!(
-        text.contains("a.db: ") && text.contains("free the disk"),
-        "{text}"
-    );
+    assert!(text.contains("a.db: ") && text.contains("free the disk"), "{text}");
     for _ in 0..3 {
-        assert!(
-            writer
-                .append(&batch(written, 100, 100), now)
-                .unwrap_err()
-                .is_full()
-        );
+        assert!(writer.append(&batch(written, 100, 100), now).unwrap_err().is_full());
     }
     let there = reader.after(0, usize::MAX, usize::MAX).unwrap();
-    assert_eq!(
-        there.len() as u64,
-        written,
-        "all that was acknowledged, nothing more"
-    );
+    assert_eq!(there.len() as u64, written, "all that was acknowledged, nothing more");
 
     fs::remove_file(folder.path().join("ballast")).unwrap();
-    assert_eq!(
-        writer.append(&batch(written, 100, 100), now).unwrap() as u64,
-        written + 1
-    );
+    assert_eq!(writer.append(&batch(written, 100, 100), now).unwrap() as u64, written + 1);
     drop(writer);
     let mut writer = Writer::open(folder.path(), "a").unwrap();
-    assert_eq!(
-        writer.append(&batch(written, 100, 100), now).unwrap() as u64,
-        written + 2
-    );
-    assert_eq!(
-        reader.after(0, usize::MAX, usize::MAX).unwrap().len() as u64,
-        written + 2
-    );
+    assert_eq!(writer.append(&batch(written, 100, 100), now).unwrap() as u64, written + 2);
+    assert_eq!(reader.after(0, usize::MAX, usize::MAX).unwrap().len() as u64, written + 2);
 }

@@ -42,18 +42,10 @@ fn what_was_written_is_there_after_opening_again_with_ids_going_on() {
     let folder = tempfile::tempdir().unwrap();
     begun(folder.path(), 3);
     let mut writer = Writer::open(folder.path(), "a").unwrap();
-    assert_eq!(
-        writer
-            .append_all(&[batch(3, 100, 10), batch(4, 100, 10)], NOW)
-            .unwrap(),
-        5
-    );
+    assert_eq!(writer.append_all(&[batch(3, 100, 10), batch(4, 100, 10)], NOW).unwrap(), 5);
     let mut reader = Reader::open(&file(folder.path(), "a")).unwrap();
     let entries = reader.after(0, 100, usize::MAX).unwrap();
-    assert_eq!(
-        entries.iter().map(|entry| entry.id).collect::<Vec<_>>(),
-        [1, 2, 3, 4, 5]
-    );
+    assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     for (number, entry) in entries.iter().enumerate() {
         let message = wire::encode_batch(&batch(number as u64, 100, 10));
         assert_eq!(entry.payload, message.as_bytes(), "the wire form, byte for byte");
@@ -64,18 +56,13 @@ fn what_was_written_is_there_after_opening_again_with_ids_going_on() {
 #[test]
 fn a_foreign_file_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(
-        file(folder.path(), "a"),
-        "the shopping list, longer than a header would be\n".repeat(90),
-    )
-    .unwrap();
+    fs::write(file(folder.path(), "a"), "the shopping list, longer than a header would be\n".repeat(90))
+        .unwrap();
     assert!(refused(folder.path()).contains("this is no journal of Crosswatch"));
 
     fs::remove_file(file(folder.path(), "a")).unwrap();
     let other = rusqlite::Connection::open(file(folder.path(), "a")).unwrap();
-    other
-        .execute_batch("CREATE TABLE list (item TEXT); INSERT INTO list VALUES ('bread')")
-        .unwrap();
+    other.execute_batch("CREATE TABLE list (item TEXT); INSERT INTO list VALUES ('bread')").unwrap();
     drop(other);
     assert!(refused(folder.path()).contains("this is no journal of Crosswatch"));
 }
@@ -88,10 +75,7 @@ fn a_newer_journal_is_refused_and_kept() {
     newer.pragma_update(None, "user_version", 7).unwrap();
     drop(newer);
     let text = refused(folder.path());
-    assert!(
-        text.contains("has version 7, this program knows up to 1"),
-        "{text}"
-    );
+    assert!(text.contains("has version 7, this program knows up to 1"), "{text}");
     assert!(text.contains("upgrade the program"), "{text}");
 }
 
@@ -99,20 +83,14 @@ fn a_newer_journal_is_refused_and_kept() {
 fn a_damaged_journal_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     begun(folder.path(), 100);
-    let damaged = fs::OpenOptions::new()
-        .write(true)
-        .open(file(folder.path(), "a"))
-        .unwrap();
+    let damaged = fs::OpenOptions::new().write(true).open(file(folder.path(), "a")).unwrap();
     damaged.write_all_at(&[0xA5; 3_000], 110).unwrap();
     assert!(refused(folder.path()).contains("is damaged and is left as it is"));
 
     let length = damaged.metadata().unwrap().len();
     fs::remove_file(file(folder.path(), "a")).unwrap();
     begun(folder.path(), 100);
-    let torn = fs::OpenOptions::new()
-        .write(true)
-        .open(file(folder.path(), "a"))
-        .unwrap();
+    let torn = fs::OpenOptions::new().write(true).open(file(folder.path(), "a")).unwrap();
     torn.set_len(length / 2).unwrap();
     assert!(refused(folder.path()).contains("is damaged and is left as it is"));
 }
@@ -124,15 +102,9 @@ fn damage_inside_is_an_error_of_the_read_that_meets_it() {
     let path = file(folder.path(), "a");
     let damaged = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let length = damaged.metadata().unwrap().len();
-    damaged
-        .write_all_at(&[0xA5; 4_096], length / 2 / 4_096 * 4_096)
-        .unwrap();
+    damaged.write_all_at(&[0xA5; 4_096], length / 2 / 4_096 * 4_096).unwrap();
     let mut reader = Reader::open(&path).unwrap();
-    assert_eq!(
-        reader.after(0, 3, usize::MAX).unwrap().len(),
-        3,
-        "what is sound is read"
-    );
+    assert_eq!(reader.after(0, 3, usize::MAX).unwrap().len(), 3, "what is sound is read");
     let error = reader.after(0, usize::MAX, usize::MAX).unwrap_err();
     assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
 }
@@ -161,14 +133,7 @@ fn a_folder_that_may_not_be_written_is_named() {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let bind = MsFlags::MS_BIND;
         mount(Some(folder.path()), folder.path(), none, bind, none).unwrap();
-        mount(
-            none,
-            folder.path(),
-            none,
-            bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
-            none,
-        )
-        .unwrap();
+        mount(none, folder.path(), none, bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
         Writer::open(folder.path(), "a").unwrap_err().to_string()
     } else {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
@@ -188,10 +153,7 @@ fn a_second_writer_is_told_who_the_first_is() {
     let folder = tempfile::tempdir().unwrap();
     let first = Writer::open(folder.path(), "a").unwrap();
     let text = Writer::open(folder.path(), "a").unwrap_err().to_string();
-    let holder = format!(
-        "the journal of site 'a' is being written by process {}",
-        std::process::id()
-    );
+    let holder = format!("the journal of site 'a' is being written by process {}", std::process::id());
     assert!(text.contains(&holder), "{text}");
     Writer::open(folder.path(), "b").unwrap();
     drop(first);

@@ -20,13 +20,7 @@ fn at(secs: i64) -> Timestamp {
 }
 
 fn had(consumers: &[(&str, i64)]) -> Vec<Position> {
-    consumers
-        .iter()
-        .map(|&(consumer, id)| Position {
-            consumer: consumer.to_owned(),
-            id,
-        })
-        .collect()
+    consumers.iter().map(|&(consumer, id)| Position { consumer: consumer.to_owned(), id }).collect()
 }
 
 /// Batch n, from 0, of ten observations, is made and written in second 10n; its id is n + 1.
@@ -40,9 +34,7 @@ fn begun(folder: &Path, batches: u64) -> Writer {
 }
 
 fn ids(folder: &Path) -> Vec<i64> {
-    let entries = Reader::open(&file(folder, "a"))
-        .unwrap()
-        .after(0, usize::MAX, usize::MAX);
+    let entries = Reader::open(&file(folder, "a")).unwrap().after(0, usize::MAX, usize::MAX);
     entries.unwrap().iter().map(|entry| entry.id).collect()
 }
 
@@ -53,14 +45,7 @@ fn only_what_every_consumer_has_had_goes_by_age() {
     let consumers = had(&[("publisher", 9), ("alerter", 4)]);
     // At 161 s, what was written before 61 s is old: ids 1 to 7. The alerter has had 4.
     let pruned = writer.prune(at(161), KEEP, NO_LIMIT, &consumers).unwrap();
-    assert_eq!(
-        pruned,
-        Pruned {
-            batches: 4,
-            observations: 40,
-            ..Pruned::default()
-        }
-    );
+    assert_eq!(pruned, Pruned { batches: 4, observations: 40, ..Pruned::default() });
     assert_eq!(ids(folder.path()), [5, 6, 7, 8, 9, 10]);
 
     let consumers = had(&[("publisher", 10), ("alerter", 10)]);
@@ -81,19 +66,12 @@ fn a_consumer_that_never_existed_holds_everything_back_until_the_size_is_reached
     let folder = tempfile::tempdir().unwrap();
     let mut writer = begun(folder.path(), 400);
     let never = had(&[("alerter", 0)]);
-    assert_eq!(
-        writer.prune(at(1_000_000), KEEP, NO_LIMIT, &never).unwrap(),
-        Pruned::default()
-    );
+    assert_eq!(writer.prune(at(1_000_000), KEEP, NO_LIMIT, &never).unwrap(), Pruned::default());
 
     let most = writer.bytes().unwrap() / 2;
     let pruned = writer.prune(at(1_000_000), KEEP, most, &never).unwrap();
     assert!(writer.bytes().unwrap() <= most);
-    assert!(
-        (190..230).contains(&pruned.batches),
-        "half of 400: {}",
-        pruned.batches
-    );
+    assert!((190..230).contains(&pruned.batches), "half of 400: {}", pruned.batches);
     let dropped = Dropped {
         consumer: "alerter".to_owned(),
         batches: pruned.batches,
@@ -186,9 +164,7 @@ fn pruning_under_load_takes_nothing_that_a_reader_has_not_had() {
         reading.join().unwrap();
     });
     assert!(done.into_inner());
-    writer
-        .prune(at(1_000), KEEP, NO_LIMIT, &had(&[("reader", BATCHES)]))
-        .unwrap();
+    writer.prune(at(1_000), KEEP, NO_LIMIT, &had(&[("reader", BATCHES)])).unwrap();
     assert_eq!(ids(folder.path()), [] as [i64; 0]);
 }
 
@@ -216,9 +192,7 @@ fn reads_by_time_and_backwards_page_through_everything_once() {
     let mut by_time = Vec::new();
     let mut last = None;
     loop {
-        let page = reader
-            .range(at(95), at(200), last.as_ref(), 3, usize::MAX)
-            .unwrap();
+        let page = reader.range(at(95), at(200), last.as_ref(), 3, usize::MAX).unwrap();
         let Some(end) = page.last() else { break };
         by_time.extend(page.iter().map(|entry| entry.id));
         last = Some(end.clone());
@@ -226,19 +200,12 @@ fn reads_by_time_and_backwards_page_through_everything_once() {
     assert_eq!(by_time, (10..=20).collect::<Vec<_>>());
 
     let mut backwards = Vec::new();
-    while let Some(entry) = reader
-        .newest(backwards.last().copied(), 7, usize::MAX)
-        .unwrap()
-        .first()
-    {
+    while let Some(entry) = reader.newest(backwards.last().copied(), 7, usize::MAX).unwrap().first() {
         backwards.push(entry.id);
     }
     assert_eq!(backwards, (1..=50).rev().collect::<Vec<_>>());
 
     let backlog = reader.backlog(30).unwrap();
-    assert_eq!(
-        (backlog.batches, backlog.observations, backlog.oldest),
-        (20, 200, Some(at(300)))
-    );
+    assert_eq!((backlog.batches, backlog.observations, backlog.oldest), (20, 200, Some(at(300))));
     assert_eq!(reader.backlog(50).unwrap().batches, 0);
 }

@@ -70,24 +70,15 @@ fn round_trip(folder: &Path, batches: &[Batch]) -> Result<(Duration, Duration), 
 fn consume(file: &Path, journals: &Path) -> Result<u64, QueueError> {
     let source = Source::embedded(journals.to_owned(), vec![Name::from("site")]);
     let mut consumer = Consumer::open(file, SCHEMA, source)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut counted = 0;
         while counted < BATCHES * BATCH {
             let received = consumer.receive(64, Duration::from_secs(1)).await?;
             counted += consumer
                 .settle(received, |tx, deliveries| {
-                    let count = deliveries
-                        .iter()
-                        .map(|one| one.batch.observations.len() as u64)
-                        .sum::<u64>();
-                    tx.execute(
-                        "UPDATE counted SET observations = observations + ?1",
-                        [count as i64],
-                    )?;
+                    let count = deliveries.iter().map(|one| one.batch.observations.len() as u64).sum::<u64>();
+                    tx.execute("UPDATE counted SET observations = observations + ?1", [count as i64])?;
                     Ok::<_, QueueError>(count)
                 })
                 .await?;
@@ -98,12 +89,9 @@ fn consume(file: &Path, journals: &Path) -> Result<u64, QueueError> {
 
 /// Probes of 1,000 subjects in turn, each once a second: replies of about 80 ms, one in a hundred lost.
 fn batches() -> Vec<Batch> {
-    let links: Vec<Name> = (0..SUBJECTS / 4)
-        .map(|link| format!("link-{link}").into())
-        .collect();
-    let probes: Vec<Name> = (0..SUBJECTS)
-        .map(|probe| format!("icmp:10.{}.{}.10", probe / 250, probe % 250).into())
-        .collect();
+    let links: Vec<Name> = (0..SUBJECTS / 4).map(|link| format!("link-{link}").into()).collect();
+    let probes: Vec<Name> =
+        (0..SUBJECTS).map(|probe| format!("icmp:10.{}.{}.10", probe / 250, probe % 250).into()).collect();
     let origin = Origin {
         site: "site".into(),
         collector: "i-0a1b2c3d4e5f60718".into(),
@@ -122,9 +110,7 @@ fn batches() -> Vec<Batch> {
                 probe: probes[subject].clone(),
                 outcome: match scatter % 100 {
                     0 => Outcome::Lost(Lost::Timeout),
-                    _ => Outcome::Reply {
-                        rtt_ms: 78.0 + (scatter % 9_000) as f64 / 1e3,
-                    },
+                    _ => Outcome::Reply { rtt_ms: 78.0 + (scatter % 9_000) as f64 / 1e3 },
                 },
             },
         }
@@ -132,12 +118,7 @@ fn batches() -> Vec<Batch> {
     (0..BATCHES)
         .map(|number| {
             let observations: Vec<_> = (number * BATCH..(number + 1) * BATCH).map(observation).collect();
-            Batch {
-                origin: origin.clone(),
-                number,
-                through: observations.last().unwrap().at,
-                observations,
-            }
+            Batch { origin: origin.clone(), number, through: observations.last().unwrap().at, observations }
         })
         .collect()
 }

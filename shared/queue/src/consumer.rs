@@ -204,12 +204,7 @@ impl Consumer {
             failing: page.failing,
             ..Received::default()
         };
-        for Message {
-            receipt,
-            sent,
-            payload,
-        } in page.messages
-        {
+        for Message { receipt, sent, payload } in page.messages {
             match self.read(&payload) {
                 Ok(decoded) => {
                     let batch = decoded.batch;
@@ -227,11 +222,7 @@ impl Consumer {
                     };
                     tracing::error!(%source, %reason, "a message cannot be read; it goes to the dead letters");
                     received.dead += 1;
-                    received.poison.push(Poison {
-                        source,
-                        reason,
-                        payload,
-                    });
+                    received.poison.push(Poison { source, reason, payload });
                 }
             }
             received.receipts.push(receipt);
@@ -242,10 +233,7 @@ impl Consumer {
     fn read(&mut self, payload: &[u8]) -> Result<wire::Decoded, String> {
         let decoded = wire::decode_batch(payload, &mut self.names).map_err(|error| error.to_string())?;
         if i64::try_from(decoded.batch.number).is_err() {
-            return Err(format!(
-                "batch: {} is beyond any real number",
-                decoded.batch.number
-            ));
+            return Err(format!("batch: {} is beyond any real number", decoded.batch.number));
         }
         Ok(decoded)
     }
@@ -276,8 +264,7 @@ impl Consumer {
                 )?
                 .execute(params![place.journal, place.identity, place.id])?;
             }
-            self.seen
-                .write(&step, received.deliveries.iter().map(|delivery| &delivery.batch))
+            self.seen.write(&step, received.deliveries.iter().map(|delivery| &delivery.batch))
         };
         let additions = own().map_err(|error| QueueError::from(JournalError::of(&self.path, error)))?;
         commit(step, &self.path)?;
@@ -289,9 +276,7 @@ impl Consumer {
 impl Received {
     /// A queue may deliver one message twice in a page.
     fn holds(&self, batch: &Batch) -> bool {
-        self.deliveries
-            .iter()
-            .any(|one| one.batch.number == batch.number && one.batch.origin == batch.origin)
+        self.deliveries.iter().any(|one| one.batch.number == batch.number && one.batch.origin == batch.origin)
     }
 
     /// The last place in each journal. A page holds all of a journal up to there, in order.
@@ -315,6 +300,5 @@ fn begin<'a>(db: &'a mut Connection, path: &Path) -> Result<Transaction<'a>, Que
 }
 
 fn commit(step: Transaction<'_>, path: &Path) -> Result<(), QueueError> {
-    step.commit()
-        .map_err(|error| JournalError::of(path, error).into())
+    step.commit().map_err(|error| JournalError::of(path, error).into())
 }

@@ -83,15 +83,11 @@ impl Embedded {
     fn read(&mut self, limit: usize) -> Page {
         let count = self.journals.len();
         let share = limit.div_ceil(count.max(1)).max(1);
-        let mut page = Page {
-            empty: true,
-            ..Page::default()
-        };
+        let mut page = Page { empty: true, ..Page::default() };
         let mut bytes = 0;
         // Where each stands, in the order of their turns; those read to their end are taken out.
-        let mut standing: Vec<(usize, Option<i64>)> = (0..count)
-            .map(|step| ((self.turn + step) % count, None))
-            .collect();
+        let mut standing: Vec<(usize, Option<i64>)> =
+            (0..count).map(|step| ((self.turn + step) % count, None)).collect();
         self.turn = (self.turn + 1) % count.max(1);
         while !standing.is_empty() {
             standing.retain_mut(|(index, after)| {
@@ -129,10 +125,7 @@ impl Embedded {
     }
 
     fn ask(&mut self) -> Result<Backlog, QueueError> {
-        let mut sum = Backlog {
-            observations: Some(0),
-            ..Backlog::default()
-        };
+        let mut sum = Backlog { observations: Some(0), ..Backlog::default() };
         for journal in &mut self.journals {
             journal.follow()?;
             let one = journal.reader.backlog(journal.committed)?;
@@ -182,9 +175,7 @@ impl Journal {
         let Some(identity) = self.follow()? else {
             return Ok(Vec::new());
         };
-        let entries = self
-            .reader
-            .after(after.unwrap_or(self.committed), limit + self.ahead.len(), bytes)?;
+        let entries = self.reader.after(after.unwrap_or(self.committed), limit + self.ahead.len(), bytes)?;
         self.failing = false;
         if let (None, Some(first)) = (after, entries.first()) {
             *missed += self.pass_pruned(first.id);
@@ -195,11 +186,7 @@ impl Journal {
                 identity: identity.clone(),
                 id: entry.id,
             });
-            let message = Message {
-                receipt,
-                sent: entry.written_at,
-                payload: entry.payload,
-            };
+            let message = Message { receipt, sent: entry.written_at, payload: entry.payload };
             (entry.id, message)
         };
         Ok(entries
@@ -233,27 +220,15 @@ impl Journal {
         let pruned = first - self.committed - 1;
         let begins = self.committed == 0;
         self.committed += pruned;
-        if begins {
-            0
-        } else {
-            u64::try_from(pruned).unwrap_or(0)
-        }
+        if begins { 0 } else { u64::try_from(pruned).unwrap_or(0) }
     }
 
     fn commit(&mut self, id: i64) {
         if id > self.committed {
             self.ahead.insert(id);
         }
-        while self
-            .ahead
-            .first()
-            .is_some_and(|&first| first <= self.committed + 1)
-        {
-            self.committed = self
-                .ahead
-                .pop_first()
-                .unwrap_or(self.committed)
-                .max(self.committed);
+        while self.ahead.first().is_some_and(|&first| first <= self.committed + 1) {
+            self.committed = self.ahead.pop_first().unwrap_or(self.committed).max(self.committed);
         }
     }
 }

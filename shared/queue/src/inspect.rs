@@ -43,10 +43,7 @@ pub fn positions(site: &str, identity: &str, files: &[PathBuf]) -> Vec<Position>
     files
         .iter()
         .map(|file| Position {
-            consumer: file
-                .file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            consumer: file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
             id: id(file),
         })
         .collect()
@@ -72,11 +69,7 @@ pub(crate) fn read_places(db: &Connection) -> rusqlite::Result<Vec<Place>> {
     let mut query = db.prepare("SELECT journal, identity, id FROM position")?;
     let name = |text: String| Name::from(text);
     let places = query.query_map([], |row| {
-        Ok(Place {
-            journal: row.get(0).map(name)?,
-            identity: row.get(1).map(name)?,
-            id: row.get(2)?,
-        })
+        Ok(Place { journal: row.get(0).map(name)?, identity: row.get(1).map(name)?, id: row.get(2)? })
     })?;
     places.collect()
 }

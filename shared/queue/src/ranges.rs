@@ -48,9 +48,7 @@ impl Ranges {
 impl FromIterator<(u64, u64)> for Ranges {
     /// From ranges that [`Ranges::iter`] gave.
     fn from_iter<I: IntoIterator<Item = (u64, u64)>>(ranges: I) -> Self {
-        Self {
-            ranges: ranges.into_iter().collect(),
-        }
+        Self { ranges: ranges.into_iter().collect() }
     }
 }
 

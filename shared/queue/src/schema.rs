@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use crosswatch_journal::{JournalError, Kind, open_to_write};
+use crosswatch_journal::{JournalError, Kind, open_to_read, open_to_write};
 use rusqlite::Connection;
+
+use crate::QueueError;
 
 /// What a stage keeps in its consumer's file.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +36,30 @@ const TABLES: &[&str] = &["
 const STAGE_BITS: u32 = 16;
 
 impl Schema {
+    /// Opens the file to read what the stage keeps there; `None` while no consumer has begun it.
+    ///
+    /// # Errors
+    /// The file is foreign, newer or damaged, or may not be read.
+    pub fn open_to_read(&self, path: &Path) -> Result<Option<Connection>, QueueError> {
+        Ok(open_to_read(path, self.kind())?)
+    }
+
     /// Opens the file, or begins it, and brings its tables to the newest version.
     pub(crate) fn open(&self, path: &Path) -> Result<Connection, JournalError> {
-        let count = |steps: &[&str]| i32::try_from(steps.len()).unwrap_or(i32::MAX >> STAGE_BITS);
-        let kind = Kind {
-            what: self.what,
-            application_id: self.application_id,
-            version: (count(TABLES) << STAGE_BITS) | count(self.migrations),
-        };
-        open_to_write(path, kind, |step, found| {
+        open_to_write(path, self.kind(), |step, found| {
             let had = |version: i32| usize::try_from(version).unwrap_or(0);
             let own = TABLES.iter().skip(had(found >> STAGE_BITS));
             let stage = self.migrations.iter().skip(had(found & ((1 << STAGE_BITS) - 1)));
             own.chain(stage).try_for_each(|sql| step.execute_batch(sql))
         })
+    }
+
+    fn kind(&self) -> Kind {
+        let count = |steps: &[&str]| i32::try_from(steps.len()).unwrap_or(i32::MAX >> STAGE_BITS);
+        Kind {
+            what: self.what,
+            application_id: self.application_id,
+            version: (count(TABLES) << STAGE_BITS) | count(self.migrations),
+        }
     }
 }

@@ -30,22 +30,14 @@ impl Seen {
         while let Some(row) = rows.next()? {
             let text = |column| row.get::<_, String>(column).map(Name::from);
             let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-            boots
-                .entry((text(0)?, text(1)?))
-                .or_default()
-                .push((number(2)?, number(3)?));
+            boots.entry((text(0)?, text(1)?)).or_default().push((number(2)?, number(3)?));
         }
-        let boots = boots
-            .into_iter()
-            .map(|(boot, ranges)| (boot, ranges.into_iter().collect()))
-            .collect();
+        let boots = boots.into_iter().map(|(boot, ranges)| (boot, ranges.into_iter().collect())).collect();
         Ok(Self { boots })
     }
 
     pub(crate) fn contains(&self, batch: &Batch) -> bool {
-        self.boots
-            .get(&boot(batch))
-            .is_some_and(|ranges| ranges.contains(batch.number))
+        self.boots.get(&boot(batch)).is_some_and(|ranges| ranges.contains(batch.number))
     }
 
     /// Writes that these have been seen; [`Self::add`] follows once it is committed.
@@ -64,10 +56,7 @@ impl Seen {
             for &number in &numbers {
                 ranges.insert(number);
             }
-            let grown: HashSet<_> = numbers
-                .iter()
-                .filter_map(|&number| ranges.range(number))
-                .collect();
+            let grown: HashSet<_> = numbers.iter().filter_map(|&number| ranges.range(number)).collect();
             for (first, last) in grown {
                 let (first, last) = (first.cast_signed(), last.cast_signed());
                 step.prepare_cached(

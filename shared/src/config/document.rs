@@ -53,14 +53,7 @@ fn not_utf8(file: &Path, bytes: &[u8], at: usize) -> Problems {
     let (line, column) = Lines::of(text).position(text, text.len());
     let byte = bytes.get(at).copied().unwrap_or_default();
     let message = format!("byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8");
-    Problems::new(
-        file,
-        vec![Problem {
-            line,
-            column,
-            message,
-        }],
-    )
+    Problems::new(file, vec![Problem { line, column, message }])
 }
 
 /// A table whose keys are taken one by one; what was not taken in the end is unknown.
@@ -74,12 +67,7 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn new(place: Place<'a>, what: String, entries: &'a DeTable<'a>) -> Self {
-        Self {
-            place,
-            what,
-            entries,
-            known: Vec::new(),
-        }
+        Self { place, what, entries, known: Vec::new() }
     }
 
     /// Where it begins.
@@ -91,12 +79,7 @@ impl<'a> Table<'a> {
     /// The folder of the file, to which its paths are relative; empty when the file was named without one.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.place
-            .report()
-            .file()
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default()
+        self.place.report().file().parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
     /// Whether a key is there; does not take it.
@@ -143,9 +126,7 @@ impl<'a> Table<'a> {
     ) -> Option<T> {
         match self.get(key) {
             Some(value) => read(&value),
-            None => self
-                .place
-                .missing(format!("{} needs '{key}', such as {key} = {example}", self.what)),
+            None => self.place.missing(format!("{} needs '{key}', such as {key} = {example}", self.what)),
         }
     }
 
@@ -232,11 +213,7 @@ impl Unique {
     /// For things called so, such as "link", and what to do about a second.
     #[must_use]
     pub fn new(what: &'static str, way_out: &'static str) -> Self {
-        Self {
-            what,
-            way_out,
-            seen: HashMap::new(),
-        }
+        Self { what, way_out, seen: HashMap::new() }
     }
 
     /// `None`, and noted, when this name was there before.

@@ -28,10 +28,7 @@ impl Problems {
     pub(super) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
         problems.sort();
         problems.dedup();
-        Self {
-            file: file.to_owned(),
-            problems,
-        }
+        Self { file: file.to_owned(), problems }
     }
 
     /// The file, as it was named when it was read.
@@ -53,14 +50,7 @@ impl fmt::Display for Problems {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(
-                f,
-                "{}:{}:{}: {}",
-                self.file.display(),
-                problem.line,
-                problem.column,
-                problem.message
-            )?;
+            write!(f, "{}:{}:{}: {}", self.file.display(), problem.line, problem.column, problem.message)?;
         }
         Ok(())
     }

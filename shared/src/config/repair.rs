@@ -28,20 +28,13 @@ pub(super) struct Repair {
 impl Repaired {
     /// Repairs what can be.
     pub(super) fn of(text: &str) -> Self {
-        let mut repaired = Self {
-            text: text.to_owned(),
-            repairs: Vec::new(),
-        };
+        let mut repaired = Self { text: text.to_owned(), repairs: Vec::new() };
         for _ in 0..MOST_REPAIRS {
             let (_, errors) = DeTable::parse_recoverable(&repaired.text);
             let Some((at, put_in, message)) = next_repair(&repaired.text, &errors) else {
                 break;
             };
-            let repair = Repair {
-                at: repaired.original(at),
-                message,
-                put_in,
-            };
+            let repair = Repair { at: repaired.original(at), message, put_in };
             repaired.text.insert_str(at, put_in);
             repaired.repairs.push(repair);
             repaired.repairs.sort_by_key(|repair| repair.at);
@@ -98,11 +91,7 @@ fn next_repair(text: &str, errors: &[toml::de::Error]) -> Option<(usize, &'stati
                 '{' => "}, ",
                 _ => "}",
             };
-            Some((
-                at,
-                put_in,
-                "the table above is not closed; write its '}' before this".to_owned(),
-            ))
+            Some((at, put_in, "the table above is not closed; write its '}' before this".to_owned()))
         } else if array && message.starts_with("missing comma") && starts_line(at) {
             let message =
                 "the array above is not closed; write its ']' before this line, or a ',' if it goes on";

@@ -48,13 +48,7 @@ impl<'a> Report<'a> {
             kind: Kind::Repaired,
             message: repair.message.clone(),
         });
-        Self {
-            file,
-            text,
-            lines: Lines::of(text),
-            repaired,
-            found: RefCell::new(found.collect()),
-        }
+        Self { file, text, lines: Lines::of(text), repaired, found: RefCell::new(found.collect()) }
     }
 
     /// The file's name.
@@ -122,11 +116,7 @@ impl<'a> Report<'a> {
             };
             if shown {
                 let message = one.message.clone();
-                problems.push(Problem {
-                    line,
-                    column,
-                    message,
-                });
+                problems.push(Problem { line, column, message });
             }
         }
         Problems::new(self.file, problems)

@@ -156,26 +156,17 @@ impl Topology {
         let links = links::take_links(root, &names);
         let queue = queue::take(root);
         let listen = take_listen(root);
-        let topology = Self {
-            sites,
-            links,
-            queue: queue?,
-            listen: listen?,
-        };
+        let topology = Self { sites, links, queue: queue?, listen: listen? };
         (root.place().problems() == before).then_some(topology)
     }
 
     /// Every probe with its link, in the order of the file.
     pub fn probes(&self) -> impl Iterator<Item = (&Link, &Probe)> {
-        self.links
-            .iter()
-            .flat_map(|link| link.probes.iter().map(move |probe| (link, probe)))
+        self.links.iter().flat_map(|link| link.probes.iter().map(move |probe| (link, probe)))
     }
 
     /// Every VPN connection with its link, in the order of the file.
     pub fn vpns(&self) -> impl Iterator<Item = (&Link, &Vpn)> {
-        self.links
-            .iter()
-            .flat_map(|link| link.vpns.iter().map(move |vpn| (link, vpn)))
+        self.links.iter().flat_map(|link| link.vpns.iter().map(move |vpn| (link, vpn)))
     }
 }

@@ -23,11 +23,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// A value of a text, of which `near` is any place.
     pub(super) fn new(near: Place<'a>, label: String, value: &'a Spanned<DeValue<'a>>) -> Self {
-        Self {
-            place: near.at(value.span().start),
-            label,
-            value: value.get_ref(),
-        }
+        Self { place: near.at(value.span().start), label, value: value.get_ref() }
     }
 
     /// Where it begins.
@@ -83,11 +79,7 @@ impl<'a> Value<'a> {
 
     /// A sentence without a subject gets this value's key for one.
     fn say(&self, message: &str) -> String {
-        if message.starts_with("must ") {
-            format!("{} {message}", self.label)
-        } else {
-            message.to_owned()
-        }
+        if message.starts_with("must ") { format!("{} {message}", self.label) } else { message.to_owned() }
     }
 
     /// The name of a rule, a receiver or a probe; see [`values::name`].
@@ -129,11 +121,7 @@ impl<'a> Value<'a> {
             Err(message) => return self.wrong(self.say(&message)),
         };
         if duration < *within.start() {
-            self.wrong(format!(
-                "{} must be at least {}",
-                self.label,
-                spell(*within.start())
-            ))
+            self.wrong(format!("{} must be at least {}", self.label, spell(*within.start())))
         } else if duration > *within.end() {
             self.wrong(format!("{} must be at most {}", self.label, spell(*within.end())))
         } else {
@@ -149,12 +137,7 @@ impl<'a> Value<'a> {
         };
         match i64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(integer) if within.contains(&integer) => Some(integer),
-            _ => self.wrong(format!(
-                "{} must be from {} to {}",
-                self.label,
-                within.start(),
-                within.end()
-            )),
+            _ => self.wrong(format!("{} must be from {} to {}", self.label, within.start(), within.end())),
         }
     }
 
@@ -163,17 +146,14 @@ impl<'a> Value<'a> {
     pub fn number(&self) -> Option<f64> {
         let number = match self.value {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
-            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .map(|integer| integer as f64),
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|integer| integer as f64)
+            }
             _ => return self.expected("a number"),
         };
         match number {
             Some(number) if number.is_finite() => Some(number),
-            _ => self.wrong(format!(
-                "{} must be a finite number that fits 64 bits",
-                self.label
-            )),
+            _ => self.wrong(format!("{} must be a finite number that fits 64 bits", self.label)),
         }
     }
 

@@ -10,21 +10,10 @@ pub const LONGEST: Duration = Duration::from_hours(24 * 3650);
 /// How long a name may be, in bytes.
 const LONGEST_NAME: usize = 64;
 
-const UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-const SIZES: [(&str, u64); 5] = [
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-];
+const SIZES: [(&str, u64); 5] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// At most so many in so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +42,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             short(text)
         ));
     }
-    let millis = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(millis));
+    let millis = number.parse::<u64>().ok().and_then(|count| count.checked_mul(millis));
     match millis.map(Duration::from_millis) {
         Some(Duration::ZERO) => Err("must be longer than zero".to_owned()),
         Some(duration) if duration <= LONGEST => Ok(duration),
-        _ => Err(format!(
-            "'{}' is too long; at most {}",
-            short(text),
-            spell(LONGEST)
-        )),
+        _ => Err(format!("'{}' is too long; at most {}", short(text), spell(LONGEST))),
     }
 }
 
@@ -73,10 +55,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[must_use]
 pub fn spell(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let (unit, size) = UNITS
-        .into_iter()
-        .rfind(|(_, size)| millis % size == 0)
-        .unwrap_or(("ms", 1));
+    let (unit, size) = UNITS.into_iter().rfind(|(_, size)| millis % size == 0).unwrap_or(("ms", 1));
     format!("{}{unit}", millis / size)
 }
 
@@ -107,10 +86,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// A sentence that says what to write instead.
 pub fn m_of_n(text: &str, most: usize) -> Result<(usize, usize), String> {
     let Some((m, n)) = text.split_once(" of ") else {
-        return Err(format!(
-            "'{}' is not a breach; write \"M of N\", such as \"3 of 5\"",
-            short(text)
-        ));
+        return Err(format!("'{}' is not a breach; write \"M of N\", such as \"3 of 5\"", short(text)));
     };
     let (m, n) = (m.trim(), n.trim());
     if !digits(m) || !digits(n) {
@@ -124,10 +100,7 @@ pub fn m_of_n(text: &str, most: usize) -> Result<(usize, usize), String> {
         (_, Ok(n)) if n > most => Err(format!("N of \"M of N\" must be at most {most}")),
         (Ok(m), Ok(n)) if m <= n => Ok((m, n)),
         (_, Err(_)) => Err(format!("N of \"M of N\" must be at most {most}")),
-        _ => Err(format!(
-            "'{}' can never be reached; M of \"M of N\" must not be more than N",
-            short(text)
-        )),
+        _ => Err(format!("'{}' can never be reached; M of \"M of N\" must not be more than N", short(text))),
     }
 }
 
@@ -191,10 +164,7 @@ fn checked_name(text: &str, colon: bool) -> Result<(), String> {
             refused.escape_debug()
         ))
     } else if text.len() > LONGEST_NAME {
-        Err(format!(
-            "the name '{}' is too long; at most {LONGEST_NAME} characters",
-            short(text)
-        ))
+        Err(format!("the name '{}' is too long; at most {LONGEST_NAME} characters", short(text)))
     } else {
         Ok(())
     }
@@ -205,19 +175,14 @@ fn checked_name(text: &str, colon: bool) -> Result<(), String> {
 /// # Errors
 /// A sentence that says what to write instead.
 pub fn http_url(text: &str) -> Result<(), String> {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     let printable = text.chars().all(|c| c.is_ascii_graphic());
     if printable && host.is_some_and(|host| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
     {
         Ok(())
     } else {
-        Err(format!(
-            "'{}' is not a URL; it begins with https:// or http:// and a host",
-            short(text)
-        ))
+        Err(format!("'{}' is not a URL; it begins with https:// or http:// and a host", short(text)))
     }
 }
 
@@ -331,20 +296,9 @@ mod tests {
 
     #[test]
     fn rates() {
-        let hourly = Rate {
-            count: 10,
-            per: Duration::from_hours(1),
-        };
+        let hourly = Rate { count: 10, per: Duration::from_hours(1) };
         assert_eq!(rate("10 per 1h"), Ok(hourly));
-        for text in [
-            "",
-            "10",
-            "10 per",
-            "0 per 1h",
-            "10 per 0s",
-            "4294967296 per 1h",
-            "ten per 1h",
-        ] {
+        for text in ["", "10", "10 per", "0 per 1h", "10 per 0s", "4294967296 per 1h", "ten per 1h"] {
             assert!(rate(text).is_err(), "{text}");
         }
     }

@@ -30,11 +30,7 @@ fn of_ipv4(text: &str) -> Option<Ipv4Addr> {
         let probed = !gateway.is_unspecified() && !gateway.is_link_local();
         (usable && default && probed).then_some((metric.parse::<u32>().ok()?, gateway))
     };
-    text.lines()
-        .skip(1)
-        .filter_map(route)
-        .min_by_key(|(metric, _)| *metric)
-        .map(|(_, gateway)| gateway)
+    text.lines().skip(1).filter_map(route).min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
 }
 
 /// Columns: destination, its prefix length, source, its prefix length, next hop, metric, two counts, flags, interface;
@@ -51,10 +47,7 @@ fn of_ipv6(text: &str) -> Option<Ipv6Addr> {
         let probed = !gateway.is_unspecified() && !gateway.is_unicast_link_local();
         (usable && default && probed).then_some((hex(metric)?, gateway))
     };
-    text.lines()
-        .filter_map(route)
-        .min_by_key(|(metric, _)| *metric)
-        .map(|(_, gateway)| gateway)
+    text.lines().filter_map(route).min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
 }
 
 fn hex(text: &str) -> Option<u32> {
@@ -91,10 +84,8 @@ mod tests {
 
     #[test]
     fn routes_that_lead_to_no_gateway_are_none() {
-        let down = format!(
-            "{HEADER}eth0\t00000000\t{}\t0002\t0\t0\t0\t00000000\t0\t0\t0\n",
-            written([10, 0, 0, 1])
-        );
+        let down =
+            format!("{HEADER}eth0\t00000000\t{}\t0002\t0\t0\t0\t00000000\t0\t0\t0\n", written([10, 0, 0, 1]));
         let point_to_point = format!("{HEADER}tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n");
         let half = format!(
             "{HEADER}tun0\t00000000\t{}\t0003\t0\t0\t0\t{}\t0\t0\t0\n",
@@ -109,19 +100,13 @@ mod tests {
     #[test]
     fn an_ipv6_gateway_counts_unless_it_is_link_local() {
         let route = |hop: &str, metric: &str, flags: &str| {
-            format!(
-                "{0} 00 {0} 00 {hop} {metric} 00000001 00000000 {flags}     eth0\n",
-                "0".repeat(32)
-            )
+            format!("{0} 00 {0} 00 {hop} {metric} 00000001 00000000 {flags}     eth0\n", "0".repeat(32))
         };
         let local = route("fe800000000000000000000000000001", "00000400", "00000003");
         let global = route("20010db8000000000000000000000001", "00000800", "00000003");
         let reject = route(&"0".repeat(32), "ffffffff", "00200200");
         assert_eq!(of_ipv6(&format!("{reject}{local}")), None);
-        assert_eq!(
-            of_ipv6(&format!("{local}{reject}{global}")),
-            Some("2001:db8::1".parse().unwrap())
-        );
+        assert_eq!(of_ipv6(&format!("{local}{reject}{global}")), Some("2001:db8::1".parse().unwrap()));
     }
 
     proptest! {

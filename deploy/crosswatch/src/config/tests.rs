@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crosswatch_alerter::config::{ConfiguredRule, Receiver};
 use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
-use crosswatch_publisher::config::{Kind, MetricName};
+use crosswatch_publisher::config::Kind;
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Vpn, VpnSelect,
 };
@@ -36,11 +36,7 @@ fn broken_configs_give_all_their_errors() {
             differ.push(format!("--- {}\n{found}", name.display()));
         }
     }
-    assert!(
-        differ.is_empty(),
-        "other errors than expected:\n{}",
-        differ.join("\n")
-    );
+    assert!(differ.is_empty(), "other errors than expected:\n{}", differ.join("\n"));
 }
 
 /// The config that the documentation shows. It is an interface: what it says must not change.
@@ -121,10 +117,7 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: f64) -> Rule {
 fn the_documented_example_means_what_it_says() {
     let every = Duration::from_secs(1);
     let timeout = Duration::from_millis(500);
-    let site = |name: &str| Site {
-        name: name.into(),
-        region: Some(name.into()),
-    };
+    let site = |name: &str| Site { name: name.into(), region: Some(name.into()) };
     let topology = Topology {
         sites: vec![site("us-east-1"), site("eu-west-1")],
         links: vec![Link {
@@ -165,12 +158,9 @@ fn the_documented_example_means_what_it_says() {
         kind: Kind::Embedded,
         namespace: "Crosswatch".into(),
         period: Duration::from_secs(60),
-        publish: MetricName::DEFAULT.to_vec(),
+        publish: crosswatch_window::Metric::DEFAULT.to_vec(),
     };
-    let told = |rule| ConfiguredRule {
-        rule,
-        notify: vec!["oncall".into()],
-    };
+    let told = |rule| ConfiguredRule { rule, notify: vec!["oncall".into()] };
     let alerts = crosswatch_alerter::config::Config {
         rules: vec![
             told(rule("tunnels-down", Metric::TunnelsUp, Side::Below, 1.0)),
@@ -193,17 +183,10 @@ fn the_documented_example_means_what_it_says() {
             webhook: None,
             command: Vec::new(),
             console: false,
-            at_most: Some(Rate {
-                count: 10,
-                per: Duration::from_hours(1),
-            }),
+            at_most: Some(Rate { count: 10, per: Duration::from_hours(1) }),
         }],
     };
-    let expected = Config {
-        topology,
-        metrics,
-        alerts,
-    };
+    let expected = Config { topology, metrics, alerts };
     let found = Config::parse(EXAMPLE.as_bytes(), Path::new("/etc/crosswatch/crosswatch.toml")).unwrap();
     assert_eq!(found, expected);
 }
@@ -233,10 +216,7 @@ fn what_may_be_left_out_has_its_defaults_and_order_is_kept() {
     assert_eq!(config.alerts, crosswatch_alerter::config::Config::default());
     let link = &config.topology.links[0];
     assert_eq!(link.vpns[0].select, VpnSelect::Tag("Name".into(), "x=y".into()));
-    assert_eq!(
-        (link.vpns[0].every, link.vpns[0].expect_up),
-        (Duration::from_secs(60), 2)
-    );
+    assert_eq!((link.vpns[0].every, link.vpns[0].expect_up), (Duration::from_secs(60), 2));
     assert_eq!(&*link.probes[1].name, "web");
     let timing = (link.probes[0].every, link.probes[0].timeout);
     assert_eq!(timing, (Duration::from_secs(1), Duration::from_millis(500)));
@@ -297,10 +277,7 @@ fn every_key_of_a_rule_is_taken() {
             clear_threshold: Some(150.0),
             breach: Breach { m: 2, n: 3 },
             clear: Some(5),
-            window: Some(Window {
-                period: Duration::from_secs(30),
-                statistic: Statistic::Percentile(95),
-            }),
+            window: Some(Window { period: Duration::from_secs(30), statistic: Statistic::Percentile(95) }),
             deadline: Some(Duration::from_secs(120)),
             missing: Missing::Breach,
             subjects: vec!["l/?/web".into(), "*".into()],
@@ -311,10 +288,7 @@ fn every_key_of_a_rule_is_taken() {
             subjects: vec!["l/vpn-*".into()],
             ..rule("tagged", Metric::TunnelsUp, Side::Below, 2.0)
         },
-        Rule {
-            subjects: vec!["a/ec2:*".into()],
-            ..rule("own", Metric::CollectionOk, Side::Below, 1.0)
-        },
+        Rule { subjects: vec!["a/ec2:*".into()], ..rule("own", Metric::CollectionOk, Side::Below, 1.0) },
     ];
     assert_eq!(rules, expected);
 }
@@ -322,19 +296,13 @@ fn every_key_of_a_rule_is_taken() {
 #[test]
 fn the_starter_watches_loopback_and_the_gateway() {
     let targets = |config: &Config| {
-        let targets = config
-            .topology
-            .probes()
-            .map(|(link, probe)| format!("{} {}", link.name, probe.name));
+        let targets = config.topology.probes().map(|(link, probe)| format!("{} {}", link.name, probe.name));
         targets.collect::<Vec<_>>()
     };
     let alone = Config::starter(None).unwrap();
     assert_eq!(targets(&alone), ["loopback icmp:127.0.0.1"]);
     let config = Config::starter(Some("10.0.0.1".parse().unwrap())).unwrap();
-    assert_eq!(
-        targets(&config),
-        ["loopback icmp:127.0.0.1", "gateway icmp:10.0.0.1"]
-    );
+    assert_eq!(targets(&config), ["loopback icmp:127.0.0.1", "gateway icmp:10.0.0.1"]);
     assert_eq!(
         targets(&Config::starter(Some("fd00::1".parse().unwrap())).unwrap())[1],
         "gateway icmp:fd00::1"
@@ -344,24 +312,12 @@ fn the_starter_watches_loopback_and_the_gateway() {
         .rules
         .iter()
         .map(|rule| {
-            (
-                &*rule.rule.name,
-                rule.rule.threshold,
-                rule.rule.breach,
-                rule.rule.clear,
-                &*rule.notify[0],
-            )
+            (&*rule.rule.name, rule.rule.threshold, rule.rule.breach, rule.rule.clear, &*rule.notify[0])
         })
         .collect();
     let expected = [
         ("ping-failed", 1.0, Breach { m: 3, n: 3 }, Some(10), "console"),
-        (
-            "latency-high",
-            200.0,
-            Breach { m: 10, n: 15 },
-            Some(30),
-            "console",
-        ),
+        ("latency-high", 200.0, Breach { m: 10, n: 15 }, Some(30), "console"),
     ];
     assert_eq!(rules, expected);
     assert!(config.alerts.receivers[0].console);
@@ -396,12 +352,7 @@ fn news_begins_at_the_lowest_threshold_that_covers_a_probe() {
     let text = [
         SMALL.to_owned(),
         rule("a", "latency_ms", "above = 200", "subjects = [\"l/a/*\"]"),
-        rule(
-            "b",
-            "latency_ms",
-            "above = 90.5",
-            "subjects = [\"*/icmp:10.0.0.2\"]",
-        ),
+        rule("b", "latency_ms", "above = 90.5", "subjects = [\"*/icmp:10.0.0.2\"]"),
         rule("c", "latency_ms", "below = 1", ""),
         rule("d", "jitter_ms", "above = 2\nperiod = \"30s\"", ""),
     ];
@@ -422,20 +373,13 @@ fn a_config_that_cannot_be_read_says_what_to_do() {
     let file = folder.path().join("c.toml");
     std::fs::write(&file, SMALL).unwrap();
     let config = Config::load(&file).unwrap();
-    assert_eq!(
-        config.topology.queue.path,
-        folder.path().join("data"),
-        "beside the file"
-    );
+    assert_eq!(config.topology.queue.path, folder.path().join("data"), "beside the file");
 }
 
 /// The example with some of its characters replaced, and whatever else.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let places = prop::collection::vec(
-        (
-            any::<prop::sample::Index>(),
-            "[\\[\\]{}=\"',.#\n\r0-9a-z:é\\\\]{0,3}",
-        ),
+        (any::<prop::sample::Index>(), "[\\[\\]{}=\"',.#\n\r0-9a-z:é\\\\]{0,3}"),
         1..12,
     );
     let mutilated = places.prop_map(|places| {

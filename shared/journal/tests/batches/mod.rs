@@ -15,11 +15,7 @@ pub(crate) fn batch(number: u64, at: i64, observations: u64) -> Batch {
         },
     };
     Batch {
-        origin: Origin {
-            site: "a".into(),
-            collector: "c".into(),
-            boot: "0193".into(),
-        },
+        origin: Origin { site: "a".into(), collector: "c".into(), boot: "0193".into() },
         number,
         through: Timestamp::from_secs(at + observations as i64),
         observations: (0..observations).map(observation).collect(),

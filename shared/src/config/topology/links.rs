@@ -39,10 +39,7 @@ fn take_site(named: Named<'_>) -> Option<Site> {
     let mut table = named.value.table("a site")?;
     let region = table.maybe("region", |value| value.parsed("us-east-1", region));
     table.finish();
-    Some(Site {
-        name: name?,
-        region: region?,
-    })
+    Some(Site { name: name?, region: region? })
 }
 
 fn region(text: &str) -> Result<String, String> {
@@ -50,10 +47,7 @@ fn region(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "'{}' is not an AWS region; write one such as \"us-east-1\"",
-            short(text)
-        ))
+        Err(format!("'{}' is not an AWS region; write one such as \"us-east-1\"", short(text)))
     }
 }
 
@@ -68,10 +62,7 @@ pub(super) fn take_links(root: &mut Table<'_>, sites: &[String]) -> Vec<Link> {
         );
     }
     let mut names = Unique::new("link named", "give one of them another name");
-    tables
-        .into_iter()
-        .filter_map(|table| take_link(table, sites, &mut names))
-        .collect()
+    tables.into_iter().filter_map(|table| take_link(table, sites, &mut names)).collect()
 }
 
 fn take_link(mut table: Table<'_>, sites: &[String], names: &mut Unique) -> Option<Link> {
@@ -81,23 +72,15 @@ fn take_link(mut table: Table<'_>, sites: &[String], names: &mut Unique) -> Opti
         names.check(value.place(), &name)?;
         Some(name)
     });
-    let between = table.need("between", "[\"us-east-1\", \"eu-west-1\"]", |value| {
-        take_between(value, sites)
-    });
-    let ends = Ends {
-        sites,
-        between: between.as_deref(),
-    };
+    let between = table.need("between", "[\"us-east-1\", \"eu-west-1\"]", |value| take_between(value, sites));
+    let ends = Ends { sites, between: between.as_deref() };
     let mut vpns_seen = Unique::new("VPN connection", "leave this one out");
     let vpns = table.or("vpn", Vec::new(), |value| {
         value.each("[{ site = \"us-east-1\", id = \"vpn-…\" }]", |value| {
             take_vpn(value, &ends, &mut vpns_seen)
         })
     });
-    let mut probes_seen = Unique::new(
-        "probe",
-        "leave this one out, or give it a name = \"…\" of its own",
-    );
+    let mut probes_seen = Unique::new("probe", "leave this one out, or give it a name = \"…\" of its own");
     let probes = table.or("probe", Vec::new(), |value| {
         value.each("[{ from = \"us-east-1\", icmp = \"10.1.0.10\" }]", |value| {
             take_probe(value, &ends, &mut probes_seen)
@@ -110,18 +93,11 @@ fn take_link(mut table: Table<'_>, sites: &[String], names: &mut Unique) -> Opti
             "a link watches nothing; add probe = [{ from = \"SITE\", icmp = \"ADDRESS\" }] or vpn = [{ site = \"SITE\", id = \"vpn-…\" }]",
         );
     }
-    Some(Link {
-        name: name?,
-        between: between?,
-        vpns,
-        probes,
-    })
+    Some(Link { name: name?, between: between?, vpns, probes })
 }
 
 fn take_between(value: &Value<'_>, sites: &[String]) -> Option<Vec<Name>> {
-    let names = value.each("[\"us-east-1\", \"eu-west-1\"]", |value| {
-        take_site_name(value, sites)
-    })?;
+    let names = value.each("[\"us-east-1\", \"eu-west-1\"]", |value| take_site_name(value, sites))?;
     match names.as_slice() {
         [_] => Some(names),
         [a, b] if a != b => Some(names),
@@ -140,9 +116,7 @@ fn take_site_name(value: &Value<'_>, sites: &[String]) -> Option<Name> {
         return Some(text.into());
     }
     let near = sites.iter().map(String::as_str);
-    value
-        .place()
-        .dangling("site", text, near, &format!("add [site.{}]", header_key(text)))
+    value.place().dangling("site", text, near, &format!("add [site.{}]", header_key(text)))
 }
 
 /// A name as it stands in a header: bare when it may.
@@ -197,12 +171,7 @@ fn take_vpn(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Vpn
     let every = table.or("every", VPN_EVERY, |value| value.duration(FASTEST_VPN..=LONGEST));
     let expect_up = table.or("expect_up", TUNNELS, |value| value.integer(1..=TUNNELS));
     table.finish();
-    Some(Vpn {
-        site: site?,
-        select: select?,
-        every: every?,
-        expect_up: u32::try_from(expect_up?).ok()?,
-    })
+    Some(Vpn { site: site?, select: select?, every: every?, expect_up: u32::try_from(expect_up?).ok()? })
 }
 
 fn vpn_id(text: &str) -> Result<Name, String> {
@@ -234,23 +203,14 @@ fn take_probe(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<P
     let from = table.need("from", "\"us-east-1\"", |value| ends.take(value));
     let target = take_target(&mut table);
     let given = table.maybe("name", |value| Some((value.place(), value.name()?)));
-    let every = table.or("every", PROBE_EVERY, |value| {
-        value.duration(FASTEST_PROBE..=LONGEST)
-    });
-    let timeout = table.or("timeout", PROBE_TIMEOUT, |value| {
-        value.duration(Duration::from_millis(1)..=LONGEST_TIMEOUT)
-    });
+    let every = table.or("every", PROBE_EVERY, |value| value.duration(FASTEST_PROBE..=LONGEST));
+    let timeout = table
+        .or("timeout", PROBE_TIMEOUT, |value| value.duration(Duration::from_millis(1)..=LONGEST_TIMEOUT));
     table.finish();
     let (from, (default_name, target), given) = (from?, target?, given?);
     let (place, name): (Place<'_>, Name) = given.unwrap_or((place, default_name));
     seen.check(place, &format!("{name}' from '{from}"))?;
-    Some(Probe {
-        name,
-        from,
-        target,
-        every: every?,
-        timeout: timeout?,
-    })
+    Some(Probe { name, from, target, every: every?, timeout: timeout? })
 }
 
 /// The probe's target, and its name unless one is given.
@@ -258,14 +218,10 @@ fn take_target(table: &mut Table<'_>) -> Option<(Name, Target)> {
     let place = table.place();
     let (has_icmp, has_tcp) = (table.has("icmp"), table.has("tcp"));
     let icmp = table.maybe("icmp", |value| {
-        value.parsed("10.1.0.10", |text| {
-            Ok((format!("icmp:{text}").into(), target::icmp(text)?))
-        })
+        value.parsed("10.1.0.10", |text| Ok((format!("icmp:{text}").into(), target::icmp(text)?)))
     });
     let tcp = table.maybe("tcp", |value| {
-        value.parsed("10.0.0.10:443", |text| {
-            Ok((format!("tcp:{text}").into(), target::tcp(text)?))
-        })
+        value.parsed("10.0.0.10:443", |text| Ok((format!("tcp:{text}").into(), target::tcp(text)?)))
     });
     match (has_icmp, has_tcp) {
         (true, true) => place.wrong("a probe has both 'icmp' and 'tcp'; make two probes of it"),

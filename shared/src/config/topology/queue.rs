@@ -28,17 +28,14 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
             max_bytes: MAX_BYTES,
         });
     };
-    let kind = table.or("kind", Kind::Embedded, |value| {
-        value.word(&[("embedded", Kind::Embedded), ("sqs", Kind::Sqs)])
-    });
+    let kind = table
+        .or("kind", Kind::Embedded, |value| value.word(&[("embedded", Kind::Embedded), ("sqs", Kind::Sqs)]));
     let path = table.or("path", "data", |value| match value.text()? {
         "" => value.wrong("'path' must not be empty; write a folder such as \"data\""),
         path if path.contains('\0') => value.wrong("'path' must not contain a NUL character"),
         path => Some(path),
     });
-    let keep = table.or("keep", KEEP, |value| {
-        value.duration(Duration::from_secs(1)..=LONGEST)
-    });
+    let keep = table.or("keep", KEEP, |value| value.duration(Duration::from_secs(1)..=LONGEST));
     let max_bytes = table.or("max_size", MAX_BYTES, |value| {
         value.parsed("1GiB", |text| match values::size(text)? {
             bytes if bytes < LEAST_BYTES => Err("must be at least 1MiB".to_owned()),
@@ -55,12 +52,7 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
         }
     };
     table.finish();
-    Some(Queue {
-        path: folder.join(path?),
-        kind: kind?,
-        keep: keep?,
-        max_bytes: max_bytes?,
-    })
+    Some(Queue { path: folder.join(path?), kind: kind?, keep: keep?, max_bytes: max_bytes? })
 }
 
 fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
@@ -68,9 +60,8 @@ fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
     for key in ["publisher", "alerter"] {
         if let Some(value) = table.get(key) {
             refused = true;
-            let _: Option<()> = value.wrong(format!(
-                "'{key}' is for kind = \"sqs\"; leave it out, or write that kind"
-            ));
+            let _: Option<()> =
+                value.wrong(format!("'{key}' is for kind = \"sqs\"; leave it out, or write that kind"));
         }
     }
     (!refused).then_some(QueueKind::Embedded)
@@ -78,10 +69,8 @@ fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
 
 fn take_sqs(table: &mut Table<'_>) -> Option<QueueKind> {
     // One queue read by both would give each of them half.
-    let mut unique = Unique::new(
-        "use of the queue",
-        "each stage and each of its workers reads a queue of its own",
-    );
+    let mut unique =
+        Unique::new("use of the queue", "each stage and each of its workers reads a queue of its own");
     let example = "\"https://sqs.us-east-1.amazonaws.com/123456789012/NAME\"";
     let mut urls = |value: &Value<'_>| {
         let mut url = |value: &Value<'_>| {
@@ -94,25 +83,18 @@ fn take_sqs(table: &mut Table<'_>) -> Option<QueueKind> {
         }
         let urls = value.each(example, url)?;
         if urls.is_empty() {
-            return value.wrong(format!(
-                "the list of queues is empty; write at least one URL, such as {example}"
-            ));
+            return value
+                .wrong(format!("the list of queues is empty; write at least one URL, such as {example}"));
         }
         Some(urls)
     };
     let publisher = table.need("publisher", example, &mut urls);
     let alerter = table.need("alerter", example, &mut urls);
-    Some(QueueKind::Sqs {
-        publisher: publisher?,
-        alerter: alerter?,
-    })
+    Some(QueueKind::Sqs { publisher: publisher?, alerter: alerter? })
 }
 
 fn url(text: &str) -> Result<(), String> {
     values::http_url(text).map_err(|_| {
-        format!(
-            "'{}' is not the URL of a queue; it begins with https:// and a host",
-            short(text)
-        )
+        format!("'{}' is not the URL of a queue; it begins with https:// and a host", short(text))
     })
 }

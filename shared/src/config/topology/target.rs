@@ -8,19 +8,13 @@ use crate::config::values::short;
 /// Reads the target of an ICMP probe: an address or a name.
 pub(super) fn icmp(text: &str) -> Result<Target, String> {
     if let Some(inside) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        return Err(format!(
-            "an icmp target has no brackets; write \"{}\"",
-            short(inside)
-        ));
+        return Err(format!("an icmp target has no brackets; write \"{}\"", short(inside)));
     }
     if let Some((name, port)) = text.rsplit_once(':')
         && !name.contains(':')
         && port.parse::<u16>().is_ok()
     {
-        return Err(format!(
-            "icmp has no port; write \"{}\", or tcp instead of icmp",
-            short(name)
-        ));
+        return Err(format!("icmp has no port; write \"{}\", or tcp instead of icmp", short(name)));
     }
     host(text).map(Target::Icmp)
 }
@@ -71,9 +65,7 @@ fn host(text: &str) -> Result<Host, String> {
             || address.is_multicast()
             || address == IpAddr::V4(Ipv4Addr::BROADCAST)
         {
-            Err(format!(
-                "'{address}' is not the address of one machine; write the target's own address"
-            ))
+            Err(format!("'{address}' is not the address of one machine; write the target's own address"))
         } else {
             Ok(Host::Address(address))
         };
@@ -95,19 +87,13 @@ fn host(text: &str) -> Result<Host, String> {
         refused("it is a URL")
     } else if text.contains(':') || text.contains('%') {
         refused("an IPv6 address is written in full, without a zone")
-    } else if let Some(c) = name
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c))
-    {
+    } else if let Some(c) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
         refused(&format!("'{}' may not stand in a name", c.escape_debug()))
     } else if labels().any(|label| label.is_empty() || label.len() > 63) {
         refused("each part between the dots has 1 to 63 characters")
     } else if labels().any(|label| label.starts_with('-') || label.ends_with('-')) {
         refused("no part begins or ends with '-'")
-    } else if labels()
-        .next_back()
-        .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    } else if labels().next_back().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
         refused("an IPv4 address has four numbers up to 255, and a name does not end with a number")
     } else {
         Ok(Host::Name(text.to_owned()))
@@ -123,16 +109,10 @@ mod tests {
         let address = |text: &str| Host::Address(text.parse().unwrap());
         assert_eq!(icmp("10.1.0.10"), Ok(Target::Icmp(address("10.1.0.10"))));
         assert_eq!(icmp("fd00::1"), Ok(Target::Icmp(address("fd00::1"))));
-        assert_eq!(
-            icmp("db.example.com"),
-            Ok(Target::Icmp(Host::Name("db.example.com".into())))
-        );
+        assert_eq!(icmp("db.example.com"), Ok(Target::Icmp(Host::Name("db.example.com".into()))));
         assert_eq!(tcp("10.0.0.10:443"), Ok(Target::Tcp(address("10.0.0.10"), 443)));
         assert_eq!(tcp("[::1]:443"), Ok(Target::Tcp(address("::1"), 443)));
-        assert_eq!(
-            tcp("db_1.local.:5432"),
-            Ok(Target::Tcp(Host::Name("db_1.local.".into()), 5432))
-        );
+        assert_eq!(tcp("db_1.local.:5432"), Ok(Target::Tcp(Host::Name("db_1.local.".into()), 5432)));
     }
 
     #[test]
@@ -180,17 +160,11 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_write() {
-        assert_eq!(
-            tcp("::1"),
-            Err("a tcp target needs its port; write \"[::1]:443\"".into())
-        );
+        assert_eq!(tcp("::1"), Err("a tcp target needs its port; write \"[::1]:443\"".into()));
         assert_eq!(
             tcp("fd00::g:443"),
             Err("an IPv6 address before a port stands in brackets; write \"[fd00::g]:443\"".into())
         );
-        assert_eq!(
-            icmp("a:80"),
-            Err("icmp has no port; write \"a\", or tcp instead of icmp".into())
-        );
+        assert_eq!(icmp("a:80"), Err("icmp has no port; write \"a\", or tcp instead of icmp".into()));
     }
 }

@@ -1,0 +1,250 @@
+//! The dispatcher: sends what the ledger owes, on a connection of its own, and records who accepted.
+//!
+//! One task decides and records; each try is a task of its own, so that a receiver that hangs delays nobody else, and
+//! of its own notifications only as many as are tried at once. The order of an incident's notifications is the
+//! ledger's: it hands out a `resolved` only once its `firing` was accepted.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crosswatch_host::clock;
+use crosswatch_shared::time::Timestamp;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Receiver;
+use crate::error::Error;
+use crate::ledger::{self, Destination, Due, Ledger};
+use crate::metrics::Metrics;
+use crate::notify::{Notifier, NotifyError};
+
+/// How many tries one channel makes at once.
+const AT_ONCE: usize = 4;
+
+/// The longest pause.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How often what is owed is counted for the metrics; counting takes longer the more it is.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// How long to wait after the file could not be written.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// How long the loop's transactions are waited for.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// How long the tries under way may take when the alerter stops; what is not accepted then is tried again by the next.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What became of a try, and when.
+type Answer = (Result<(), NotifyError>, Timestamp);
+
+/// Sends what is owed.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    file: Connection,
+    ledger: Arc<Ledger>,
+    lanes: Vec<(Destination, Notifier)>,
+    tries: JoinSet<Answer>,
+    under_way: HashMap<Id, (usize, Due)>,
+    /// Tries that ended and are not in the file yet; none of them is tried again before.
+    ended: Vec<Ended>,
+    last_pass: Timestamp,
+    counted: Timestamp,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Ended {
+    due: Due,
+    error: Option<String>,
+    at: Timestamp,
+}
+
+impl Dispatcher {
+    /// Opens its connection to the alerter's file, which must exist with its tables.
+    pub(crate) fn open(
+        path: &Path,
+        receivers: &[Receiver],
+        ledger: Arc<Ledger>,
+        within: Duration,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let file = connect(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let mut lanes = Vec::new();
+        for to in ledger.destinations() {
+            if let Some(receiver) = receivers.iter().find(|receiver| receiver.name == to.receiver) {
+                let notifier = Notifier::new(receiver, to, within)?;
+                if matches!(notifier, Notifier::Missing) {
+                    let (receiver, channel) = (&to.receiver, &to.channel);
+                    tracing::error!(%receiver, %channel, "{}; what it is owed is kept", NotifyError::Missing);
+                }
+                lanes.push((to.clone(), notifier));
+            }
+        }
+        Ok(Self {
+            file,
+            ledger,
+            lanes,
+            tries: JoinSet::new(),
+            under_way: HashMap::new(),
+            ended: Vec::new(),
+            last_pass: Timestamp::MAX,
+            counted: Timestamp::MIN,
+            metrics,
+        })
+    }
+
+    /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
+    pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+        loop {
+            // All that ended meanwhile is recorded at once.
+            while let Some(ended) = self.tries.try_join_next_with_id() {
+                self.end(ended);
+            }
+            let pause = self.pass(clock::now());
+            tokio::select! {
+                () = wake.notified() => {}
+                Some(ended) = self.tries.join_next_with_id() => self.end(ended),
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        // What was written last goes out too, if its receiver takes it soon.
+        self.pass(clock::now());
+        let drain = async {
+            while let Some(ended) = self.tries.join_next_with_id().await {
+                self.end(ended);
+            }
+        };
+        let drained = tokio::time::timeout(DRAIN, drain).await.is_ok();
+        if let Err(error) = self.record() {
+            tracing::error!(%error, "cannot record what was accepted: it may be sent once more");
+        }
+        if !drained {
+            let tries = self.tries.len();
+            tracing::warn!(tries, "gave up tries to notify; the next start makes them again");
+        }
+    }
+
+    /// Records, makes digests, starts what is due. Gives how long to wait for more.
+    fn pass(&mut self, now: Timestamp) -> Duration {
+        match self.try_pass(now) {
+            Ok(pause) => pause,
+            Err(error) => {
+                self.metrics.file_errors.inc();
+                tracing::error!(%error, "the ledger cannot be read or written: trying again");
+                AFTER_ERROR
+            }
+        }
+    }
+
+    fn try_pass(&mut self, now: Timestamp) -> rusqlite::Result<Duration> {
+        if now < self.last_pass {
+            // Also on the first pass: the clock may have been set back while no alerter ran.
+            let file = self.file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            ledger::clock_set_back(&file, now)?;
+            file.commit()?;
+            self.counted = Timestamp::MIN;
+        }
+        self.last_pass = now;
+        self.record()?;
+        if self.ledger.next_digest(&self.file, now)?.is_some_and(|due| due <= now) {
+            let file = self.file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            self.ledger.make_digests(&file, now)?;
+            file.commit()?;
+        }
+        let mut next = self.ledger.next_digest(&self.file, now)?;
+        for lane in 0..self.lanes.len() {
+            let later = self.start(lane, now)?;
+            next = next.into_iter().chain(later).min();
+        }
+        let pause = next.map_or(IDLE, |next| next.since(now)).min(IDLE);
+        if now.since(self.counted) < COUNT {
+            return Ok(pause.min(COUNT));
+        }
+        self.counted = now;
+        let totals = ledger::totals(&self.file)?;
+        self.metrics.owed.set(totals.owed);
+        self.metrics.held.set(totals.held);
+        let age = totals.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
+        self.metrics.oldest_owed.set(age.as_secs_f64());
+        Ok(pause)
+    }
+
+    /// Starts what is due on one channel, as far as it has room. Gives when more will be.
+    fn start(&mut self, lane: usize, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
+        let Some((to, notifier)) = self.lanes.get(lane) else {
+            return Ok(None);
+        };
+        let under_way: Vec<i64> =
+            self.under_way.values().filter(|(its, _)| *its == lane).map(|(_, due)| due.number).collect();
+        let room = AT_ONCE.saturating_sub(under_way.len());
+        if room == 0 {
+            // The end of one of them goes on from here.
+            return Ok(None);
+        }
+        let due = ledger::due(&self.file, to, now, AT_ONCE + under_way.len())?;
+        for due in due.into_iter().filter(|due| !under_way.contains(&due.number)).take(room) {
+            let (notifier, body) = (notifier.clone(), due.body.clone());
+            let handle = self.tries.spawn(async move { (notifier.send(&body).await, clock::now()) });
+            self.under_way.insert(handle.id(), (lane, due));
+        }
+        ledger::next_try(&self.file, to, now)
+    }
+
+    /// Takes note of a try's end.
+    fn end(&mut self, ended: Result<(Id, Answer), JoinError>) {
+        let (id, error, at) = match ended {
+            Ok((id, (result, at))) => (id, result.err().map(|error| error.to_string()), at),
+            Err(error) => (error.id(), Some(error.to_string()), clock::now()),
+        };
+        let Some((lane, due)) = self.under_way.remove(&id) else {
+            return;
+        };
+        if let Some((to, _)) = self.lanes.get(lane) {
+            let (receiver, channel) = (&to.receiver, &to.channel);
+            let (id, state, tries) = (&due.id, &due.state, due.attempts + 1);
+            match &error {
+                None => tracing::info!(%receiver, %channel, id, state, tries, "notified"),
+                Some(error) => {
+                    tracing::error!(%receiver, %channel, id, state, tries, error, "not notified: trying again");
+                }
+            }
+            let result = if error.is_none() { "accepted" } else { "failed" };
+            self.metrics.notified(receiver, channel, result, 1);
+        }
+        self.ended.push(Ended { due, error, at });
+    }
+
+    /// Writes what ended into the file.
+    fn record(&mut self) -> rusqlite::Result<()> {
+        if self.ended.is_empty() {
+            return Ok(());
+        }
+        let file = self.file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for Ended { due, error, at } in &self.ended {
+            match error {
+                None => ledger::accepted(&file, due.number, *at)?,
+                Some(error) => ledger::failed(&file, due, error, *at)?,
+            }
+        }
+        file.commit()?;
+        self.ended.clear();
+        Ok(())
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let file = Connection::open(path)?;
+    file.busy_timeout(BUSY)?;
+    file.pragma_update(None, "synchronous", "FULL")?;
+    Ok(file)
+}

@@ -1,0 +1,184 @@
+use crosswatch_judge::{State, Transition};
+use crosswatch_shared::observation::Name;
+
+use super::*;
+use crate::incident;
+use crate::testing::{Answer, BOUND, Endpoint, OK};
+
+/// A file with a ledger for these receivers.
+struct Book {
+    folder: tempfile::TempDir,
+    receivers: Vec<Receiver>,
+    ledger: Arc<Ledger>,
+    wake: Arc<Notify>,
+}
+
+impl Book {
+    fn new(receivers: Vec<Receiver>) -> Self {
+        let book = Self {
+            folder: tempfile::tempdir().unwrap(),
+            ledger: Arc::new(Ledger::new(&receivers)),
+            receivers,
+            wake: Arc::new(Notify::new()),
+        };
+        let file = book.file();
+        file.pragma_update(None, "journal_mode", "wal").unwrap();
+        file.execute_batch(crate::schema::TABLES).unwrap();
+        book
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("alerter.db")
+    }
+
+    fn file(&self) -> Connection {
+        connect(&self.path()).unwrap()
+    }
+
+    fn happens(&self, state: State, subject: &str) {
+        let now = clock::now();
+        let transition = Transition {
+            at: now,
+            state,
+            rule: "ping-failed".into(),
+            rule_index: 0,
+            subject: subject.into(),
+            link: None,
+            value: None,
+            reason: "1 of 1 lost".to_owned(),
+        };
+        let mut file = self.file();
+        let file = file.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        let incident = incident::apply(&file, &transition).unwrap().unwrap();
+        let names: Vec<Name> = self.receivers.iter().map(|receiver| receiver.name.clone()).collect();
+        match state {
+            State::Firing => self.ledger.fired(&file, &incident, &transition, &names, now).unwrap(),
+            _ => self.ledger.resolved(&file, &incident, now, None, "", now).unwrap(),
+        }
+        file.commit().unwrap();
+        self.wake.notify_one();
+    }
+
+    /// Starts a dispatcher; dropping the handle is its sudden death.
+    fn start(&self, within: Duration, stop: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
+        let metrics = Metrics::default();
+        let dispatcher =
+            Dispatcher::open(&self.path(), &self.receivers, Arc::clone(&self.ledger), within, metrics)
+                .unwrap();
+        let run = dispatcher.run(Arc::clone(&self.wake), stop.clone());
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run))
+    }
+
+    /// Waits until all is accepted, or what is left cannot be.
+    async fn until_owed(&self, owed: i64) {
+        let file = self.file();
+        let reached = async {
+            while ledger::totals(&file).unwrap().owed != owed {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, reached).await.expect("something is still owed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_death_is_sent_after_it_and_once() {
+    let mut endpoint = Endpoint::start([]).await;
+    let book = Book::new(vec![endpoint.receiver("r")]);
+    book.happens(State::Firing, "a");
+    let stop = CancellationToken::new();
+    let dispatcher = book.start(BOUND, &stop);
+    assert_eq!(endpoint.next().await.subject, "a");
+    book.until_owed(0).await;
+    drop(dispatcher);
+    let _dispatcher = book.start(BOUND, &stop);
+    book.happens(State::Firing, "b");
+    assert_eq!(endpoint.next().await.subject, "b", "a is not sent again");
+}
+
+#[tokio::test]
+async fn a_death_between_acceptance_and_its_record_repeats_that_one_alone() {
+    let mut endpoint = Endpoint::start([OK, Answer::Hang]).await;
+    let book = Book::new(vec![endpoint.receiver("r")]);
+    book.happens(State::Firing, "recorded");
+    let stop = CancellationToken::new();
+    let dispatcher = book.start(BOUND, &stop);
+    endpoint.next().await;
+    book.until_owed(0).await;
+    book.happens(State::Firing, "accepted");
+    assert_eq!(endpoint.next().await.subject, "accepted");
+    drop(dispatcher);
+    let _dispatcher = book.start(BOUND, &stop);
+    assert_eq!(endpoint.next().await.subject, "accepted");
+    book.until_owed(0).await;
+    book.happens(State::Resolved, "recorded");
+    assert_eq!(endpoint.next().await.state, "resolved");
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_hangs_and_closes_gets_it_in_the_end_firing_first() {
+    let answers = [Answer::Status(500, "", ""), Answer::Close, Answer::Hang, OK, OK];
+    let mut endpoint = Endpoint::start(answers).await;
+    let book = Book::new(vec![endpoint.receiver("r")]);
+    book.happens(State::Firing, "a");
+    book.happens(State::Resolved, "a");
+    let stop = CancellationToken::new();
+    let _dispatcher = book.start(Duration::from_millis(300), &stop);
+    let mut states = Vec::new();
+    for _ in 0..5 {
+        states.push(endpoint.next().await.state);
+    }
+    assert_eq!(states, ["firing", "firing", "firing", "firing", "resolved"]);
+    book.until_owed(0).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_delays_no_other_and_not_all_of_its_own() {
+    let mut well = Endpoint::start([]).await;
+    let mut ill = Endpoint::start([Answer::Hang, Answer::Hang]).await;
+    let book = Book::new(vec![ill.receiver("ill"), well.receiver("well")]);
+    let stop = CancellationToken::new();
+    let _dispatcher = book.start(BOUND, &stop);
+    for subject in ["a", "b", "c"] {
+        book.happens(State::Firing, subject);
+        assert_eq!(well.next().await.subject, subject);
+        assert_eq!(ill.next().await.subject, subject);
+    }
+    book.until_owed(2).await;
+}
+
+#[tokio::test]
+async fn a_stop_sends_what_was_written_last_and_waits_for_its_answer() {
+    let mut endpoint = Endpoint::start([]).await;
+    let book = Book::new(vec![endpoint.receiver("r")]);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    book.happens(State::Firing, "last");
+    tokio::time::timeout(BOUND, book.start(BOUND, &stop)).await.unwrap().unwrap();
+    assert_eq!(endpoint.next().await.subject, "last");
+    assert_eq!(ledger::totals(&book.file()).unwrap().owed, 0);
+}
+
+#[tokio::test]
+async fn the_file_being_locked_by_another_loses_and_repeats_nothing() {
+    let mut endpoint = Endpoint::start([]).await;
+    let book = Book::new(vec![endpoint.receiver("r")]);
+    book.happens(State::Firing, "a");
+    let mut dispatcher =
+        Dispatcher::open(&book.path(), &book.receivers, Arc::clone(&book.ledger), BOUND, Metrics::default())
+            .unwrap();
+    dispatcher.file.busy_timeout(Duration::ZERO).unwrap();
+    let now = clock::now();
+    assert_ne!(dispatcher.pass(now), AFTER_ERROR);
+    let ended = dispatcher.tries.join_next_with_id().await.unwrap();
+    dispatcher.end(ended);
+    let mut other = book.file();
+    let lock = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    assert_eq!(dispatcher.pass(now), AFTER_ERROR);
+    assert!(dispatcher.tries.is_empty(), "what was accepted is not tried again for want of its record");
+    drop(lock);
+    dispatcher.pass(now);
+    assert_eq!(ledger::totals(&book.file()).unwrap().owed, 0);
+    endpoint.next().await;
+    assert!(endpoint.requests.is_empty());
+}

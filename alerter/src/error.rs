@@ -1,0 +1,59 @@
+//! What stops the alerter, or keeps it from starting.
+
+use std::path::PathBuf;
+
+use crosswatch_queue::QueueError;
+use crosswatch_shared::observation::Name;
+
+/// Why the alerter cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The queue or the alerter's own file cannot be read or written.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The alerter's own file cannot be opened a second time, or read from outside.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// What the file remembers cannot be understood.
+    #[error(
+        "{}: {problem}; a newer program wrote it or the disk changed it. Nothing was changed: restore the file from a \
+         copy, or move it away (with its -wal and -shm files) to judge anew, which forgets what is owed and open",
+        .path.display()
+    )]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Which part of it, and why.
+        problem: String,
+    },
+    /// A receiver's webhook cannot be posted to.
+    #[error("notify.{receiver}: the webhook cannot be used: {problem}; correct its URL")]
+    Webhook {
+        /// The receiver.
+        receiver: Name,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The task that notifies ended by itself: a defect. What is owed stays owed and is sent after a restart.
+    #[error("the task that notifies ended: {0}; what is owed is sent after a restart")]
+    Dispatcher(String),
+}
+
+impl Error {
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Queue(error) if error.is_temporary())
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Queue(error.into())
+    }
+}

@@ -1,0 +1,77 @@
+//! Digests: what was held back, told at once.
+
+use crosswatch_shared::time::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::{AT_MOST, Body, Destination, Held, Message, owe};
+use crate::incident;
+
+/// Makes a digest of all that is held back for a destination.
+pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
+    let rows: Vec<(i64, String)> = file
+        .prepare_cached(
+            "SELECT number, body FROM notification WHERE standing = 'held' AND receiver = ? AND channel = ?
+             ORDER BY number",
+        )?
+        .query_map(params![to.receiver, to.channel], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let Some((first, _)) = rows.first() else {
+        return Ok(());
+    };
+    let id = incident::id(&[AT_MOST, &to.receiver, &to.channel, &first.to_string(), &now.to_string()]);
+    // One entry an incident, with the last that is known of it, in the order in which they were first held.
+    let mut held: Vec<Held> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for (_, json) in &rows {
+        let body: Body = serde_json::from_str(json)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let entry =
+            Held { id: body.id, state: body.state, rule: body.rule, subject: body.subject, at: body.at };
+        match places.get(&entry.id).and_then(|&place: &usize| held.get_mut(place)) {
+            Some(earlier) => *earlier = entry,
+            None => {
+                places.insert(entry.id.clone(), held.len());
+                held.push(entry);
+            }
+        }
+    }
+    let body = Body::digest(&id, to, held, now);
+    for (number, _) in &rows {
+        file.prepare_cached("UPDATE notification SET standing = 'digested', digest = ? WHERE number = ?")?
+            .execute(params![id, number])?;
+    }
+    owe(file, &body, to, Message::Digest, now)
+}
+
+/// Owes a digest's `resolved` once no incident that it told as firing is open.
+pub(super) fn resolve(
+    file: &Connection,
+    digest: &str,
+    to: &Destination,
+    at: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let told_firing: bool = file
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM notification
+             WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' AND standing != 'abandoned')",
+        )?
+        .query_row(params![digest, to.receiver, to.channel], |row| row.get(0))?;
+    // The newest first: incidents that began together tend to end in the order they began in.
+    let open = file
+        .prepare_cached(
+            "SELECT 1 FROM notification JOIN incident USING (id)
+             WHERE notification.digest = ? AND notification.state = 'firing' AND incident.resolved_at IS NULL
+             ORDER BY notification.number DESC LIMIT 1",
+        )?
+        .exists([digest])?;
+    if !told_firing || open {
+        return Ok(());
+    }
+    let count: u32 = file
+        .prepare_cached("SELECT count(*) FROM notification WHERE digest = ? AND state = 'firing'")?
+        .query_row([digest], |row| row.get(0))?;
+    let reason = format!("all {count} that were held back have resolved");
+    let body = Body::at_most(digest, "resolved", to, count, at, reason, None);
+    owe(file, &body, to, Message::Single, now)
+}

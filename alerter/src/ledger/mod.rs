@@ -1,0 +1,404 @@
+//! The ledger: every notification owed, tried and accepted. It is written before anything is sent.
+//!
+//! What is owed is written in the transaction of the state that causes it, one row for each incident, state, receiver
+//! and channel, so a receiver with a webhook and a command owes itself both. A row is done when its receiver accepted
+//! it; until then it is tried again, for ever. Whoever is owed a `firing` is owed the `resolved` too, also when the
+//! incident ends before the `firing` was accepted: that one might have arrived all the same.
+//!
+//! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
+//! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
+
+mod body;
+mod digest;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use crosswatch_judge::Transition;
+use crosswatch_shared::config::values::Rate;
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::at_most::History;
+use crate::config::Receiver;
+use crate::incident::Incident;
+
+pub(crate) use body::{AT_MOST, Body, Held};
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where a notification goes: a receiver and one of its channels.
+///
+/// A channel is named by its kind, not by its address: what is owed follows an address that was corrected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// The receiver's name.
+    pub(crate) receiver: Name,
+    /// `webhook`, `command`, `console`, `topic` or `sms:<number>`.
+    pub(crate) channel: Name,
+    /// How many single notifications it may get.
+    pub(crate) at_most: Option<Rate>,
+}
+
+impl Destination {
+    /// Every channel of a receiver.
+    #[must_use]
+    pub(crate) fn of(receiver: &Receiver) -> Vec<Self> {
+        let mut channels: Vec<Name> = receiver.sms.iter().map(|to| format!("sms:{to}").into()).collect();
+        let others = [
+            ("topic", receiver.topic.is_some()),
+            ("webhook", receiver.webhook.is_some()),
+            ("command", !receiver.command.is_empty()),
+            ("console", receiver.console),
+        ];
+        channels.extend(others.into_iter().filter(|other| other.1).map(|other| other.0.into()));
+        channels
+            .into_iter()
+            .map(|channel| Self { receiver: receiver.name.clone(), channel, at_most: receiver.at_most })
+            .collect()
+    }
+}
+
+/// A notification to be tried now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Its row.
+    pub(crate) number: i64,
+    /// Of which incident or digest.
+    pub(crate) id: String,
+    /// `firing` or `resolved`.
+    pub(crate) state: String,
+    /// The JSON to send.
+    pub(crate) body: String,
+    /// How often it was tried before.
+    pub(crate) attempts: u32,
+    /// When it was written.
+    pub(crate) created: Timestamp,
+}
+
+/// How much is owed and held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Notifications not accepted yet, those held back left out.
+    pub(crate) owed: i64,
+    /// When the oldest of them was written.
+    pub(crate) oldest: Option<Timestamp>,
+    /// Notifications held back until their digest is made.
+    pub(crate) held: i64,
+}
+
+/// The rules of the ledger; the rows themselves are in the file each function is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    destinations: Vec<Destination>,
+}
+
+impl Ledger {
+    /// For these receivers.
+    #[must_use]
+    pub(crate) fn new(receivers: &[Receiver]) -> Self {
+        Self { destinations: receivers.iter().flat_map(Destination::of).collect() }
+    }
+
+    /// Every channel of every receiver.
+    #[must_use]
+    pub(crate) fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    /// An incident was opened: tells these receivers.
+    pub(crate) fn fired(
+        &self,
+        file: &Connection,
+        incident: &Incident,
+        transition: &Transition,
+        receivers: &[Name],
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let body = Body::of(incident, "firing", transition.at, transition.value, &transition.reason);
+        for to in &self.destinations {
+            if receivers.contains(&to.receiver) {
+                owe(file, &body, to, Message::Single, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An incident was closed: tells all who were owed its `firing`, whoever its rule would tell now.
+    pub(crate) fn resolved(
+        &self,
+        file: &Connection,
+        incident: &Incident,
+        at: Timestamp,
+        value: Option<f64>,
+        reason: &str,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let body = Body::of(incident, "resolved", at, value, reason);
+        for to in &self.destinations {
+            let firing: Option<(String, Option<String>)> = file
+                .prepare_cached(
+                    "SELECT standing, digest FROM notification
+                     WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing'",
+                )?
+                .query_row(params![incident.id, to.receiver, to.channel], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            match firing {
+                None => {}
+                Some((standing, _)) if standing == "held" => owe(file, &body, to, Message::Held, now)?,
+                Some((_, Some(digest))) => digest::resolve(file, &digest, to, at, now)?,
+                Some(_) => owe(file, &body, to, Message::Single, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next digest is due; `None` when nothing is held back, or all of it waits for a digest before it.
+    pub(crate) fn next_digest(
+        &self,
+        file: &Connection,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<Timestamp>> {
+        let mut next: Option<Timestamp> = None;
+        for to in &self.destinations {
+            if let Some(due) = history(file, to, now)?.digest_due(to.at_most) {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        Ok(next)
+    }
+
+    /// Makes the digests that are due.
+    pub(crate) fn make_digests(&self, file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        for to in &self.destinations {
+            let due = history(file, to, now)?.digest_due(to.at_most);
+            if due.is_some_and(|due| due <= now) {
+                digest::make(file, to, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what is owed to receivers and channels that the config has no more: how many to whom.
+    pub(crate) fn abandon(&self, file: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
+        let owed: Vec<(String, String, i64)> = file
+            .prepare_cached(
+                "SELECT receiver, channel, count(*) FROM notification WHERE standing IN ('owed', 'held')
+                 GROUP BY receiver, channel",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let gone = owed.into_iter().filter(|(receiver, channel, _)| {
+            let is_it = |to: &Destination| *to.receiver == **receiver && *to.channel == **channel;
+            !self.destinations.iter().any(is_it)
+        });
+        let gone: Vec<_> = gone.collect();
+        for (receiver, channel, _) in &gone {
+            file.execute(
+                "UPDATE notification SET standing = 'abandoned'
+                 WHERE receiver = ? AND channel = ? AND standing IN ('owed', 'held')",
+                params![receiver, channel],
+            )?;
+        }
+        Ok(gone)
+    }
+}
+
+/// What may be tried now, oldest first. A `resolved` waits until its `firing` was accepted.
+pub(crate) fn due(
+    file: &Connection,
+    to: &Destination,
+    now: Timestamp,
+    most: usize,
+) -> rusqlite::Result<Vec<Due>> {
+    file.prepare_cached(
+        "SELECT number, id, state, body, attempts, created FROM notification AS it
+         WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3
+           AND (state = 'firing' OR NOT EXISTS (
+               SELECT 1 FROM notification WHERE id = it.id AND receiver = it.receiver AND channel = it.channel
+                   AND state = 'firing' AND standing = 'owed'))
+         ORDER BY next_try, number LIMIT ?4",
+    )?
+    .query_map(
+        params![to.receiver, to.channel, now.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)],
+        |row| {
+            Ok(Due {
+                number: row.get(0)?,
+                id: row.get(1)?,
+                state: row.get(2)?,
+                body: row.get(3)?,
+                attempts: row.get(4)?,
+                created: Timestamp::from_micros(row.get(5)?),
+            })
+        },
+    )?
+    .collect()
+}
+
+/// When something more will be due there.
+pub(crate) fn next_try(
+    file: &Connection,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let next: Option<i64> = file
+        .prepare_cached(
+            "SELECT min(next_try) FROM notification
+             WHERE standing = 'owed' AND receiver = ? AND channel = ? AND next_try > ?",
+        )?
+        .query_row(params![to.receiver, to.channel, now.as_micros()], |row| row.get(0))?;
+    Ok(next.map(Timestamp::from_micros))
+}
+
+/// The receiver accepted it.
+pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "UPDATE notification SET standing = 'accepted', accepted_at = ?2, attempts = attempts + 1, error = NULL
+         WHERE number = ?1 AND standing = 'owed'",
+    )?
+    .execute(params![number, now.as_micros()])?;
+    Ok(())
+}
+
+/// It was tried in vain.
+pub(crate) fn failed(file: &Connection, due: &Due, error: &str, now: Timestamp) -> rusqlite::Result<()> {
+    let attempts = due.attempts.saturating_add(1);
+    file.prepare_cached(
+        "UPDATE notification SET attempts = ?2, next_try = ?3, error = ?4 WHERE number = ?1 AND standing = 'owed'",
+    )?
+    .execute(params![due.number, attempts, (now + pause(&due.id, attempts)).as_micros(), error])?;
+    Ok(())
+}
+
+/// The wall clock was set back to `now`: nothing may wait for a time that is far off only because of that.
+pub(crate) fn clock_set_back(file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let latest = now + LONGEST_PAUSE;
+    file.execute(
+        "UPDATE notification SET next_try = ?1 WHERE standing = 'owed' AND next_try > ?2",
+        params![now.as_micros(), latest.as_micros()],
+    )?;
+    file.execute(
+        "UPDATE notification SET created = ?1 WHERE standing = 'held' AND created > ?1",
+        [now.as_micros()],
+    )?;
+    file.execute(
+        "UPDATE notification SET accepted_at = ?1 WHERE standing = 'accepted' AND accepted_at > ?1",
+        [now.as_micros()],
+    )?;
+    Ok(())
+}
+
+/// How much is owed and held.
+pub(crate) fn totals(file: &Connection) -> rusqlite::Result<Totals> {
+    let (owed, oldest): (i64, Option<i64>) = file
+        .prepare_cached("SELECT count(*), min(created) FROM notification WHERE standing = 'owed'")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let held = file
+        .prepare_cached("SELECT count(*) FROM notification WHERE standing = 'held'")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Totals { owed, oldest: oldest.map(Timestamp::from_micros), held })
+}
+
+/// What a row is, which decides how the limit sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// Tried on its own if the limit has room, else held back.
+    Single,
+    /// Held back whatever room there is.
+    Held,
+    /// A digest, which was made when there was room for it.
+    Digest,
+}
+
+/// Writes a row; one that is there already stays as it is.
+fn owe(
+    file: &Connection,
+    body: &Body,
+    to: &Destination,
+    message: Message,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let hold = match (message, to.at_most) {
+        (Message::Held, _) => true,
+        (Message::Single, Some(limit)) => !history(file, to, now)?.admits(limit, now),
+        _ => false,
+    };
+    let json =
+        serde_json::to_string(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    file.prepare_cached(
+        "INSERT OR IGNORE INTO notification
+             (id, state, receiver, channel, body, is_digest, standing, created, next_try)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+    )?
+    .execute(params![
+        body.id,
+        body.state,
+        to.receiver,
+        to.channel,
+        json,
+        message == Message::Digest,
+        if hold { "held" } else { "owed" },
+        now.as_micros()
+    ])?;
+    Ok(())
+}
+
+fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<History> {
+    let at = params![to.receiver, to.channel];
+    let held_since: Option<i64> = file
+        .prepare_cached(
+            "SELECT min(created) FROM notification WHERE standing = 'held' AND receiver = ? AND channel = ?",
+        )?
+        .query_row(at, |row| row.get(0))?;
+    let Some(limit) = to.at_most else {
+        let held_since = held_since.map(Timestamp::from_micros);
+        return Ok(History { held_since, ..History::default() });
+    };
+    let (waiting, digests_waiting): (u32, u32) = file
+        .prepare_cached(
+            "SELECT count(*) - ifnull(sum(is_digest), 0), ifnull(sum(is_digest), 0) FROM notification
+             WHERE standing = 'owed' AND receiver = ? AND channel = ?",
+        )?
+        .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let accepted = file
+        .prepare_cached(
+            "SELECT accepted_at FROM notification
+             WHERE standing = 'accepted' AND receiver = ? AND channel = ? AND is_digest = 0 AND accepted_at > ?",
+        )?
+        .query_map(
+            params![to.receiver, to.channel, (now - limit.per).as_micros()],
+            |row| row.get(0).map(Timestamp::from_micros),
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    let last_digest: Option<i64> = file
+        .prepare_cached(
+            "SELECT max(accepted_at) FROM notification
+             WHERE standing = 'accepted' AND receiver = ? AND channel = ? AND is_digest = 1",
+        )?
+        .query_row(at, |row| row.get(0))?;
+    Ok(History {
+        waiting: usize::try_from(waiting).unwrap_or(usize::MAX),
+        accepted,
+        digest_waiting: digests_waiting > 0,
+        last_digest: last_digest.map(Timestamp::from_micros),
+        held_since: held_since.map(Timestamp::from_micros),
+    })
+}
+
+/// How long to wait after so many failures: 1 s doubling to a minute, up to a quarter less. The quarter depends on
+/// what is sent, so that a thousand that failed together are not tried again together; a function of what the ledger
+/// holds, so that it is the same after a restart.
+fn pause(id: &str, attempts: u32) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(6));
+    let mut hasher = DefaultHasher::new();
+    (id, attempts).hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 256).unwrap_or(0);
+    let whole = doubled.min(LONGEST_PAUSE);
+    whole - whole / 1024 * part
+}

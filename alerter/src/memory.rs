@@ -1,0 +1,215 @@
+//! What the alerter knows while it runs: the rules' state, each site's event time, who is silent.
+//!
+//! All of it that must survive is in the file. A step changes it here and tells what to write there; when that cannot
+//! be written, what is here is thrown away and loaded anew, and the same batches come again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crosswatch_judge::rule::Rule;
+use crosswatch_judge::{Engine, Saved, Taken, Transition};
+use crosswatch_queue::Delivery;
+use crosswatch_shared::config::topology::{QueueKind, Topology};
+use crosswatch_shared::event_time::EventTime;
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::incident;
+use crate::reconcile::Judged;
+use crate::silence::{ALERTER_BLIND, SITE_SILENT, Silence};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    engine: Engine,
+    /// Of the configured sites, as far as they were heard of.
+    sites: BTreeMap<Name, EventTime>,
+    configured: BTreeSet<Name>,
+    silence: Silence,
+}
+
+/// What a step brought about, to be written in one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// In the order in which they were decided.
+    pub(crate) transitions: Vec<Transition>,
+    engine: Vec<Saved>,
+    sites: Vec<(Name, EventTime)>,
+    /// Observations judged, seen before, and foreign to the config.
+    pub(crate) taken: [u64; 3],
+}
+
+/// What the file holds cannot be understood.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    File(rusqlite::Error),
+    State(String),
+}
+
+impl From<rusqlite::Error> for LoadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl Memory {
+    /// As the file has it.
+    pub(crate) fn load(file: &Connection, rules: Vec<Rule>, topology: &Topology) -> Result<Self, LoadError> {
+        let mut engine = Engine::new(rules, topology);
+        let mut saved = file.prepare("SELECT key, value FROM engine")?;
+        let saved = saved.query_map([], |row| Ok(Saved { key: row.get(0)?, value: row.get(1)? }))?;
+        let saved: Vec<Saved> = saved.collect::<rusqlite::Result<_>>()?;
+        engine.restore(saved).map_err(|error| LoadError::State(error.to_string()))?;
+
+        let configured: BTreeSet<Name> = topology.sites.iter().map(|site| site.name.clone()).collect();
+        let mut sites = BTreeMap::new();
+        let mut kept = file.prepare("SELECT name, time FROM site")?;
+        let mut kept = kept.query([])?;
+        while let Some(row) = kept.next()? {
+            let (name, time): (String, String) = (row.get(0)?, row.get(1)?);
+            let time: EventTime = serde_json::from_str(&time)
+                .map_err(|error| LoadError::State(format!("the event time of site '{name}': {error}")))?;
+            if configured.contains(&*name) {
+                sites.insert(Name::from(name), time);
+            }
+        }
+
+        let at = |name: &Name| sites.get(name).and_then(EventTime::at);
+        let watched = watched(topology).into_iter().map(|name| (name.clone(), at(&name)));
+        let mut silence = Silence::new(hold(topology), watched);
+        for open in incident::all_open(file)? {
+            if [SITE_SILENT, ALERTER_BLIND].contains(&&*open.rule) {
+                silence.is_open(&open.rule, &open.subject);
+            }
+        }
+        Ok(Self { engine, sites, configured, silence })
+    }
+
+    /// Takes what a read of the queue gave: to its end or not, at these times.
+    pub(crate) fn step(
+        &mut self,
+        deliveries: &[Delivery],
+        to_its_end: bool,
+        steady: Instant,
+        wall: Timestamp,
+    ) -> Change {
+        let mut change = Change::default();
+        let mut moved: BTreeSet<Name> = BTreeSet::new();
+        self.silence.read(to_its_end, steady);
+        for Delivery { batch, .. } in deliveries {
+            for observation in &batch.observations {
+                let place = match self.engine.observe(&batch.origin, observation, &mut change.transitions) {
+                    Taken::Judged => 0,
+                    Taken::Seen => 1,
+                    Taken::Foreign => 2,
+                };
+                change.taken[place] += 1;
+            }
+            let site = &batch.origin.site;
+            if !self.configured.contains(site) {
+                continue;
+            }
+            let time = self.sites.entry(site.clone()).or_default();
+            let advance = time.receive(&batch.origin, batch.number, batch.through, wall);
+            moved.insert(site.clone());
+            if let Some(advance) = advance {
+                self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
+                self.silence.advanced(site, advance.at, wall, &mut change.transitions);
+            }
+        }
+        for (site, time) in &mut self.sites {
+            if let Some(advance) = time.skip_gaps(wall) {
+                tracing::warn!(%site, "batches are missing and were waited for in vain; judging goes on without them");
+                moved.insert(site.clone());
+                self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
+                self.silence.advanced(site, advance.at, wall, &mut change.transitions);
+            }
+        }
+        self.silence.judge(wall, &mut change.transitions);
+        change.engine = self.engine.changed();
+        for (site, time) in &self.sites {
+            if moved.contains(site) {
+                change.sites.push((site.clone(), time.clone()));
+            }
+        }
+        change
+    }
+
+    /// The queue could not be read.
+    pub(crate) fn cut_off(&mut self, steady: Instant) {
+        self.silence.read(false, steady);
+    }
+
+    /// Each site's event time, and how many gaps were skipped.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = (&Name, &EventTime)> {
+        self.sites.iter()
+    }
+
+    /// How many observations came too late to be judged, since this was loaded.
+    pub(crate) fn late(&self) -> u64 {
+        self.engine.late()
+    }
+
+    /// Every subject of every rule, and whether an incident is open for it: what the file must agree with.
+    pub(crate) fn subjects(&self) -> Vec<Judged> {
+        let engine = self.engine.subjects().into_iter().map(|of| Judged {
+            rule: of.rule,
+            subject: of.subject,
+            firing: of.firing,
+        });
+        let built_in = self.silence.subjects().map(|(rule, subject, firing)| Judged {
+            rule: rule.into(),
+            subject,
+            firing,
+        });
+        engine.chain(built_in).collect()
+    }
+}
+
+impl Change {
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.transitions.is_empty() && self.engine.is_empty() && self.sites.is_empty()
+    }
+
+    /// Writes the engine's state and the sites' event time.
+    pub(crate) fn write(&self, file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        let mut upsert = file.prepare_cached(
+            "INSERT INTO engine (key, value) VALUES (?, ?)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )?;
+        for saved in &self.engine {
+            upsert.execute(params![saved.key, saved.value])?;
+        }
+        let mut upsert = file.prepare_cached(
+            "INSERT INTO site (name, time, event_time, heard) VALUES (?, ?, ?, ?)
+             ON CONFLICT (name) DO UPDATE
+             SET time = excluded.time, event_time = excluded.event_time, heard = excluded.heard",
+        )?;
+        for (name, time) in &self.sites {
+            let json = serde_json::to_string(time)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            upsert.execute(params![name, json, time.at().map(Timestamp::as_micros), now.as_micros()])?;
+        }
+        Ok(())
+    }
+}
+
+/// The sites from which anything is measured; the others' collectors have nothing to send.
+fn watched(topology: &Topology) -> Vec<Name> {
+    let measures = |site: &Name| {
+        topology.probes().any(|(_, probe)| probe.from == *site)
+            || topology.vpns().any(|(_, vpn)| vpn.site == *site)
+    };
+    let names = topology.sites.iter().map(|site| site.name.clone());
+    names.filter(measures).collect()
+}
+
+/// How long a collector keeps routine back before it sends it to the alerter.
+fn hold(topology: &Topology) -> Duration {
+    match topology.queue.kind {
+        QueueKind::Embedded => Duration::from_secs(1),
+        QueueKind::Sqs { .. } => Duration::from_secs(10),
+    }
+}

@@ -1,0 +1,23 @@
+//! The `console` notifier: one line on standard output.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::NotifyError;
+use crate::ledger::Body;
+
+/// Writes the notification's line; standard output may be a pipe that nobody reads, so not on the runtime's threads.
+pub(super) async fn send(body: &str, within: Duration) -> Result<(), NotifyError> {
+    let body: Body = serde_json::from_str(body).map_err(|error| NotifyError::Console(error.to_string()))?;
+    let line = format!("{} {}\n", body.at, body.text);
+    let write = tokio::task::spawn_blocking(move || {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush())
+    });
+    match tokio::time::timeout(within, write).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(NotifyError::Console(error.to_string())),
+        Ok(Err(error)) => Err(NotifyError::Console(error.to_string())),
+        Err(_) => Err(NotifyError::Console("nobody reads it".to_owned())),
+    }
+}

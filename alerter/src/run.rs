@@ -1,0 +1,258 @@
+//! The alerter's loop: reads the queue, judges, writes what follows in one transaction, and wakes the dispatcher.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crosswatch_host::clock;
+use crosswatch_host::health::Part;
+use crosswatch_host::retry::Backoff;
+use crosswatch_judge::rule::Rule;
+use crosswatch_queue::{Consumer, Received, Source};
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::time::Timestamp;
+use prometheus_client::registry::Registry;
+use rusqlite::Connection;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::error::Error;
+use crate::memory::{Change, LoadError, Memory};
+use crate::metrics::Metrics;
+use crate::notify::TIMEOUT;
+use crate::record::Recorder;
+use crate::schema::SCHEMA;
+use crate::{incident, reconcile};
+
+/// How many batches are taken at once.
+const LIMIT: usize = 256;
+
+/// How long a read waits for news: the rhythm of silence, which is counted between reads.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// The alerter.
+pub struct Alerter {
+    judging: Judging,
+    dispatcher: Dispatcher,
+}
+
+/// The half that judges.
+struct Judging {
+    consumer: Consumer,
+    path: PathBuf,
+    rules: Vec<Rule>,
+    topology: Topology,
+    memory: Memory,
+    /// What is in memory is not what is in the file: a transaction failed.
+    stale: bool,
+    /// How many missed batches were counted since a page was settled.
+    missed: u64,
+    recorder: Recorder,
+    wake: Arc<Notify>,
+    part: Part,
+    metrics: Metrics,
+}
+
+impl Alerter {
+    /// Opens the alerter's own file and its queue, takes up what was left, and makes it agree with the config.
+    ///
+    /// # Errors
+    /// The file or the queue cannot be used, or what the file remembers cannot be understood: nothing was changed.
+    pub fn open(
+        config: Config,
+        topology: &Topology,
+        file: &Path,
+        source: Source,
+        registry: &mut Registry,
+        part: Part,
+    ) -> Result<Self, Error> {
+        let metrics = Metrics::register(registry);
+        let recorder = Recorder::new(&config);
+        let Config { rules, receivers } = config;
+        let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
+        let mut consumer = Consumer::open(file, SCHEMA, source)?;
+        let now = clock::now();
+        let (memory, abandoned) = consumer.transaction(|step| {
+            let gone = reconcile::rules(step, rules.iter())?;
+            let memory = load(step, file, &rules, topology)?;
+            reconcile::incidents(step, &memory.subjects(), &gone, &recorder.ledger, now)?;
+            metrics.incidents_open.set(incident::count_open(step)?);
+            Ok::<_, Error>((memory, recorder.ledger.abandon(step)?))
+        })?;
+        for (receiver, channel, count) in abandoned {
+            tracing::warn!(
+                receiver,
+                channel,
+                count,
+                "the config has no such receiver any more: what it was owed is abandoned"
+            );
+            metrics.notified(&receiver, &channel, "abandoned", u64::try_from(count).unwrap_or(0));
+        }
+        let ledger = Arc::clone(&recorder.ledger);
+        let dispatcher = Dispatcher::open(file, &receivers, ledger, TIMEOUT, metrics.clone())?;
+        let judging = Judging {
+            consumer,
+            path: file.to_owned(),
+            rules,
+            topology: topology.clone(),
+            memory,
+            stale: false,
+            missed: 0,
+            recorder,
+            wake: Arc::new(Notify::new()),
+            part,
+            metrics,
+        };
+        Ok(Self { judging, dispatcher })
+    }
+
+    /// Judges and notifies until it is stopped; then what is being sent may end, within a bound.
+    ///
+    /// # Errors
+    /// The file or the queue fails in a way that trying again does not help.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { mut judging, dispatcher } = self;
+        let judged = CancellationToken::new();
+        let dispatching = dispatcher.run(Arc::clone(&judging.wake), judged.clone());
+        let mut dispatching = AbortOnDropHandle::new(tokio::spawn(dispatching));
+        let result = tokio::select! {
+            result = judging.run(stop) => result,
+            ended = &mut dispatching => {
+                let problem = ended.err().map_or_else(String::new, |error| error.to_string());
+                return Err(Error::Dispatcher(problem));
+            }
+        };
+        judged.cancel();
+        dispatching.await.map_err(|error| Error::Dispatcher(error.to_string()))?;
+        result
+    }
+}
+
+impl Judging {
+    async fn run(&mut self, stop: CancellationToken) -> Result<(), Error> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while !stop.is_cancelled() {
+            let Err(error) = self.step(&stop).await else {
+                backoff.reset();
+                continue;
+            };
+            if !error.is_temporary() {
+                return Err(error);
+            }
+            self.metrics.file_errors.inc();
+            self.part.failing(error.to_string());
+            let pause = backoff.pause();
+            tracing::error!(%error, ?pause, "trying again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One read of the queue and what follows from it. When it fails nothing has happened.
+    async fn step(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        if self.stale {
+            let Self { path, rules, topology, .. } = self;
+            self.memory = self.consumer.transaction(|step| load(step, path, rules, topology))?;
+            self.stale = false;
+        }
+        let received = tokio::select! {
+            received = self.consumer.receive(LIMIT, WAIT) => received,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let steady = Instant::now();
+        let received = received.inspect_err(|_| self.memory.cut_off(steady))?;
+        let now = received.at;
+        self.count_received(&received);
+        let failing = received.failing.clone();
+        let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);
+        let late = self.memory.late();
+        let change = self.memory.step(&received.deliveries, received.empty, steady, now);
+        let late = self.memory.late().saturating_sub(late);
+        if let Err(error) = self.write(received, &change, now).await {
+            self.stale = true;
+            return Err(error);
+        }
+        self.metrics.received("applied", u64::try_from(batches).unwrap_or(u64::MAX));
+        self.metrics.observed("late", late);
+        self.metrics.observed("unknown", unknown);
+        self.count(&change, now);
+        match failing {
+            Some(why) => self.part.failing(why),
+            None => self.part.ok(),
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
+        let Self { consumer, recorder, .. } = self;
+        if !received.deliveries.is_empty() {
+            let write = |step: &rusqlite::Transaction<'_>, _: &[_]| {
+                Ok::<_, Error>(recorder.write(step, change, now)?)
+            };
+            consumer.settle(received, write).await?;
+            self.missed = 0;
+        } else if !change.is_empty() {
+            consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, change, now)?))?;
+        }
+        if !change.transitions.is_empty() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What came otherwise than to be applied.
+    fn count_received(&mut self, received: &Received) {
+        self.metrics.received("repeated", received.repeated);
+        self.metrics.received("dead", received.dead);
+        // The same ones are told until a page is settled that told them.
+        let missed = received.missed.saturating_sub(self.missed);
+        if missed > 0 {
+            tracing::error!(missed, "the queue let batches go before they were judged");
+            self.metrics.received("missed", missed);
+        }
+        let settled = received.deliveries.is_empty() && received.repeated + received.dead > 0;
+        self.missed = if settled { 0 } else { received.missed };
+    }
+
+    /// What was written.
+    fn count(&mut self, change: &Change, now: Timestamp) {
+        let metrics = &self.metrics;
+        let [judged, seen, foreign] = change.taken;
+        for (taken, count) in [("judged", judged), ("seen", seen), ("foreign", foreign)] {
+            metrics.observed(taken, count);
+        }
+        for transition in &change.transitions {
+            let (rule, subject, state) = (&transition.rule, &transition.subject, transition.state.word());
+            tracing::info!(%rule, %subject, state, at = %transition.at, reason = transition.reason, "transition");
+            metrics.transition(state);
+        }
+        for (site, time) in self.memory.sites() {
+            if let Some(at) = time.at() {
+                metrics.site(site, now.since(at).as_secs_f64(), time.gaps_skipped());
+            }
+        }
+        if !change.transitions.is_empty() {
+            // A number for the eye; when it cannot be read the next transition brings it up to date.
+            let open = self.consumer.transaction(|step| Ok::<_, Error>(incident::count_open(step)?));
+            if let Ok(open) = open {
+                self.metrics.incidents_open.set(open);
+            }
+        }
+    }
+}
+
+fn load(file: &Connection, path: &Path, rules: &[Rule], topology: &Topology) -> Result<Memory, Error> {
+    Memory::load(file, rules.to_vec(), topology).map_err(|error| match error {
+        LoadError::File(error) => error.into(),
+        LoadError::State(problem) => Error::State { path: path.to_owned(), problem },
+    })
+}

@@ -1,0 +1,303 @@
+//! The alerter as a whole: a real journal in front of it, a real webhook behind it.
+
+use std::collections::HashMap;
+
+use crosswatch_host::health::Health;
+use crosswatch_journal::Writer;
+use crosswatch_judge::rule::{Breach, Metric, Missing, Side};
+use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target};
+use crosswatch_shared::config::values::Rate;
+use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origin, Outcome};
+
+use super::*;
+use crate::config::{ConfiguredRule, Receiver};
+use crate::status::{self, Status};
+use crate::testing::{BOUND, Endpoint};
+
+const RULE: &str = "ping-failed";
+
+/// A folder with the journals of its sites.
+struct Scene {
+    folder: tempfile::TempDir,
+    sites: Vec<Name>,
+    writers: HashMap<Name, (Writer, u64, u64)>,
+    config: Config,
+    registry: Registry,
+}
+
+/// An alerter that runs.
+struct Running {
+    stop: CancellationToken,
+    task: AbortOnDropHandle<Result<(), Error>>,
+}
+
+impl Scene {
+    fn new(sites: &[&str], receivers: Vec<Receiver>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sites: Vec<Name> = sites.iter().map(|&site| site.into()).collect();
+        let writers = sites
+            .iter()
+            .map(|site| (site.clone(), (Writer::open(folder.path(), site).unwrap(), 0, 0)))
+            .collect();
+        let notify = receivers.iter().map(|receiver| receiver.name.clone()).collect();
+        let rules = vec![ConfiguredRule { rule: rule(3), notify }];
+        Self { folder, sites, writers, config: Config { rules, receivers }, registry: Registry::default() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("alerter.db")
+    }
+
+    fn topology(&self) -> Topology {
+        let probe = |site: &Name| Probe {
+            name: "icmp:10.0.0.1".into(),
+            from: site.clone(),
+            target: Target::Icmp(Host::Address([10, 0, 0, 1].into())),
+            every: Duration::from_secs(1),
+            timeout: Duration::from_millis(200),
+        };
+        Topology {
+            sites: self.sites.iter().map(|name| Site { name: name.clone(), region: None }).collect(),
+            links: vec![Link {
+                name: "l".into(),
+                between: self.sites.clone(),
+                vpns: Vec::new(),
+                probes: self.sites.iter().map(probe).collect(),
+            }],
+            queue: Queue {
+                path: self.folder.path().to_owned(),
+                kind: QueueKind::Embedded,
+                keep: Duration::from_secs(3600),
+                max_bytes: 1 << 30,
+            },
+            listen: None,
+        }
+    }
+
+    fn open(&mut self) -> Result<Alerter, Error> {
+        let source = Source::embedded(self.folder.path().to_owned(), self.sites.clone());
+        let part = Health::default().part("alerter");
+        let (topology, file) = (self.topology(), self.file());
+        Alerter::open(self.config.clone(), &topology, &file, source, &mut self.registry, part)
+    }
+
+    fn start(&mut self) -> Running {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(self.open().unwrap().run(stop.clone()));
+        Running { stop, task: AbortOnDropHandle::new(task) }
+    }
+
+    /// A site's collector writes a batch of these outcomes.
+    fn sees(&mut self, site: &str, replies: &[bool]) {
+        let (writer, number, seq) = self.writers.get_mut(site).unwrap();
+        let now = clock::now();
+        let observations = replies.iter().zip(0..).map(|(&reply, place)| Observation {
+            at: now + Duration::from_micros(place),
+            seq: *seq + place,
+            body: Body::Probe {
+                link: "l".into(),
+                probe: "icmp:10.0.0.1".into(),
+                outcome: if reply { Outcome::Reply { rtt_ms: 1.0 } } else { Outcome::Lost(Lost::Timeout) },
+            },
+        });
+        let batch = Batch {
+            origin: Origin { site: site.into(), collector: "c".into(), boot: "1".into() },
+            number: *number,
+            through: now + Duration::from_micros(replies.len() as u64),
+            observations: observations.collect(),
+        };
+        *number += 1;
+        *seq += replies.len() as u64;
+        writer.append(&batch, now).unwrap();
+    }
+
+    /// What the file says once it says this.
+    async fn until(&self, reached: impl Fn(&Status) -> bool) -> Status {
+        let reached = async {
+            loop {
+                match status::read(&self.file()).unwrap() {
+                    Some(status) if reached(&status) => return status,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, reached).await.expect("the file never came to say so")
+    }
+}
+
+impl Running {
+    async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        tokio::time::timeout(BOUND, self.task).await.unwrap().unwrap()
+    }
+}
+
+fn rule(of: usize) -> Rule {
+    Rule {
+        name: RULE.into(),
+        metric: Metric::PingOk,
+        side: Side::Below,
+        threshold: 1.0,
+        clear_threshold: None,
+        breach: Breach { m: of, n: of },
+        clear: None,
+        window: None,
+        deadline: None,
+        missing: Missing::Hold,
+        subjects: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_pages_and_its_end_does_too_over_a_restart() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    let alerter = scene.start();
+    scene.sees("a", &[true, false, false]);
+    scene.sees("a", &[false]);
+    let firing = endpoint.next_of(RULE).await;
+    assert_eq!((&*firing.state, &*firing.subject, &*firing.link), ("firing", "l/a/icmp:10.0.0.1", "l"));
+    assert!(firing.text.starts_with("FIRING ping-failed l/a/icmp:10.0.0.1: "), "{}", firing.text);
+    let status = scene.until(|status| status.owed.is_empty()).await;
+    assert_eq!(status.incidents[0].id, firing.id);
+    let subject = status.subjects.iter().find(|of| of.rule == RULE).unwrap();
+    assert_eq!((&*subject.state, subject.value), ("firing", Some(0.0)));
+    alerter.stop().await.unwrap();
+
+    let alerter = scene.start();
+    scene.sees("a", &[true]);
+    let resolved = endpoint.next_of(RULE).await;
+    assert_eq!((resolved.state, resolved.id), ("resolved".to_owned(), firing.id));
+    let status = scene.until(|status| status.owed.is_empty()).await;
+    assert!(!status.incidents.iter().any(|incident| incident.rule == RULE));
+    alerter.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again() {
+    let (mut first, mut second) = (Endpoint::start([]).await, Endpoint::start([]).await);
+    let mut scene = Scene::new(&["a"], vec![first.receiver("one"), second.receiver("two")]);
+    scene.config.rules[0].notify = vec!["one".into()];
+    let alerter = scene.start();
+    scene.sees("a", &[true]);
+    let firing = first.next_of("site-silent").await;
+    assert_eq!((&*firing.state, &*firing.subject), ("firing", "a"));
+    assert_eq!(second.next_of("site-silent").await.id, firing.id);
+    let status = scene.until(|status| status.owed.is_empty()).await;
+    assert_eq!(status.sites[0].silent_since, Some(firing.at));
+    scene.sees("a", &[true]);
+    let resolved = second.next_of("site-silent").await;
+    assert_eq!((resolved.state, resolved.id), ("resolved".to_owned(), firing.id));
+    alerter.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    for (change, reason) in [(1, "rule changed"), (0, "rule removed")] {
+        let alerter = scene.start();
+        scene.sees("a", &[false, false, false]);
+        let firing = endpoint.next_of(RULE).await;
+        assert_eq!(firing.state, "firing");
+        scene.until(|status| status.owed.is_empty()).await;
+        alerter.stop().await.unwrap();
+        if change == 0 {
+            scene.config.rules.clear();
+        } else {
+            scene.config.rules[0].rule = rule(change);
+        }
+        let alerter = scene.start();
+        let resolved = endpoint.next_of(RULE).await;
+        assert_eq!((&*resolved.state, &*resolved.reason), ("resolved", reason));
+        assert_eq!(resolved.id, firing.id);
+        alerter.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_receiver_was_owed_goes_with_it_and_is_counted() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut gone = endpoint.receiver("gone");
+    gone.webhook = Some("http://127.0.0.1:1/".to_owned());
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall"), gone]);
+    let alerter = scene.start();
+    scene.sees("a", &[false, false, false]);
+    endpoint.next_of(RULE).await;
+    scene.until(|status| status.owed.len() == 1).await;
+    alerter.stop().await.unwrap();
+    scene.config.receivers.pop();
+    scene.config.rules[0].notify.pop();
+    scene.registry = Registry::default();
+    scene.open().unwrap();
+    assert_eq!(status::read(&scene.file()).unwrap().unwrap().owed, []);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &scene.registry).unwrap();
+    let counted =
+        r#"crosswatch_alerter_notifications_total{receiver="gone",channel="webhook",result="abandoned"} 1"#;
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_cannot_be_written_is_taken_again_as_if_it_were_new() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    let mut alerter = scene.open().unwrap();
+    let stop = CancellationToken::new();
+    scene.sees("a", &[false, false, false]);
+    let other = Connection::open(scene.file()).unwrap();
+    let trigger =
+        "CREATE TRIGGER full BEFORE INSERT ON notification BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    other.execute_batch(trigger).unwrap();
+    for _ in 0..3 {
+        let error = alerter.judging.step(&stop).await.unwrap_err();
+        assert!(error.to_string().contains("no room"), "{error}");
+        assert_eq!(status::read(&scene.file()).unwrap().unwrap().incidents, [], "nothing was half done");
+    }
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    assert_eq!(endpoint.next_of(RULE).await.state, "firing");
+    scene.sees("a", &[true]);
+    assert_eq!(endpoint.next_of(RULE).await.state, "resolved", "the firing was told once");
+    Running { stop, task }.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_cannot_be_understood_is_an_error_that_says_what_to_do() {
+    let endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    let alerter = scene.start();
+    scene.sees("a", &[true]);
+    scene.until(|status| !status.sites.is_empty()).await;
+    alerter.stop().await.unwrap();
+    let other = Connection::open(scene.file()).unwrap();
+    other.execute("UPDATE engine SET value = x'00'", []).unwrap();
+    let error = scene.open().err().unwrap();
+    assert!(!error.is_temporary());
+    let error = error.to_string();
+    assert!(error.contains("alerter.db: the saved state '"), "{error}");
+    assert!(error.contains("move it away"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_outages_at_once_stay_within_the_limit() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut limited = endpoint.receiver("oncall");
+    limited.at_most = Some(Rate { count: 2, per: Duration::from_secs(3600) });
+    let sites: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
+    let mut scene = Scene::new(&sites, vec![limited]);
+    for site in &sites {
+        scene.sees(site, &[false, false, false]);
+    }
+    let alerter = scene.start();
+    let first = [endpoint.next().await, endpoint.next().await];
+    assert!(first.iter().all(|body| body.rule == RULE));
+    let digest = endpoint.next().await;
+    assert_eq!((&*digest.rule, &*digest.subject, &*digest.state), ("at-most", "oncall", "firing"));
+    let told = digest.held.unwrap();
+    let lost = told.iter().filter(|held| held.rule == RULE).count();
+    assert_eq!(lost, 18, "each of the others is in the digest");
+    alerter.stop().await.unwrap();
+    assert!(endpoint.requests.is_empty());
+}

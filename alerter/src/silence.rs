@@ -1,0 +1,348 @@
+//! Silence: sites from which nothing comes any more. Pure; the loop says when it read what.
+//!
+//! A site is quiet while its event time does not advance. Quiet time counts only while the alerter itself reads its
+//! queue to the end in a steady rhythm: neither a backlog nor a suspended or stalled alerter accuses anybody. After
+//! [`SILENT`] routine holds of it a site is silent; one more hold shows whether all are, and then it is told: one
+//! site as `site-silent`, all of them at once as one `alerter-blind`, since then the alerter's own sight is in doubt.
+
+use std::time::{Duration, Instant};
+
+use crosswatch_judge::{State, Transition};
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+
+/// The built-in rule for one silent site; its subject is the site.
+pub(crate) const SITE_SILENT: &str = "site-silent";
+
+/// The built-in rule for all sites silent at once; its subject is [`ALERTER`].
+pub(crate) const ALERTER_BLIND: &str = "alerter-blind";
+
+/// The subject of [`ALERTER_BLIND`].
+pub(crate) const ALERTER: &str = "alerter";
+
+/// After how many routine holds a quiet site is silent.
+pub(crate) const SILENT: u32 = 3;
+
+/// Who is quiet, and who of them was told of.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    hold: Duration,
+    sites: Vec<Site>,
+    blind: bool,
+    /// When the queue was last read to its end; `None` when the last read was not.
+    drained: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Site {
+    name: Name,
+    event_time: Option<Timestamp>,
+    quiet: Duration,
+    /// How long it may be quiet before it is told of.
+    patience: Duration,
+    /// Whether its `site-silent` is open.
+    told: bool,
+}
+
+impl Silence {
+    /// All sites with their event time where known; a site never heard of counts from now. `hold` is how long a
+    /// collector may keep routine back.
+    #[must_use]
+    pub(crate) fn new(hold: Duration, sites: impl IntoIterator<Item = (Name, Option<Timestamp>)>) -> Self {
+        let sites = sites
+            .into_iter()
+            .map(|(name, event_time)| Site {
+                name,
+                event_time,
+                quiet: Duration::ZERO,
+                patience: hold * (SILENT + 1),
+                told: false,
+            })
+            .collect();
+        Self { hold, sites, blind: false, drained: None }
+    }
+
+    /// Takes note of an incident of one of the built-in rules that is open already.
+    pub(crate) fn is_open(&mut self, rule: &str, subject: &str) {
+        if rule == ALERTER_BLIND {
+            self.blind = self.sites.len() > 1;
+        } else if let Some(site) = self.sites.iter_mut().find(|site| &*site.name == subject) {
+            site.told = true;
+        }
+    }
+
+    /// Every subject of the built-in rules, and whether it was told of.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = (&'static str, Name, bool)> {
+        let sites = self.sites.iter().map(|site| (SITE_SILENT, site.name.clone(), site.told));
+        let all = (self.sites.len() > 1).then(|| (ALERTER_BLIND, ALERTER.into(), self.blind));
+        sites.chain(all)
+    }
+
+    /// The queue was read at `steady`, to its end or not. What came of it is told next, then it is judged.
+    pub(crate) fn read(&mut self, to_its_end: bool, steady: Instant) {
+        let last = self.drained.take();
+        if !to_its_end {
+            return;
+        }
+        self.drained = Some(steady);
+        let step = last.map_or(Duration::ZERO, |last| steady.saturating_duration_since(last));
+        // Whoever took longer was not watching meanwhile.
+        let step = step.min(self.hold);
+        for site in &mut self.sites {
+            site.quiet = site.quiet.saturating_add(step);
+        }
+    }
+
+    /// A site's event time has advanced.
+    pub(crate) fn advanced(
+        &mut self,
+        name: &str,
+        event_time: Timestamp,
+        wall: Timestamp,
+        out: &mut Vec<Transition>,
+    ) {
+        let Some(site) = self.sites.iter_mut().find(|site| &*site.name == name) else {
+            return;
+        };
+        let quiet = site.quiet;
+        if site.told {
+            out.push(site.transition(State::Resolved, wall));
+        }
+        site.event_time = Some(event_time);
+        site.quiet = Duration::ZERO;
+        site.patience = self.hold * (SILENT + 1);
+        site.told = false;
+        if self.blind {
+            self.blind = false;
+            out.push(blind(State::Resolved, wall, quiet));
+            let silent = self.hold * SILENT;
+            for site in &mut self.sites {
+                site.patience = site.quiet.max(silent) + self.hold;
+            }
+        }
+    }
+
+    /// Tells who is silent now.
+    pub(crate) fn judge(&mut self, wall: Timestamp, out: &mut Vec<Transition>) {
+        let silent = self.hold * SILENT;
+        let all = self.sites.len() > 1 && self.sites.iter().all(|site| site.quiet >= silent);
+        for site in &mut self.sites {
+            if site.told || site.quiet < site.patience {
+                continue;
+            }
+            if !all {
+                site.told = true;
+                out.push(site.transition(State::Firing, wall));
+            } else if !self.blind {
+                self.blind = true;
+                out.push(blind(State::Firing, wall, site.quiet));
+            }
+        }
+    }
+}
+
+impl Site {
+    fn transition(&self, state: State, at: Timestamp) -> Transition {
+        let event_time = match self.event_time {
+            Some(at) => format!("its event time stood at {at}"),
+            None => "it was not heard of before".to_owned(),
+        };
+        let quiet = self.quiet.as_secs_f64();
+        let reason = match state {
+            State::Firing => format!("nothing for {quiet:.1} s; {event_time}"),
+            _ => format!("heard again after {quiet:.1} s; {event_time}"),
+        };
+        transition(state, at, SITE_SILENT, self.name.clone(), quiet, reason)
+    }
+}
+
+fn blind(state: State, at: Timestamp, quiet: Duration) -> Transition {
+    let quiet = quiet.as_secs_f64();
+    let reason = match state {
+        State::Firing => format!("nothing from any site for {quiet:.1} s: no rule can be judged"),
+        _ => format!("a site is heard again after {quiet:.1} s"),
+    };
+    transition(state, at, ALERTER_BLIND, ALERTER.into(), quiet, reason)
+}
+
+fn transition(
+    state: State,
+    at: Timestamp,
+    rule: &str,
+    subject: Name,
+    value: f64,
+    reason: String,
+) -> Transition {
+    Transition {
+        at,
+        state,
+        rule: rule.into(),
+        // Built-in rules come after all of the config's.
+        rule_index: usize::MAX,
+        subject,
+        link: None,
+        value: Some(value),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOLD: Duration = Duration::from_secs(1);
+    const START: i64 = 1_000;
+
+    /// Plays a scenario: words in order, each with its effect.
+    ///
+    /// `3s` steady reading for three seconds, twice a second; `a` site a advances; `stall60` the alerter stops for a
+    /// minute; `behind` a read that leaves more in the queue. Gives what was told, with the second it was told at.
+    fn play(sites: &[&str], script: &str) -> String {
+        let mut silence = Silence::new(HOLD, sites.iter().map(|&site| (site.into(), None)));
+        let (start, mut passed) = (Instant::now(), Duration::ZERO);
+        let mut out = Vec::new();
+        silence.read(true, start);
+        for word in script.split_whitespace() {
+            let wall = Timestamp::from_secs(START) + passed;
+            if let Some(stall) = word.strip_prefix("stall") {
+                passed += Duration::from_secs(stall.parse().unwrap());
+                silence.read(true, start + passed);
+                silence.judge(Timestamp::from_secs(START) + passed, &mut out);
+            } else if word == "behind" {
+                silence.read(false, start + passed);
+            } else if let Some(seconds) = word.strip_suffix('s') {
+                for _ in 0..2 * seconds.parse::<u32>().unwrap() {
+                    passed += Duration::from_millis(500);
+                    silence.read(true, start + passed);
+                    silence.judge(Timestamp::from_secs(START) + passed, &mut out);
+                }
+            } else {
+                silence.advanced(word, wall, wall, &mut out);
+            }
+        }
+        let told: Vec<String> = out
+            .iter()
+            .map(|t| {
+                let second = t.at.as_micros() / 1_000_000 - START;
+                format!("{second}:{}:{}", t.subject, t.state.word())
+            })
+            .collect();
+        told.join(" ")
+    }
+
+    #[test]
+    fn scenarios() {
+        let (one, two, three): (&[&str], &[&str], &[&str]) = (&["a"], &["a", "b"], &["a", "b", "c"]);
+        let cases = [
+            (one, "a 3s", "", "silent is told one hold after it begins"),
+            (one, "a 5s", "4:a:firing", "a site that falls silent"),
+            (one, "5s", "4:a:firing", "a site never heard of counts from the start"),
+            (one, "a 3s a 3s a 3s", "", "a site slower than a hold is not silent"),
+            (one, "a 60s a 1s", "4:a:firing 60:a:resolved", "it resolves at once"),
+            (one, "a 5s a 5s", "4:a:firing 5:a:resolved 9:a:firing", "and may fall silent again"),
+            (one, "a stall3600 2s", "", "a suspended alerter counts one hold"),
+            (one, "a stall3600 3s", "3603:a:firing", "and goes on counting from there"),
+            (one, "a behind stall3600 3s", "", "a backlog counts nothing"),
+            (two, "a b 2s b 2s b 1s", "4:a:firing", "one of two"),
+            (two, "a b 60s", "4:alerter:firing", "all at once are one page"),
+            (two, "a b 60s b 0s", "4:alerter:firing 60:alerter:resolved", "which resolves with the first"),
+            (
+                two,
+                "a b 60s b 1s b 1s",
+                "4:alerter:firing 60:alerter:resolved 61:a:firing",
+                "who stays silent then pages a hold later",
+            ),
+            (
+                two,
+                "a b 60s b a 1s a b 9s",
+                "4:alerter:firing 60:alerter:resolved 65:alerter:firing",
+                "and nobody does when all are back",
+            ),
+            (
+                two,
+                "a b 2s b 2s 4s",
+                "4:a:firing 6:alerter:firing",
+                "the last one to fall silent blinds the alerter",
+            ),
+            (
+                two,
+                "a b 2s b 6s a 1s",
+                "4:a:firing 6:alerter:firing 8:a:resolved 8:alerter:resolved 9:b:firing",
+                "and is told of itself when another comes back",
+            ),
+            (three, "a b c 1s c 1s c 1s c 1s c", "4:a:firing 4:b:firing", "two of three are two pages"),
+        ];
+        for (sites, script, told, why) in cases {
+            assert_eq!(play(sites, script), told, "{script}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_was_open_before_a_restart_is_not_told_again_and_resolves() {
+        let wall = Timestamp::from_secs(START);
+        let mut silence = Silence::new(HOLD, [("a".into(), Some(wall))]);
+        silence.is_open(SITE_SILENT, "a");
+        let (start, mut out) = (Instant::now(), Vec::new());
+        for second in 0..20 {
+            silence.read(true, start + HOLD * second);
+            silence.judge(wall + HOLD * second, &mut out);
+        }
+        assert_eq!(out, []);
+        silence.advanced("a", wall, wall, &mut out);
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].state, State::Resolved);
+    }
+
+    proptest! {
+        /// Whatever happened before: what is told alternates, nobody is accused too early, and in the end nobody who
+        /// is silent goes untold.
+        #[test]
+        fn told_in_pairs_never_early_and_always_in_the_end(
+            count in 1..4usize,
+            steps in proptest::collection::vec((0..6usize, 0..3_000u64), 0..200),
+        ) {
+            let names: Vec<Name> = ["a", "b", "c"][..count].iter().map(|&name| name.into()).collect();
+            let mut silence = Silence::new(HOLD, names.iter().map(|name| (name.clone(), None)));
+            let (mut steady, mut wall) = (Instant::now(), Timestamp::from_secs(START));
+            let mut heard = vec![wall; count];
+            let mut open: Vec<Name> = Vec::new();
+            let steps = steps.into_iter().chain(std::iter::repeat_n((4, 500), 12));
+            for (what, millis) in steps {
+                steady += Duration::from_millis(millis);
+                wall = wall + Duration::from_millis(millis);
+                let mut out = Vec::new();
+                match what {
+                    site @ 0..3 if site < count => {
+                        silence.advanced(&names[site], wall, wall, &mut out);
+                        heard[site] = wall;
+                    }
+                    3 => silence.read(false, steady),
+                    _ => {
+                        silence.read(true, steady);
+                        silence.judge(wall, &mut out);
+                    }
+                }
+                for told in out {
+                    match told.state {
+                        State::Firing => {
+                            prop_assert!(!open.contains(&told.subject));
+                            open.push(told.subject.clone());
+                            for (name, heard) in names.iter().zip(&heard) {
+                                if *name == told.subject {
+                                    prop_assert!(wall.since(*heard) >= HOLD * SILENT, "{} accused early", name);
+                                }
+                            }
+                        }
+                        _ => {
+                            prop_assert!(open.contains(&told.subject));
+                            open.retain(|name| *name != told.subject);
+                        }
+                    }
+                }
+            }
+            let blind = open.iter().any(|name| &**name == ALERTER);
+            prop_assert!(blind || names.iter().all(|name| open.contains(name)), "open at the end: {:?}", open);
+        }
+    }
+}

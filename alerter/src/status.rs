@@ -1,0 +1,196 @@
+//! The alerter's file as the tools read it, from outside and while it runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crosswatch_shared::time::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// What the alerter knew and owed at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// The incidents that are open, oldest first.
+    pub incidents: Vec<OpenIncident>,
+    /// What each rule says of each subject.
+    pub subjects: Vec<Subject>,
+    /// How far each site's data is known to be complete.
+    pub sites: Vec<SiteTime>,
+    /// Notifications that were not accepted yet, oldest first, those held back included.
+    pub owed: Vec<Owed>,
+}
+
+/// An incident that is open.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OpenIncident {
+    /// Its id.
+    pub id: String,
+    /// Its rule; `site-silent` or `alerter-blind` for a built-in one.
+    pub rule: String,
+    /// Its subject.
+    pub subject: String,
+    /// The subject's link, or nothing.
+    pub link: String,
+    /// When it began, by the deciding datapoint.
+    pub fired_at: Timestamp,
+    /// The deciding datapoint's value.
+    pub value: Option<f64>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a rule says of a subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Subject {
+    /// The rule.
+    pub rule: String,
+    /// The subject.
+    pub subject: String,
+    /// `ok`, `firing` or `unknown`; a subject that is unknown may have an open incident.
+    pub state: String,
+    /// When it came into that state; nothing when no rule ever said anything else.
+    pub since: Option<Timestamp>,
+    /// The value that decided it.
+    pub value: Option<f64>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// How far a site's data is known to be complete.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SiteTime {
+    /// The site.
+    pub site: String,
+    /// Its event time.
+    pub event_time: Option<Timestamp>,
+    /// When something came from it last, by the alerter's clock.
+    pub heard: Timestamp,
+    /// Since when it is silent, if it is.
+    pub silent_since: Option<Timestamp>,
+}
+
+/// A notification that was not accepted yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Owed {
+    /// Of which incident or digest.
+    pub id: String,
+    /// `firing` or `resolved`.
+    pub state: String,
+    /// To whom.
+    pub receiver: String,
+    /// On which channel.
+    pub channel: String,
+    /// Since when.
+    pub created: Timestamp,
+    /// Whether `at_most` holds it back until the next digest.
+    pub held: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub error: Option<String>,
+}
+
+/// Reads the alerter's file; `None` while no alerter has made one.
+///
+/// # Errors
+/// The file cannot be read, or is no alerter's.
+pub fn read(path: &Path) -> Result<Option<Status>, Error> {
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let read = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut file = Connection::open_with_flags(path, flags)?;
+        file.busy_timeout(Duration::from_secs(5))?;
+        // One short transaction, so that all of it is of one moment.
+        let file = file.transaction()?;
+        Ok(Status {
+            incidents: incidents(&file)?,
+            subjects: subjects(&file)?,
+            sites: sites(&file)?,
+            owed: owed(&file)?,
+        })
+    };
+    read().map(Some).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+/// Silence is an incident of its own rule.
+fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
+    let rows: Vec<(String, Option<i64>, i64)> =
+        all(file, "SELECT name, event_time, heard FROM site ORDER BY name", |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    let mut silent = file.prepare(
+        "SELECT fired_at FROM incident WHERE rule = 'site-silent' AND subject = ? AND resolved_at IS NULL",
+    )?;
+    rows.into_iter()
+        .map(|(site, event_time, heard)| {
+            let since: Option<i64> = silent.query_row([&site], |row| row.get(0)).optional()?;
+            Ok(SiteTime {
+                site,
+                event_time: event_time.map(Timestamp::from_micros),
+                heard: Timestamp::from_micros(heard),
+                silent_since: since.map(Timestamp::from_micros),
+            })
+        })
+        .collect()
+}
+
+fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
+    let sql =
+        "SELECT id, rule, subject, link, fired_at, value, reason FROM incident WHERE resolved_at IS NULL
+               ORDER BY fired_at, rule, subject";
+    all(file, sql, |row| {
+        Ok(OpenIncident {
+            id: row.get(0)?,
+            rule: row.get(1)?,
+            subject: row.get(2)?,
+            link: row.get(3)?,
+            fired_at: Timestamp::from_micros(row.get(4)?),
+            value: row.get(5)?,
+            reason: row.get(6)?,
+        })
+    })
+}
+
+fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
+    let sql = "SELECT rule, subject, state, since, value, reason FROM subject_state ORDER BY rule, subject";
+    all(file, sql, |row| {
+        Ok(Subject {
+            rule: row.get(0)?,
+            subject: row.get(1)?,
+            state: row.get(2)?,
+            since: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_micros),
+            value: row.get(4)?,
+            reason: row.get(5)?,
+        })
+    })
+}
+
+fn owed(file: &Connection) -> rusqlite::Result<Vec<Owed>> {
+    let sql =
+        "SELECT id, state, receiver, channel, created, standing = 'held', attempts, error FROM notification
+               WHERE standing = 'owed' OR standing = 'held' ORDER BY number";
+    all(file, sql, |row| {
+        Ok(Owed {
+            id: row.get(0)?,
+            state: row.get(1)?,
+            receiver: row.get(2)?,
+            channel: row.get(3)?,
+            created: Timestamp::from_micros(row.get(4)?),
+            held: row.get(5)?,
+            attempts: row.get(6)?,
+            error: row.get(7)?,
+        })
+    })
+}
+
+fn all<T>(
+    file: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    file.prepare(sql)?.query_map([], read)?.collect()
+}

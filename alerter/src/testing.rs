@@ -1,0 +1,120 @@
+//! A webhook's far side for tests: a real server on loopback that does what it is told, answer by answer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::Receiver;
+use crate::ledger::Body;
+
+/// How long a test waits for what must come.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// What the server does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// This status, with these further headers and body.
+    Status(u16, &'static str, &'static str),
+    /// Nothing, and keeps the connection.
+    Hang,
+    /// Nothing, and closes the connection.
+    Close,
+}
+
+pub(crate) const OK: Answer = Answer::Status(200, "", "");
+
+/// A server. What it received comes in order; without further answers it answers 200.
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) requests: mpsc::UnboundedReceiver<String>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Endpoint {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook?key=secret", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
+        let (sender, requests) = mpsc::unbounded_channel();
+        let server = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                open.spawn(serve(stream, Arc::clone(&script), sender.clone()));
+            }
+        });
+        Self { url, requests, _server: AbortOnDropHandle::new(server) }
+    }
+
+    /// The next notification of a rule.
+    pub(crate) async fn next_of(&mut self, rule: &str) -> Body {
+        loop {
+            let body = self.next().await;
+            if body.rule == rule {
+                return body;
+            }
+        }
+    }
+
+    /// The next notification.
+    pub(crate) async fn next(&mut self) -> Body {
+        let request = tokio::time::timeout(BOUND, self.requests.recv()).await;
+        let request = request.expect("nothing came").unwrap();
+        serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    }
+
+    pub(crate) fn receiver(&self, name: &str) -> Receiver {
+        Receiver {
+            name: name.into(),
+            sms: Vec::new(),
+            topic: None,
+            webhook: Some(self.url.clone()),
+            command: Vec::new(),
+            console: false,
+            at_most: None,
+        }
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    script: Arc<Mutex<VecDeque<Answer>>>,
+    sender: mpsc::UnboundedSender<String>,
+) {
+    let mut read = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&read).into_owned();
+        let whole = text.split_once("\r\n\r\n").filter(|(head, body)| {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            body.len() >= length.map_or(0, |length| length.parse().unwrap())
+        });
+        if whole.is_none() {
+            let mut chunk = [0; 4096];
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => read.extend_from_slice(&chunk[..count]),
+            }
+            continue;
+        }
+        read.clear();
+        let answer = script.lock().unwrap().pop_front().unwrap_or(OK);
+        let _ = sender.send(text);
+        match answer {
+            Answer::Close => return,
+            Answer::Hang => std::future::pending().await,
+            Answer::Status(status, headers, body) => {
+                let length = body.len();
+                let text =
+                    format!("HTTP/1.1 {status} Word\r\n{headers}content-length: {length}\r\n\r\n{body}");
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `export`: observations out of the journals, as JSON lines.
+
+use std::collections::BinaryHeap;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use crosswatch_journal::{Entry, Reader, file};
+use crosswatch_shared::observation::{Body, Name, Observation};
+use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::wire::{Names, decode_batch, encode_row};
+
+use crate::config::Config;
+
+/// How much is read at a time.
+const PAGE_BATCHES: usize = 256;
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Which observations are wanted.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Made from here on.
+    pub(crate) from: Timestamp,
+    /// Up to here, not included.
+    pub(crate) to: Timestamp,
+    /// Only this site's.
+    pub(crate) site: Option<String>,
+    /// Only this link's; collections belong to no link.
+    pub(crate) link: Option<String>,
+}
+
+/// Prints the observations wanted, batch by batch in the order of time, and on standard error what could not be read.
+pub(crate) fn run(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
+    let folder = config.topology.queue.path.join("journal");
+    let sites = config.topology.sites.iter().map(|site| &site.name);
+    let mut pages = Vec::new();
+    for site in sites.filter(|site| wanted.site.as_ref().is_none_or(|only| *only == ***site)) {
+        pages.push(Pages::open(&folder, site, wanted)?);
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut names = Names::default();
+    // The site whose next batch is the oldest comes next.
+    let mut next: BinaryHeap<_> = BinaryHeap::new();
+    for (place, site) in pages.iter_mut().enumerate() {
+        next.extend(site.peek(wanted)?.map(|at| std::cmp::Reverse((at, place))));
+    }
+    while let Some(std::cmp::Reverse((_, place))) = next.pop() {
+        let Some(site) = pages.get_mut(place) else { continue };
+        if let Some(entry) = site.entries.next() {
+            match decode_batch(&entry.payload, &mut names) {
+                Ok(decoded) => {
+                    let batch = decoded.batch;
+                    for observation in batch.observations.iter().filter(|of| wanted.has(of)) {
+                        writeln!(out, "{}", encode_row(&batch.origin, observation))?;
+                    }
+                }
+                Err(error) => {
+                    eprintln!("skipped entry {} of the journal of {}: {error}", entry.id, site.name)
+                }
+            }
+            site.last = Some(entry);
+        }
+        next.extend(site.peek(wanted)?.map(|at| std::cmp::Reverse((at, place))));
+    }
+    out.flush()?;
+    Ok(())
+}
+
+impl Wanted {
+    fn has(&self, observation: &Observation) -> bool {
+        let of_link = match (&self.link, &observation.body) {
+            (None, _) => true,
+            (Some(only), Body::Probe { link, .. } | Body::Tunnels { link, .. }) => **link == **only,
+            (Some(_), Body::Collection { .. }) => false,
+        };
+        of_link && self.from <= observation.at && observation.at < self.to
+    }
+}
+
+/// One site's journal, page by page.
+struct Pages {
+    name: Name,
+    reader: Reader,
+    entries: std::iter::Peekable<std::vec::IntoIter<Entry>>,
+    last: Option<Entry>,
+}
+
+impl Pages {
+    fn open(folder: &Path, site: &Name, wanted: &Wanted) -> anyhow::Result<Self> {
+        let mut reader = Reader::open(&file(folder, site))?;
+        let entries = reader
+            .range(wanted.from, wanted.to, None, PAGE_BATCHES, PAGE_BYTES)
+            .with_context(|| format!("the journal of site '{site}' cannot be read"))?;
+        Ok(Self { name: site.clone(), reader, entries: entries.into_iter().peekable(), last: None })
+    }
+
+    /// The time of the next entry, read from the journal where the page is used up.
+    fn peek(&mut self, wanted: &Wanted) -> anyhow::Result<Option<Timestamp>> {
+        if self.entries.peek().is_none() && self.last.is_some() {
+            let page =
+                self.reader.range(wanted.from, wanted.to, self.last.as_ref(), PAGE_BATCHES, PAGE_BYTES)?;
+            self.entries = page.into_iter().peekable();
+        }
+        Ok(self.entries.peek().map(|entry| entry.last_at))
+    }
+}

@@ -1,0 +1,176 @@
+//! The jobs: stages put together into one process, run until it is told to stop.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use crosswatch_alerter::Alerter;
+use crosswatch_collector::pack::WAITING;
+use crosswatch_collector::{Collector, OnDisk};
+use crosswatch_host::health::Health;
+use crosswatch_host::http::{Http, HttpError};
+use crosswatch_host::lifecycle::Lifecycle;
+use crosswatch_host::telemetry;
+use crosswatch_publisher::Publisher;
+use crosswatch_queue::Source;
+use crosswatch_shared::config::topology::{QueueKind, Topology};
+use crosswatch_shared::observation::Name;
+use prometheus_client::registry::Registry;
+
+use crate::check;
+use crate::config::{Config, news_thresholds};
+use crate::status;
+
+/// Which stages a process runs.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// All of them, with every site's collector.
+    All,
+    /// One site's collector.
+    Collector(Name),
+    /// The publisher.
+    Publisher,
+    /// The alerter.
+    Alerter,
+}
+
+/// The alerter's file in the queue's folder.
+pub(crate) const ALERTER_FILE: &str = "alerter.db";
+
+/// How long the stages may take to end: a notifier that is waited for takes up to 10 s.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// A stage ended with an error.
+#[derive(Debug, thiserror::Error)]
+enum StageError {
+    #[error(transparent)]
+    Collector(#[from] crosswatch_collector::Error),
+    #[error(transparent)]
+    Publisher(#[from] crosswatch_publisher::Error),
+    #[error(transparent)]
+    Alerter(#[from] crosswatch_alerter::Error),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// Runs a job until SIGINT, SIGTERM or a stage's failure.
+pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
+    telemetry::logs().map_err(anyhow::Error::msg)?;
+    ensure!(
+        config.topology.queue.kind == QueueKind::Embedded,
+        "[queue] kind = \"sqs\": this version has the embedded queue only"
+    );
+    for warning in check::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(host(config, job))
+}
+
+/// Config, build, spawn, bounded drain.
+async fn host(config: Config, job: Job) -> anyhow::Result<()> {
+    let mut registry = telemetry::registry();
+    let health = Health::default();
+    let mut life = Lifecycle::<StageError>::new();
+    let folder = config.topology.queue.path.clone();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;
+
+    let http = Http::bind(config.topology.listen.unwrap_or(default_address(&job))).await?;
+    eprintln!("listening on http://{}", http.address());
+
+    if let Job::All | Job::Publisher = job {
+        let source = source(&config.topology);
+        let part = health.part("publisher");
+        let publisher =
+            Publisher::open(config.metrics.clone(), &config.topology, source, &mut registry, part)?;
+        life.spawn("publisher", stage(publisher.run(life.stop())));
+    }
+    if let Job::All | Job::Alerter = job {
+        let source = source(&config.topology);
+        let part = health.part("alerter");
+        let file = folder.join(ALERTER_FILE);
+        let alerter =
+            Alerter::open(config.alerts.clone(), &config.topology, &file, source, &mut registry, part)?;
+        life.spawn("alerter", stage(alerter.run(life.stop())));
+    }
+    collectors(&config, &job, &mut registry, &health, &mut life)?;
+    if let Job::All = job {
+        let stop = life.stop();
+        life.spawn("greeting", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = status::first(&config) => stop.cancelled().await,
+            }
+            Ok(())
+        });
+    }
+    life.spawn("http", stage(http.serve(registry, health, life.stop())));
+    Ok(life.run(DRAIN).await?)
+}
+
+/// The site's collector, or every site's.
+fn collectors(
+    config: &Config,
+    job: &Job,
+    registry: &mut Registry,
+    health: &Health,
+    life: &mut Lifecycle<StageError>,
+) -> anyhow::Result<()> {
+    let topology = &config.topology;
+    let sites: Vec<Name> = match job {
+        Job::All => topology.sites.iter().map(|site| site.name.clone()).collect(),
+        Job::Collector(site) => vec![site.clone()],
+        Job::Publisher | Job::Alerter => return Ok(()),
+    };
+    let metrics = crosswatch_collector::metrics::Metrics::register(registry);
+    let thresholds = news_thresholds(config);
+    for site in sites {
+        if !topology.sites.iter().any(|known| known.name == site) {
+            let known: Vec<_> = topology.sites.iter().map(|site| &*site.name).collect();
+            bail!("the config has no site '{site}'; it has {}", known.join(", "));
+        }
+        let news_over = thresholds
+            .iter()
+            .filter(|((_, of, _), _)| *of == site)
+            .map(|((link, _, probe), over)| ((link.clone(), probe.clone()), *over))
+            .collect();
+        let consumers = [Path::new(crosswatch_publisher::FILE), Path::new(ALERTER_FILE)];
+        let journal = OnDisk::open(&topology.queue, &site, &consumers)?;
+        let part = health.part(&format!("collector {site}"));
+        let own = crosswatch_collector::Config {
+            site: site.clone(),
+            collector: None,
+            topology,
+            news_over,
+            waiting: WAITING,
+        };
+        let collector = Collector::open(own, Box::new(journal), &metrics, part)?;
+        life.spawn(&format!("collector {site}"), stage(collector.run(life.stop())));
+    }
+    Ok(())
+}
+
+async fn stage<E: Into<StageError>>(run: impl Future<Output = Result<(), E>>) -> Result<(), StageError> {
+    run.await.map_err(Into::into)
+}
+
+fn source(topology: &Topology) -> Source {
+    let sites = topology.sites.iter().map(|site| site.name.clone()).collect();
+    Source::embedded(topology.queue.path.join("journal"), sites)
+}
+
+/// Loopback, and a port for each job, so that separate processes on one machine do not collide.
+fn default_address(job: &Job) -> SocketAddr {
+    let port = match job {
+        Job::All | Job::Collector(_) => 9464,
+        Job::Publisher => 9465,
+        Job::Alerter => 9466,
+    };
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

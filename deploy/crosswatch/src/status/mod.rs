@@ -1,0 +1,254 @@
+//! `status`: what is up, down, unknown or silent, since when, with the last round-trip times. It reads the journals and
+//! the alerter's file, so that it works beside running stages and after they have ended.
+
+mod tail;
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use crosswatch_alerter::status::{OpenIncident, Owed};
+use crosswatch_host::clock;
+use crosswatch_shared::config::topology::{Link, Probe, Site, Vpn, VpnSelect};
+use crosswatch_shared::observation::Outcome;
+use crosswatch_shared::time::Timestamp;
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::config::Config;
+use crate::run::ALERTER_FILE;
+use tail::{Seen, Tail};
+
+/// A site that has sent nothing for so long is silent; the alerter's own judgement, where there is one, counts first.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// Everything that is watched, as it is now.
+#[derive(Debug, Serialize)]
+struct Status {
+    at: Timestamp,
+    sites: Vec<SiteStatus>,
+    links: Vec<LinkStatus>,
+    /// The incidents that are open; `null` where no alerter has run.
+    incidents: Option<Vec<OpenIncident>>,
+    /// Notifications that no receiver has accepted yet.
+    owed: Vec<Owed>,
+}
+
+#[derive(Debug, Serialize)]
+struct SiteStatus {
+    site: String,
+    /// `up`, `silent`, or `unknown` when it was never heard of.
+    state: State,
+    /// When its collector last wrote.
+    last_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkStatus {
+    link: String,
+    between: Vec<String>,
+    probes: Vec<ProbeStatus>,
+    vpns: Vec<VpnStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProbeStatus {
+    subject: String,
+    state: State,
+    /// Since when it is up or down, as far back as was looked.
+    since: Option<Timestamp>,
+    /// Whether it may be so for longer.
+    since_or_longer: bool,
+    last_at: Option<Timestamp>,
+    /// The newest reply's round-trip time.
+    rtt_ms: Option<f64>,
+    /// Why the newest probe was lost, if it was.
+    lost: Option<&'static str>,
+    /// The rules that fire for it.
+    firing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct VpnStatus {
+    subject: String,
+    state: State,
+    up: Option<usize>,
+    expected: u32,
+    last_at: Option<Timestamp>,
+    firing: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Up,
+    Down,
+    Unknown,
+    Silent,
+}
+
+/// Prints the status, once or again each second.
+pub(crate) fn run(config: &Config, format: Format, watch: bool) -> anyhow::Result<()> {
+    ensure!(
+        !watch || (format == Format::Text && io::stdout().is_terminal()),
+        "--watch redraws a terminal: leave it out to print the status once, or --format json in a loop of your own"
+    );
+    loop {
+        let status = read(config, clock::now())?;
+        let shown = match format {
+            Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+            Format::Text => text::show(&status, io::stdout().is_terminal()),
+        };
+        let mut out = io::stdout().lock();
+        if watch {
+            // To the top left, then what follows is erased: no flicker.
+            write!(out, "\x1b[H{}\x1b[J", shown.replace('\n', "\x1b[K\n"))?;
+        } else {
+            out.write_all(shown.as_bytes())?;
+        }
+        out.flush()?;
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Prints the status once every probe has an outcome, or after a few seconds: what `run` greets with.
+pub(crate) async fn first(config: &Config) {
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Ok(status) = tokio::task::block_in_place(|| read(config, clock::now())) else { continue };
+        let known = |link: &LinkStatus| link.probes.iter().all(|probe| probe.last_at.is_some());
+        if status.links.iter().all(known) {
+            print!("{}", text::show(&status, io::stdout().is_terminal()));
+            println!("'crosswatch status --watch' keeps showing it; Ctrl-C ends the watching here");
+            return;
+        }
+    }
+}
+
+fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
+    let Config { topology, .. } = config;
+    let folder = &topology.queue.path;
+    let alerter = crosswatch_alerter::status::read(&folder.join(ALERTER_FILE))
+        .context("the alerter's part of the status cannot be read")?;
+    let silent = |site: &Site| {
+        alerter.as_ref().is_some_and(|alerter| {
+            alerter.sites.iter().any(|of| *of.site == *site.name && of.silent_since.is_some())
+        })
+    };
+    let firing = |subject: &str| match &alerter {
+        Some(alerter) => {
+            let of_subject = alerter.incidents.iter().filter(|incident| incident.subject == subject);
+            of_subject.map(|incident| incident.rule.clone()).collect()
+        }
+        None => Vec::new(),
+    };
+    let mut tails = Vec::new();
+    let mut sites = Vec::new();
+    for site in &topology.sites {
+        let tail = Tail::read(&folder.join("journal"), &site.name, topology, now)
+            .with_context(|| format!("the journal of site '{}' cannot be read", site.name))?;
+        let state = match tail.written_at {
+            None => State::Unknown,
+            Some(at) if silent(site) || now.since(at) > SILENT => State::Silent,
+            Some(_) => State::Up,
+        };
+        sites.push(SiteStatus { site: site.name.to_string(), state, last_at: tail.written_at });
+        tails.push(tail);
+    }
+    let of_site = |name: &str| {
+        let place = topology.sites.iter().position(|site| *site.name == *name)?;
+        Some((sites.get(place)?.state, tails.get(place)?))
+    };
+    let probe_status = |link: &Link, probe: &Probe| {
+        let subject = format!("{}/{}/{}", link.name, probe.from, probe.name);
+        let known = of_site(&probe.from);
+        let seen = known.and_then(|(_, tail)| tail.probe(&link.name, &probe.name));
+        let firing = firing(&subject);
+        probe_status(subject, known.map(|(state, _)| state), seen, probe, now, firing)
+    };
+    let vpn_status = |link: &Link, vpn: &Vpn| {
+        let known = of_site(&vpn.site);
+        let ids: Vec<String> = match (&vpn.select, known) {
+            (VpnSelect::Id(id), _) => vec![id.to_string()],
+            (VpnSelect::Tag(..), Some((_, tail))) => tail.vpns(&link.name).map(str::to_owned).collect(),
+            (VpnSelect::Tag(..), None) => Vec::new(),
+        };
+        let status = move |id: String| {
+            let subject = format!("{}/{id}", link.name);
+            let seen = known.and_then(|(_, tail)| tail.vpn(&link.name, &id));
+            let firing = firing(&subject);
+            vpn_status(subject, known.map(|(state, _)| state), seen, vpn, firing)
+        };
+        ids.into_iter().map(status).collect::<Vec<_>>()
+    };
+    let links = topology
+        .links
+        .iter()
+        .map(|link| LinkStatus {
+            link: link.name.to_string(),
+            between: link.between.iter().map(ToString::to_string).collect(),
+            probes: link.probes.iter().map(|probe| probe_status(link, probe)).collect(),
+            vpns: link.vpns.iter().flat_map(|vpn| vpn_status(link, vpn)).collect(),
+        })
+        .collect();
+    let (incidents, owed) = match alerter {
+        Some(alerter) => (Some(alerter.incidents), alerter.owed),
+        None => (None, Vec::new()),
+    };
+    Ok(Status { at: now, sites, links, incidents, owed })
+}
+
+fn probe_status(
+    subject: String,
+    site: Option<State>,
+    seen: Option<&Seen>,
+    probe: &Probe,
+    now: Timestamp,
+    firing: Vec<String>,
+) -> ProbeStatus {
+    // As the rules' default deadline.
+    let deadline = probe.every * 3 + Duration::from_secs(5);
+    let state = match (site, seen) {
+        (Some(State::Silent), _) => State::Silent,
+        (_, None) => State::Unknown,
+        (_, Some(seen)) if now.since(seen.at) > deadline + SILENT => State::Unknown,
+        (_, Some(seen)) if seen.is_up() => State::Up,
+        (_, Some(_)) => State::Down,
+    };
+    let (rtt_ms, lost) = match seen.map(|seen| seen.outcome) {
+        Some(Outcome::Reply { rtt_ms }) => (Some(rtt_ms), None),
+        Some(Outcome::Lost(lost)) => (None, Some(lost.word())),
+        None => (None, None),
+    };
+    ProbeStatus {
+        subject,
+        state,
+        since: seen.map(|seen| seen.since),
+        since_or_longer: seen.is_some_and(|seen| seen.or_longer),
+        last_at: seen.map(|seen| seen.at),
+        rtt_ms,
+        lost,
+        firing,
+    }
+}
+
+fn vpn_status(
+    subject: String,
+    site: Option<State>,
+    seen: Option<(Timestamp, usize)>,
+    vpn: &Vpn,
+    firing: Vec<String>,
+) -> VpnStatus {
+    let state = match (site, seen) {
+        (Some(State::Silent), _) => State::Silent,
+        (_, None) => State::Unknown,
+        (_, Some((_, 0))) => State::Down,
+        (_, Some(_)) => State::Up,
+    };
+    let (last_at, up) = seen.unzip();
+    VpnStatus { subject, state, up, expected: vpn.expect_up, last_at, firing }
+}

@@ -1,0 +1,203 @@
+//! From batches to datapoints: the windows and each site's event time, with their copy in the publisher's file.
+//!
+//! Whatever is done here is done in a transaction of the caller. Where that does not commit, memory is ahead of the
+//! file and has to be loaded from it again: [`Aggregate::load`].
+
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::event_time::{Advance, EventTime};
+use crosswatch_shared::observation::{Batch, Name};
+use crosswatch_shared::time::Timestamp;
+use crosswatch_window::{Datapoint, GRACE, Saved, Taken, Windows};
+use rusqlite::{Connection, Transaction, params};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::Error;
+use crate::config::Config;
+use crate::sink::{self, Sink};
+use crate::watched::Watched;
+
+/// The tables of the state between two transactions.
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE window_state (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE event_time (site TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// The windows and event times, as after the last transaction that committed.
+pub(crate) struct Aggregate {
+    config: Config,
+    watched: Watched,
+    sink: Box<dyn Sink>,
+    windows: Windows,
+    event_times: FxHashMap<Name, EventTime>,
+    /// The sites of which it was said in the log that something of theirs is foreign.
+    foreign_told: FxHashSet<Name>,
+}
+
+/// What one transaction did, to be counted once it has committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) batches: u64,
+    /// All that were received, whatever became of them.
+    pub(crate) observations: u64,
+    /// Counted in a remainder.
+    pub(crate) late: u64,
+    /// Of a site, link, probe or VPN connection that the config lacks.
+    pub(crate) foreign: u64,
+    pub(crate) gaps_skipped: u64,
+    pub(crate) datapoints: u64,
+    pub(crate) late_datapoints: u64,
+}
+
+impl Aggregate {
+    /// Empty, to be loaded.
+    pub(crate) fn new(config: Config, topology: &Topology) -> Result<Self, Error> {
+        Ok(Self {
+            watched: Watched::new(topology),
+            sink: sink::open(&config)?,
+            windows: windows(&config),
+            event_times: FxHashMap::default(),
+            foreign_told: FxHashSet::default(),
+            config,
+        })
+    }
+
+    /// Takes its state from the file, whatever memory held.
+    pub(crate) fn load(&mut self, db: &Connection) -> Result<(), Error> {
+        self.windows = windows(&self.config);
+        self.event_times.clear();
+        let mut saved = db.prepare_cached("SELECT key, value FROM window_state")?;
+        let saved = saved.query_map([], |row| Ok(Saved { key: row.get(0)?, value: Some(row.get(1)?) }))?;
+        self.windows.restore(saved.collect::<Result<Vec<_>, _>>()?)?;
+        let mut times = db.prepare_cached("SELECT site, state FROM event_time")?;
+        let times = times.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for time in times {
+            let (site, state): (String, String) = time?;
+            let time = serde_json::from_str(&state)
+                .map_err(|source| Error::EventTime { site: site.clone(), source })?;
+            self.event_times.insert(site.into(), time);
+        }
+        Ok(())
+    }
+
+    /// Counts batches in the order received, puts what is over, and saves what changed. `now` is when they were received.
+    pub(crate) fn apply<'a>(
+        &mut self,
+        tx: &Transaction<'_>,
+        batches: impl IntoIterator<Item = &'a Batch>,
+        now: Timestamp,
+    ) -> rusqlite::Result<Done> {
+        let mut done = Done::default();
+        let mut closed = Vec::new();
+        let mut sites = Vec::new();
+        for batch in batches {
+            let foreign = done.foreign;
+            let Batch { origin, number, through, observations } = batch;
+            done.batches += 1;
+            done.observations += observations.len() as u64;
+            let watched = self.watched.has_site(&origin.site);
+            for observation in observations {
+                if !watched || !self.watched.has(&origin.site, &observation.body) {
+                    done.foreign += 1;
+                } else if self.windows.observe(origin, observation) == Taken::Late {
+                    done.late += 1;
+                }
+            }
+            if done.foreign > foreign {
+                self.tell_foreign(&origin.site);
+            }
+            if !watched {
+                continue;
+            }
+            self.windows.delay(&origin.site, *through, now);
+            let time = self.event_times.entry(origin.site.clone()).or_default();
+            if let Some(Advance { at, .. }) = time.receive(origin, *number, *through, now) {
+                closed.append(&mut self.windows.advance(&origin.site, at));
+            }
+            if !sites.contains(&origin.site) {
+                sites.push(origin.site.clone());
+            }
+        }
+        self.finish(tx, &closed, &sites, now, &mut done)?;
+        Ok(done)
+    }
+
+    /// Whether a gap has been open long enough to be skipped.
+    pub(crate) fn gap_is_due(&self, now: Timestamp) -> bool {
+        self.event_times.values().any(|time| {
+            let mut then = time.clone();
+            then.skip_gaps(now);
+            then.gaps_skipped() != time.gaps_skipped()
+        })
+    }
+
+    /// Skips the gaps that have been open long enough, puts what is over then, and saves what changed.
+    pub(crate) fn skip_gaps(&mut self, tx: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<Done> {
+        let mut done = Done::default();
+        let mut closed = Vec::new();
+        let mut sites = Vec::new();
+        for (site, time) in &mut self.event_times {
+            let before = time.gaps_skipped();
+            if let Some(Advance { at, .. }) = time.skip_gaps(now) {
+                closed.append(&mut self.windows.advance(site, at));
+            }
+            if time.gaps_skipped() != before {
+                done.gaps_skipped += time.gaps_skipped() - before;
+                sites.push(site.clone());
+            }
+        }
+        self.finish(tx, &closed, &sites, now, &mut done)?;
+        Ok(done)
+    }
+
+    /// Each site with its event time.
+    pub(crate) fn event_times(&self) -> impl Iterator<Item = (&Name, Timestamp)> {
+        let times = self.event_times.iter();
+        times.filter_map(|(site, time)| Some((site, time.at()?)))
+    }
+
+    /// Says so once a site, since it goes on until the configs agree again.
+    fn tell_foreign(&mut self, site: &Name) {
+        // Names come off the wire: they must not fill memory.
+        if self.foreign_told.len() < 1_000 && self.foreign_told.insert(site.clone()) {
+            tracing::warn!(%site, "observations of links, probes or a site that the config lacks are skipped");
+        }
+    }
+
+    fn finish(
+        &mut self,
+        tx: &Transaction<'_>,
+        closed: &[Datapoint],
+        sites: &[Name],
+        now: Timestamp,
+        done: &mut Done,
+    ) -> rusqlite::Result<()> {
+        if !closed.is_empty() {
+            self.sink.put(tx, closed, now)?;
+        }
+        done.datapoints += closed.len() as u64;
+        done.late_datapoints += closed.iter().filter(|datapoint| datapoint.late).count() as u64;
+
+        let mut write = tx.prepare_cached("INSERT OR REPLACE INTO window_state VALUES (?, ?)")?;
+        let mut remove = tx.prepare_cached("DELETE FROM window_state WHERE key = ?")?;
+        for Saved { key, value } in self.windows.changed() {
+            match value {
+                Some(value) => write.execute(params![key, value])?,
+                None => remove.execute([key])?,
+            };
+        }
+        let mut write = tx.prepare_cached("INSERT OR REPLACE INTO event_time VALUES (?, ?)")?;
+        for site in sites {
+            if let Some(time) = self.event_times.get(site) {
+                let state = serde_json::to_string(time)
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                write.execute(params![&**site, state])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn windows(config: &Config) -> Windows {
+    let published = config.publish.iter().copied().collect();
+    Windows::new(config.period, published, GRACE)
+}

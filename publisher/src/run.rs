@@ -1,0 +1,178 @@
+//! The loop: receive, apply, commit; the only place of the publisher that reads a clock.
+
+use std::time::{Duration, Instant};
+
+use crosswatch_host::clock;
+use crosswatch_host::health::Part;
+use crosswatch_host::retry::Backoff;
+use crosswatch_queue::{Consumer, Received, Schema, Source};
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::time::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::aggregate::{self, Aggregate};
+use crate::config::Config;
+use crate::telemetry::{Metrics, Receipt};
+use crate::{Error, FILE, sink};
+
+/// The publisher's file.
+pub(crate) const SCHEMA: Schema = Schema {
+    what: "publisher's file",
+    application_id: 0x4357_5031,
+    migrations: &[aggregate::SCHEMA, sink::SCHEMA],
+};
+
+/// How many batches one transaction takes at most.
+const LIMIT: usize = 500;
+
+/// How long a batch is waited for before gaps and gauges are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The stage, opened and ready to run.
+pub struct Publisher {
+    consumer: Consumer,
+    aggregate: Aggregate,
+    metrics: Metrics,
+    part: Part,
+    /// Memory is ahead of the file, since a transaction failed.
+    stale: bool,
+}
+
+impl Publisher {
+    /// Opens the publisher's file in the folder of the queue, or begins it, and goes on from what it holds.
+    ///
+    /// # Errors
+    /// The config asks for what this version cannot; the file is held by another process, foreign, newer or damaged;
+    /// or the queue cannot be opened.
+    pub fn open(
+        config: Config,
+        topology: &Topology,
+        source: Source,
+        registry: &mut Registry,
+        part: Part,
+    ) -> Result<Self, Error> {
+        let aggregate = Aggregate::new(config, topology)?;
+        let file = topology.queue.path.join(FILE);
+        let mut publisher = Self {
+            consumer: Consumer::open(&file, SCHEMA, source)?,
+            aggregate,
+            metrics: Metrics::register(registry),
+            part,
+            stale: true,
+        };
+        publisher.load()?;
+        Ok(publisher)
+    }
+
+    /// Publishes until it is stopped. What cannot be written for now, on a full disk say, is tried again until it can.
+    ///
+    /// # Errors
+    /// A file or the queue fails in a way that trying again does not help.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        while let Some(step) = stop.run_until_cancelled(self.step()).await {
+            match step {
+                Ok(()) => backoff.reset(),
+                Err(error) if error.is_temporary() => {
+                    tracing::error!(%error, "nothing was published or lost; it is tried again");
+                    self.metrics.failures.inc();
+                    self.part.failing(error.to_string());
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives once and settles it. Dropped while it waits, it has lost nothing.
+    pub(crate) async fn step(&mut self) -> Result<(), Error> {
+        self.load()?;
+        let received = self.consumer.receive(LIMIT, TICK).await?;
+        let failing = received.failing.clone();
+        let sent = received.deliveries.iter().map(|delivery| delivery.sent);
+        self.metrics.oldest(sent.min(), received.at);
+        let receipt = Receipt {
+            repeated: received.repeated,
+            missed: received.missed,
+            unknown_kinds: received.unknown_kinds,
+            dead: received.dead,
+        };
+        if !received.deliveries.is_empty() {
+            self.settle(received).await?;
+        }
+        if receipt.missed > 0 {
+            tracing::error!(
+                batches = receipt.missed,
+                "the queue let batches go before the publisher had them"
+            );
+        }
+        self.metrics.settled(receipt);
+
+        let now = clock::now();
+        if self.aggregate.gap_is_due(now) {
+            self.skip_gaps(now)?;
+        }
+        self.metrics.lags(self.aggregate.event_times(), now);
+        match failing {
+            Some(why) => self.part.failing(why),
+            None => self.part.ok(),
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, received: Received) -> Result<(), Error> {
+        let begun = Instant::now();
+        let now = received.at;
+        // Until the commit is known to have happened, memory may be ahead of the file.
+        self.stale = true;
+        let aggregate = &mut self.aggregate;
+        let done = self
+            .consumer
+            .settle(received, |tx, deliveries| {
+                let batches = deliveries.iter().map(|delivery| &delivery.batch);
+                aggregate.apply(tx, batches, now).map_err(Error::from)
+            })
+            .await?;
+        self.stale = false;
+        self.metrics.committed(done, begun.elapsed());
+        Ok(())
+    }
+
+    fn skip_gaps(&mut self, now: Timestamp) -> Result<(), Error> {
+        let begun = Instant::now();
+        self.stale = true;
+        let aggregate = &mut self.aggregate;
+        let done = self.consumer.transaction(|tx| aggregate.skip_gaps(tx, now).map_err(Error::from))?;
+        self.stale = false;
+        tracing::warn!(
+            gaps = done.gaps_skipped,
+            "batches that a site sent have not come for 30 s; event time goes on without them"
+        );
+        self.metrics.committed(done, begun.elapsed());
+        Ok(())
+    }
+
+    /// Takes memory from the file again, if it may differ.
+    fn load(&mut self) -> Result<(), Error> {
+        if self.stale {
+            let aggregate = &mut self.aggregate;
+            self.consumer.transaction(|tx| aggregate.load(tx))?;
+            self.stale = false;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Publisher {
+    /// Receives without settling, as a process does that dies then.
+    pub(crate) async fn receive(&mut self) -> Received {
+        self.consumer.receive(LIMIT, TICK).await.unwrap()
+    }
+
+    pub(crate) fn mark_stale(&mut self) {
+        self.stale = true;
+    }
+}

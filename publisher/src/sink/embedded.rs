@@ -1,0 +1,114 @@
+//! The embedded sink: datapoints in the publisher's own SQLite file, for 90 days.
+
+use std::time::Duration;
+
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+use crosswatch_window::{Datapoint, MOST_VALUES};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::Sink;
+
+/// Its tables. Times and lengths are in microseconds; `dimensions` is a JSON object, its keys in the order of
+/// `Datapoint::dimensions`; `samples` holds the values with their counts as `Values::encode` writes them.
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE series (
+        id INTEGER PRIMARY KEY,
+        metric TEXT NOT NULL,
+        dimensions TEXT NOT NULL,
+        UNIQUE (metric, dimensions)
+    ) STRICT;
+    CREATE TABLE datapoint (
+        series INTEGER NOT NULL REFERENCES series,
+        start INTEGER NOT NULL,
+        period INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        sum REAL NOT NULL,
+        minimum REAL NOT NULL,
+        maximum REAL NOT NULL,
+        samples BLOB NOT NULL,
+        PRIMARY KEY (series, start, period, part)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX datapoint_start ON datapoint (start);
+";
+
+/// How long a datapoint is kept after its period.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// The least that may be forgotten in one step, so that a pile of old datapoints goes in time without a long transaction.
+const STEP: usize = 1_000;
+
+pub(crate) struct Embedded;
+
+impl Sink for Embedded {
+    fn put(&self, tx: &Transaction<'_>, datapoints: &[Datapoint], now: Timestamp) -> rusqlite::Result<()> {
+        for datapoint in datapoints {
+            put(tx, datapoint)?;
+        }
+        forget(tx, now - KEPT, STEP.max(2 * datapoints.len()))
+    }
+}
+
+fn put(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<()> {
+    let series = series(tx, datapoint)?;
+    let start = datapoint.start.as_micros();
+    let period = i64::try_from(datapoint.period.as_micros()).unwrap_or(i64::MAX);
+    // A remainder, or another site's observations of the same subject, join what is there.
+    let first: i64 = tx
+        .prepare_cached(
+            "SELECT coalesce(max(part) + 1, 0) FROM datapoint WHERE series = ? AND start = ? AND period = ?",
+        )?
+        .query_row(params![series, start, period], |row| row.get(0))?;
+    let mut insert = tx.prepare_cached("INSERT INTO datapoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    for (part, values) in (first..).zip(datapoint.values.parts(MOST_VALUES)) {
+        insert.execute(params![
+            series,
+            start,
+            period,
+            part,
+            i64::try_from(values.count()).unwrap_or(i64::MAX),
+            values.sum(),
+            values.minimum(),
+            values.maximum(),
+            values.encode(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn series(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<i64> {
+    let metric = datapoint.metric.word();
+    let dimensions = dimensions(&datapoint.dimensions);
+    let known = tx
+        .prepare_cached("SELECT id FROM series WHERE metric = ? AND dimensions = ?")?
+        .query_row(params![metric, dimensions], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(id) => Ok(id),
+        None => tx
+            .prepare_cached("INSERT INTO series (metric, dimensions) VALUES (?, ?)")?
+            .insert(params![metric, dimensions]),
+    }
+}
+
+/// A JSON object with its keys in the order given, so that equal dimensions are equal texts.
+fn dimensions(dimensions: &[(&'static str, Name)]) -> String {
+    let pairs: Vec<String> =
+        dimensions.iter().map(|(dimension, name)| format!("{}:{}", json(dimension), json(name))).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+fn json(text: &str) -> String {
+    // A string cannot fail to be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+fn forget(tx: &Transaction<'_>, before: Timestamp, most: usize) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "DELETE FROM datapoint WHERE (series, start, period, part) IN
+             (SELECT series, start, period, part FROM datapoint WHERE start < ? ORDER BY start LIMIT ?)",
+    )?
+    .execute(params![before.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)])?;
+    Ok(())
+}
