@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::schema::SCHEMA;
 
 /// What the alerter knew and owed at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -104,16 +105,22 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut file = Connection::open_with_flags(path, flags)?;
         file.busy_timeout(Duration::from_secs(5))?;
+        let kind: i32 = file.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        if kind != SCHEMA.application_id {
+            return Ok(None);
+        }
         // One short transaction, so that all of it is of one moment.
         let file = file.transaction()?;
-        Ok(Status {
+        Ok(Some(Status {
             incidents: incidents(&file)?,
             subjects: subjects(&file)?,
             sites: sites(&file)?,
             owed: owed(&file)?,
-        })
+        }))
     };
-    read().map(Some).map_err(|source| Error::File { path: path.to_owned(), source })
+    let status = read().map_err(|source| Error::File { path: path.to_owned(), source })?;
+    // An alerter's file is told from any other by its header.
+    status.map(Some).ok_or_else(|| Error::Foreign { path: path.to_owned() })
 }
 
 /// Silence is an incident of its own rule.
@@ -193,4 +200,21 @@ fn all<T>(
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
     file.prepare(sql)?.query_map([], read)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_an_alerters_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerter.db");
+        assert_eq!(read(&path).unwrap(), None, "no alerter has run yet");
+        std::fs::write(&path, "not a database, but long enough to be taken for one").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("alerter.db: file is not a database"));
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("no alerter's file"));
+    }
 }

@@ -1,77 +1,101 @@
-//! The collector's journal on disk: appended to by this collector alone, and pruned of what every consumer has had.
+//! The site's journal on this machine's disk, as the collector uses it: appended to, and pruned.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crosswatch_host::clock;
-use crosswatch_journal::{Dropped, Writer};
-use crosswatch_queue::positions;
-use crosswatch_shared::config::topology::Queue;
-use crosswatch_shared::observation::{Batch, Name};
+use crosswatch_journal::{Dropped, JournalError, Position, Writer};
+use crosswatch_shared::observation::Batch;
 use crosswatch_shared::time::Timestamp;
 
-use crate::spool::{Journal, JournalError};
+use crate::spool::{self, Journal, Pruned};
 
-/// How many small steps one pruning takes at the most, so that appending is never kept waiting for long.
-const STEPS: usize = 16;
+/// Where the consumers are in the journal of this identity; asked before each pruning.
+pub type Positions = Box<dyn FnMut(&str) -> Vec<Position> + Send>;
 
-/// A site's journal in the queue's folder.
-#[derive(Debug)]
-pub struct OnDisk {
-    site: Name,
+/// The site's journal, of which this is the only writer.
+pub struct SiteJournal {
     writer: Writer,
     keep: Duration,
     max_bytes: u64,
-    consumers: Vec<PathBuf>,
+    positions: Positions,
 }
 
-impl OnDisk {
-    /// Opens the site's journal, or begins it. `consumers` are the files of those who read it, in the queue's folder:
-    /// what one of them has not had stays, unless the journal grows beyond its size.
+impl SiteJournal {
+    /// Opens the journal in this folder, or begins it. What every consumer has had is kept this long; beyond so many
+    /// bytes the oldest goes, had or not, and the gap is observed.
     ///
     /// # Errors
-    /// The journal is damaged, foreign, newer or in use, or the folder does not let it be written.
+    /// As [`Writer::open`].
     pub fn open(
-        queue: &Queue,
-        site: &Name,
-        consumers: &[&Path],
-    ) -> Result<Self, crosswatch_journal::JournalError> {
-        Ok(Self {
-            site: site.clone(),
-            writer: Writer::open(&queue.path.join("journal"), site)?,
-            keep: queue.keep,
-            max_bytes: queue.max_bytes,
-            consumers: consumers.iter().map(|file| queue.path.join(file)).collect(),
-        })
+        folder: &Path,
+        site: &str,
+        keep: Duration,
+        max_bytes: u64,
+        positions: Positions,
+    ) -> Result<Self, JournalError> {
+        Ok(Self { writer: Writer::open(folder, site)?, keep, max_bytes, positions })
     }
 }
 
-impl Journal for OnDisk {
-    fn append(&mut self, batch: &Batch) -> Result<(), JournalError> {
+impl Journal for SiteJournal {
+    fn append(&mut self, batch: &Batch) -> Result<(), spool::JournalError> {
         self.writer.append(batch, clock::now())?;
         Ok(())
     }
 
-    fn prune(&mut self, now: Timestamp) -> Result<(), JournalError> {
-        let consumers = positions(&self.site, self.writer.identity(), &self.consumers);
-        let mut dropped = Vec::new();
-        for _ in 0..STEPS {
-            let pruned = self.writer.prune(now, self.keep, self.max_bytes, &consumers)?;
-            dropped.extend(pruned.dropped);
-            if !pruned.more {
-                break;
-            }
-        }
-        if dropped.is_empty() {
-            return Ok(());
-        }
-        let gaps: Vec<_> = dropped.iter().map(gap).collect();
-        Err(format!("the journal was beyond its size of {} bytes: {}", self.max_bytes, gaps.join("; "))
-            .into())
+    fn prune(&mut self, now: Timestamp) -> Result<Pruned, spool::JournalError> {
+        let positions = (self.positions)(self.writer.identity());
+        let pruned = self.writer.prune(now, self.keep, self.max_bytes, &positions)?;
+        Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more: pruned.more })
     }
 }
 
 fn gap(dropped: &Dropped) -> String {
-    let Dropped { consumer, observations, first_at, last_at, .. } = dropped;
-    format!("{consumer} lost {observations} observations made from {first_at} to {last_at}")
+    let Dropped { consumer, batches, observations, first_at, last_at } = dropped;
+    format!(
+        "the journal is beyond its size: {consumer} will never get {observations} observations ({batches} batches) \
+         from {first_at} to {last_at}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crosswatch_shared::observation::{Body, Observation, Origin, Outcome};
+
+    fn batch(number: u64) -> Batch {
+        Batch {
+            origin: Origin { site: "a".into(), collector: "c".into(), boot: "1".into() },
+            number,
+            through: Timestamp::from_secs(1),
+            observations: vec![Observation {
+                at: Timestamp::from_secs(0),
+                seq: number,
+                body: Body::Probe {
+                    link: "l".into(),
+                    probe: "p".into(),
+                    outcome: Outcome::Reply { rtt_ms: 1.0 },
+                },
+            }],
+        }
+    }
+
+    #[test]
+    fn what_a_consumer_has_not_had_goes_only_for_want_of_room_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |max_bytes| {
+            let behind = |_: &str| vec![Position { consumer: "alerter".to_owned(), id: 0 }];
+            SiteJournal::open(folder.path(), "a", Duration::ZERO, max_bytes, Box::new(behind)).unwrap()
+        };
+        let mut journal = open(u64::MAX >> 1);
+        journal.append(&batch(0)).unwrap();
+        journal.append(&batch(1)).unwrap();
+        let later = clock::now() + Duration::from_secs(3600);
+        assert_eq!(journal.prune(later).unwrap(), Pruned::default());
+        drop(journal);
+        let pruned = open(1).prune(later).unwrap();
+        assert_eq!(pruned.gaps.len(), 1, "{pruned:?}");
+        assert!(pruned.gaps[0].contains("alerter will never get "), "{pruned:?}");
+    }
 }

@@ -2,22 +2,21 @@
 //!
 //! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), news goes at once and routine in bulk
 //! ([`news`], [`pace`]), how the collecting itself goes is observed too ([`rounds`]), and everything goes to the journal
-//! first ([`Journal`]), whose failures are waited out with bounded memory.
+//! first ([`Journal`], on disk [`journal::SiteJournal`]), whose failures are waited out with bounded memory.
 
+pub mod journal;
 pub mod metrics;
 pub mod news;
 pub mod pace;
 pub mod pack;
 pub mod rounds;
 
-mod journal;
 mod resolve;
 mod run;
 mod spool;
 
-pub use journal::OnDisk;
 pub use run::{Collector, Config};
-pub use spool::{Journal, JournalError};
+pub use spool::{Journal, JournalError, Pruned};
 
 use crosswatch_shared::observation::Name;
 

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_hosts_file_counts() {
+    async fn localhost_needs_no_name_server() {
         let mut names = Names::new([(0, "localhost")], Instant::now(), system).unwrap();
         let (_, address) = names.next().await.moved.unwrap();
         assert!(address.is_loopback());

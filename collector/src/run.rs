@@ -140,7 +140,7 @@ impl Collector {
             packer: Packer::new(origin, waiting),
             pace: Pace::new(now),
             rounds: Rounds::new(sources),
-            spool: Spool::new(site.clone(), journal),
+            spool: Spool::new(site.clone(), journal, now),
             metrics: metrics.of(&site),
             part,
             epoch: 0,
@@ -236,6 +236,14 @@ impl Collector {
         while self.round_ends <= now {
             self.round_ends += ROUND;
         }
+        // A disk can also hang without a word.
+        if let Some(busy) = self.spool.busy_for(now) {
+            self.rounds.took(Source::Journal, busy);
+            if busy >= ROUND {
+                self.rounds.failed(Source::Journal, 1, HANGS);
+                self.part.failing(HANGS);
+            }
+        }
         self.rounds.failed(Source::Vpn, 1, NOT_POLLED);
         for body in self.rounds.end() {
             self.packer.observe(self.now, body);
@@ -276,7 +284,16 @@ impl Collector {
                 self.rounds.took(Source::Journal, took);
                 self.rounds.failed(Source::Journal, 1, &format!("append: {why}"));
             }
-            Done::Pruned(Ok(())) => {}
+            Done::Pruned(Ok(pruned)) => {
+                for gap in pruned.gaps {
+                    tracing::error!(site = %self.site, "{gap}");
+                    self.packer
+                        .observe(self.now, rounds::collection(Source::Journal, Some(gap), Duration::ZERO));
+                }
+                if pruned.more {
+                    self.prune_at = self.looked;
+                }
+            }
             Done::Pruned(Err(why)) => {
                 tracing::error!(site = %self.site, error = %why, "the journal could not be pruned; it is tried again");
                 self.rounds.failed(Source::Journal, 1, &format!("prune: {why}"));
@@ -344,6 +361,8 @@ impl Collector {
     }
 }
 
+const HANGS: &str = "the journal has not answered for a whole round";
+
 const NOT_POLLED: &str =
     "VPN connections are not polled by this version: the state of their tunnels is not observed";
 
@@ -400,13 +419,30 @@ mod tests {
         fn append(&mut self, _: &Batch) -> Result<(), crate::JournalError> {
             Ok(())
         }
-        fn prune(&mut self, _: Timestamp) -> Result<(), crate::JournalError> {
-            Ok(())
+        fn prune(&mut self, _: Timestamp) -> Result<crate::Pruned, crate::JournalError> {
+            Ok(crate::Pruned::default())
         }
     }
 
-    /// One probe, whose slots are an hour apart.
+    /// Hangs until its sender is gone.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Journal for Stuck {
+        fn append(&mut self, _: &Batch) -> Result<(), crate::JournalError> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+        fn prune(&mut self, _: Timestamp) -> Result<crate::Pruned, crate::JournalError> {
+            Ok(crate::Pruned::default())
+        }
+    }
+
     fn collector() -> Collector {
+        collector_over(Box::new(Nowhere), &Health::default())
+    }
+
+    /// One probe, whose slots are an hour apart.
+    fn collector_over(journal: Box<dyn Journal>, health: &Health) -> Collector {
         let probe = topology::Probe {
             name: "p".into(),
             from: "a".into(),
@@ -438,7 +474,7 @@ mod tests {
             waiting: WAITING,
         };
         let metrics = Metrics::register(&mut Registry::default());
-        Collector::open(config, Box::new(Nowhere), &metrics, Health::default().part("collector")).unwrap()
+        Collector::open(config, journal, &metrics, health.part("collector")).unwrap()
     }
 
     fn taken(epoch: u32, now: i64, outcomes: &[(i64, u32)]) -> Taken {
@@ -479,6 +515,24 @@ mod tests {
         assert_ne!(boot, former);
         assert_eq!((number, observations), (0, vec![(0, 39)]));
         assert_eq!(through, Timestamp::from_secs(40));
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_hangs_is_told_of() {
+        let (release, stuck) = std::sync::mpsc::channel();
+        let health = Health::default();
+        let mut collector = collector_over(Box::new(Stuck(stuck)), &health);
+        collector.write(collector.looked + ROUND);
+        assert!(collector.spool.is_busy());
+        collector.round(collector.round_ends + ROUND);
+        assert_eq!(health.failures(), [format!("collector: {HANGS}")]);
+        let batch = collector.packer.batch().unwrap();
+        let told = batch.observations.iter().any(|observation| {
+            matches!(&observation.body, Body::Collection { source, error, .. }
+                if &**source == "journal" && error.as_deref() == Some(HANGS))
+        });
+        assert!(told, "{batch:?}");
+        drop(release);
     }
 
     #[test]

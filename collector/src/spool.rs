@@ -20,11 +20,20 @@ pub trait Journal: Send + 'static {
     /// When it was not kept; the same batch comes again then.
     fn append(&mut self, batch: &Batch) -> Result<(), JournalError>;
 
-    /// Removes what has been kept long enough and every consumer has had.
+    /// Removes a part of what has been kept long enough.
     ///
     /// # Errors
     /// When nothing could be removed; it is asked again in a while.
-    fn prune(&mut self, now: Timestamp) -> Result<(), JournalError>;
+    fn prune(&mut self, now: Timestamp) -> Result<Pruned, JournalError>;
+}
+
+/// What a pruning did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// A sentence for each consumer that will never get what was removed.
+    pub gaps: Vec<String>,
+    /// There is more to remove: it is asked again soon.
+    pub more: bool,
 }
 
 /// The journal and what it is doing.
@@ -32,6 +41,8 @@ pub(crate) struct Spool {
     site: Name,
     journal: Option<Box<dyn Journal>>,
     job: Option<JoinHandle<Finished>>,
+    /// When the job that is running began.
+    begun: Instant,
     /// A batch that was not kept, and when it is tried again.
     again: Option<(Batch, Instant)>,
     backoff: Backoff,
@@ -39,24 +50,30 @@ pub(crate) struct Spool {
 
 struct Finished {
     journal: Box<dyn Journal>,
-    batch: Option<Batch>,
-    result: Result<(), JournalError>,
+    job: Job,
     took: Duration,
+}
+
+/// What was done, and what came of it.
+enum Job {
+    Append(Batch, Result<(), JournalError>),
+    Prune(Result<Pruned, JournalError>),
 }
 
 /// What came of a job.
 pub(crate) enum Done {
     Appended { took: Duration },
     Refused { why: JournalError, took: Duration },
-    Pruned(Result<(), JournalError>),
+    Pruned(Result<Pruned, JournalError>),
 }
 
 impl Spool {
-    pub(crate) fn new(site: Name, journal: Box<dyn Journal>) -> Self {
+    pub(crate) fn new(site: Name, journal: Box<dyn Journal>, now: Instant) -> Self {
         Self {
             site,
             journal: Some(journal),
             job: None,
+            begun: now,
             again: None,
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(10)),
         }
@@ -87,27 +104,27 @@ impl Spool {
 
     /// To be called only when it is free.
     pub(crate) fn append(&mut self, batch: Batch) {
-        self.begin(Some(batch), |journal, batch| batch.map_or(Ok(()), |batch| journal.append(batch)));
+        self.begin(|journal| {
+            let result = journal.append(&batch);
+            Job::Append(batch, result)
+        });
     }
 
     /// To be called only when it is free.
     pub(crate) fn prune(&mut self, now: Timestamp) {
-        self.begin(None, move |journal, _| journal.prune(now));
+        self.begin(move |journal| Job::Prune(journal.prune(now)));
     }
 
-    fn begin(
-        &mut self,
-        batch: Option<Batch>,
-        job: impl FnOnce(&mut dyn Journal, Option<&Batch>) -> Result<(), JournalError> + Send + 'static,
-    ) {
+    fn begin(&mut self, job: impl FnOnce(&mut dyn Journal) -> Job + Send + 'static) {
         let Some(mut journal) = self.journal.take() else {
             return;
         };
+        #[allow(clippy::disallowed_methods, reason = "how long the disk takes")]
+        let begun = Instant::now();
+        self.begun = begun;
         self.job = Some(tokio::task::spawn_blocking(move || {
-            #[allow(clippy::disallowed_methods, reason = "how long the disk takes")]
-            let begun = Instant::now();
-            let result = job(journal.as_mut(), batch.as_ref());
-            Finished { took: begun.elapsed(), journal, batch, result }
+            let job = job(journal.as_mut());
+            Finished { took: begun.elapsed(), journal, job }
         }));
     }
 
@@ -118,28 +135,31 @@ impl Spool {
         };
         let finished = job.await;
         self.job = None;
-        let Finished { journal, batch, result, took } =
+        let Finished { journal, job, took } =
             finished.map_err(|error| Error::Defect { site: self.site.clone(), why: error.to_string() })?;
         self.journal = Some(journal);
-        let Some(batch) = batch else {
-            return Ok(Done::Pruned(result));
-        };
-        Ok(match result {
-            Ok(()) => {
+        Ok(match job {
+            Job::Append(_, Ok(())) => {
                 self.backoff.reset();
                 Done::Appended { took }
             }
-            Err(why) => {
+            Job::Append(batch, Err(why)) => {
                 #[allow(clippy::disallowed_methods, reason = "when the job ended")]
                 let at = Instant::now() + self.backoff.pause();
                 self.again = Some((batch, at));
                 Done::Refused { why, took }
             }
+            Job::Prune(result) => Done::Pruned(result),
         })
     }
 
     /// Whether a job is running.
     pub(crate) fn is_busy(&self) -> bool {
         self.job.is_some()
+    }
+
+    /// How long the job that is running has taken so far.
+    pub(crate) fn busy_for(&self, now: Instant) -> Option<Duration> {
+        self.is_busy().then(|| now.saturating_duration_since(self.begun))
     }
 }

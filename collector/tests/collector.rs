@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::metrics::Metrics;
-use crosswatch_collector::{Collector, Config, Error, Journal, JournalError};
+use crosswatch_collector::{Collector, Config, Error, Journal, JournalError, Pruned};
 use crosswatch_host::health::Health;
+use crosswatch_journal::Reader;
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
 };
@@ -37,8 +39,8 @@ impl Journal for Told {
         if full { Err("the disk is full".into()) } else { Ok(()) }
     }
 
-    fn prune(&mut self, _: Timestamp) -> Result<(), JournalError> {
-        Ok(())
+    fn prune(&mut self, _: Timestamp) -> Result<Pruned, JournalError> {
+        Ok(Pruned::default())
     }
 }
 
@@ -186,6 +188,7 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
     };
     let mut elsewhere = tcp(open, every);
     elsewhere.from = "b".into();
+    elsewhere.name = "another site's".into();
     let topology = topology(vec![tcp(open, every), tcp(closed, every), elsewhere], vec![vpn]);
     let mut running = Running::start(&topology, 100_000, false);
     let mut kept = running.kept_until(|batch| !collections(batch).is_empty()).await;
@@ -285,4 +288,28 @@ async fn a_site_the_config_lacks_is_refused_by_name() {
     let part = Health::default().part("collector");
     let error = Collector::open(config, Box::new(journal), &metrics, part).err().unwrap();
     assert!(error.to_string().contains("'nowhere'"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_has_seen_is_in_the_journal_when_it_has_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = Box::new(|_: &str| Vec::new());
+    let journal = SiteJournal::open(folder.path(), "a", BOUND, 1 << 30, nobody).unwrap();
+    let topology = topology(vec![], vec![]);
+    let config = Config {
+        site: "a".into(),
+        collector: Some("c".into()),
+        topology: &topology,
+        news_over: HashMap::new(),
+        waiting: 100,
+    };
+    let metrics = Metrics::register(&mut Registry::default());
+    let part = Health::default().part("collector");
+    let collector = Collector::open(config, Box::new(journal), &metrics, part).unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    collector.run(stop).await.unwrap();
+    let mut reader = Reader::open(&crosswatch_journal::file(folder.path(), "a")).unwrap();
+    let entries = reader.after(0, 10, 1 << 20).unwrap();
+    assert_eq!(entries.len(), 1, "the last promise");
 }

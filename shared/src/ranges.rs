@@ -41,13 +41,29 @@ impl Ranges {
     /// Whether a number is in.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
+        self.range(number).is_some()
+    }
+
+    /// The range that holds a number, both ends in.
+    #[must_use]
+    pub fn range(&self, number: u64) -> Option<(u64, u64)> {
         let after = self.0.partition_point(|range| range.0 <= number);
-        after.checked_sub(1).is_some_and(|index| number <= self.0[index].1)
+        let range = *self.0.get(after.checked_sub(1)?)?;
+        (number <= range.1).then_some(range)
     }
 
     /// The ranges, sorted, both ends in.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()
+    }
+}
+
+impl FromIterator<(u64, u64)> for Ranges {
+    /// From what [`Ranges::iter`] gave, in any order.
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(ranges: I) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().collect();
+        ranges.sort_unstable();
+        Self(ranges)
     }
 }
 

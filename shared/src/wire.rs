@@ -141,10 +141,16 @@ pub fn encode_batch(batch: &Batch) -> String {
 /// # Errors
 /// As [`WireError`] says. One observation that means nothing condemns the whole batch, since its sender is broken.
 pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError> {
-    // The version is judged first: the fields of a newer batch may look like anything.
-    let Version { v } = serde_json::from_slice(text)?;
-    version(v)?;
-    let read = envelope(text)?;
+    let read = match envelope(text) {
+        Ok(read) => read,
+        Err(error) => {
+            // The fields of a newer batch may look like anything: then that it is newer is what to say.
+            let Version { v } = serde_json::from_slice(text)?;
+            version(v)?;
+            return Err(error);
+        }
+    };
+    version(read.v)?;
     let mut observations = Vec::with_capacity(read.observations.len());
     let mut unknown_kinds = 0;
     for observation in read.observations {
@@ -189,12 +195,12 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
     }
     // Either it is broken, or a newer kind gives a field another type: then one by one.
     let read: ReadBatch<&RawValue, Text<'_>> = serde_json::from_slice(text)?;
-    let ReadBatch { site, collector, boot, batch, through, observations } = read;
+    let ReadBatch { v, site, collector, boot, batch, through, observations } = read;
     let observations = observations
         .into_iter()
         .map(|raw| Ok(item(raw.get().as_bytes())?.ok()))
         .collect::<Result<_, WireError>>()?;
-    Ok(ReadBatch { site, collector, boot, batch, through, observations })
+    Ok(ReadBatch { v, site, collector, boot, batch, through, observations })
 }
 
 const KINDS: [&str; 3] = ["probe", "tunnels", "collection"];
@@ -255,6 +261,7 @@ struct Kind<'a> {
 
 #[derive(Deserialize)]
 struct ReadBatch<O, T> {
+    v: Option<u32>,
     site: T,
     collector: T,
     boot: T,

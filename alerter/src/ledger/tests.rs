@@ -201,6 +201,30 @@ fn a_thousand_at_once_are_ten_and_one_digest_each_way() {
 }
 
 #[test]
+fn a_digest_resolves_once_all_that_it_told_have_and_not_before() {
+    let limited = receiver("r", Some(Rate { count: 2, ..LIMIT }));
+    let (file, ledger) = (file(), Ledger::new(&[limited]));
+    let (to, names) = (&ledger.destinations()[0], ["r".into()]);
+    for subject in ["single", "held-1", "held-2"] {
+        happens(&ledger, &file, State::Firing, subject, &names, at(0));
+        if subject == "single" {
+            // Takes the second place.
+            happens(&ledger, &file, State::Resolved, subject, &names, at(0));
+        }
+    }
+    accept_all(&file, to, at(0));
+    ledger.make_digests(&file, at(5)).unwrap();
+    let digest = accept_all(&file, to, at(5)).remove(0);
+    happens(&ledger, &file, State::Resolved, "held-1", &names, at(4000));
+    assert_eq!(waiting(&file, to, at(4000)), [], "held-2 fires on");
+    happens(&ledger, &file, State::Resolved, "held-2", &names, at(4001));
+    let sent = accept_all(&file, to, at(4001));
+    let [end] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!((&*end.id, &*end.state), (&*digest.id, "resolved"));
+    assert_eq!(end.reason, "all 2 that were held back have resolved");
+}
+
+#[test]
 fn what_began_and_ended_while_held_is_told_once_as_resolved() {
     let limited = receiver("r", Some(Rate { count: 1, ..LIMIT }));
     let (file, ledger) = (file(), Ledger::new(&[limited]));

@@ -174,7 +174,7 @@ async fn an_outage_pages_and_its_end_does_too_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again() {
+async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again_over_a_restart() {
     let (mut first, mut second) = (Endpoint::start([]).await, Endpoint::start([]).await);
     let mut scene = Scene::new(&["a"], vec![first.receiver("one"), second.receiver("two")]);
     scene.config.rules[0].notify = vec!["one".into()];
@@ -185,9 +185,12 @@ async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again() {
     assert_eq!(second.next_of("site-silent").await.id, firing.id);
     let status = scene.until(|status| status.owed.is_empty()).await;
     assert_eq!(status.sites[0].silent_since, Some(firing.at));
+    alerter.stop().await.unwrap();
+    let alerter = scene.start();
     scene.sees("a", &[true]);
     let resolved = second.next_of("site-silent").await;
     assert_eq!((resolved.state, resolved.id), ("resolved".to_owned(), firing.id));
+    assert!(resolved.reason.starts_with("heard again"), "{}", resolved.reason);
     alerter.stop().await.unwrap();
 }
 

@@ -17,7 +17,7 @@ use crate::engine::{Probe, Protocol, Shared, State};
 use crate::icmp::{Family, Heard, Icmp};
 use crate::packet::Secret;
 use crate::release::{Decided, Ticket};
-use crate::schedule::Schedule;
+use crate::schedule::{LONGEST, Schedule};
 use crate::tcp::{Begun, Tcp};
 use crate::{Error, failure};
 
@@ -275,7 +275,7 @@ impl Loop {
                 ticket,
                 protocol: probe.protocol,
                 to: state.addresses.get(due.probe).copied().flatten(),
-                timeout: probe.timeout,
+                timeout: probe.timeout.min(LONGEST),
             });
         });
         drop(state);
@@ -361,8 +361,10 @@ impl State {
     }
 }
 
+/// To the microsecond: what is finer is this machine's noise, and would double a message's size.
 fn reply(rtt: Duration) -> Outcome {
-    Outcome::Reply { rtt_ms: rtt.as_secs_f64() * 1e3 }
+    let micros = u32::try_from((rtt.as_nanos() + 500) / 1_000).unwrap_or(u32::MAX);
+    Outcome::Reply { rtt_ms: f64::from(micros) / 1e3 }
 }
 
 /// Whether a probe goes to an address of this family, or, for IPv4, to a name.

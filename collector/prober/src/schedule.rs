@@ -19,6 +19,9 @@ pub const LATE: Duration = Duration::from_millis(50);
 /// The shortest interval.
 pub const SHORTEST: Duration = Duration::from_millis(1);
 
+/// The longest interval, and the longest that a reply is waited for.
+pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// When each probe is due.
 #[derive(Debug)]
 pub struct Schedule {
@@ -38,10 +41,10 @@ pub struct Due {
 }
 
 impl Schedule {
-    /// One probe for each interval, held to [`SHORTEST`] at least. The first is due at `start`.
+    /// One probe for each interval, held between [`SHORTEST`] and [`LONGEST`]. The first is due at `start`.
     #[must_use]
     pub fn new(intervals: &[Duration], start: Instant) -> Self {
-        let every: Vec<Duration> = intervals.iter().map(|&every| every.max(SHORTEST)).collect();
+        let every: Vec<Duration> = intervals.iter().map(|&every| every.clamp(SHORTEST, LONGEST)).collect();
         let mut groups: HashMap<Duration, (u32, u32)> = HashMap::new();
         for &every in &every {
             groups.entry(every).or_default().0 += 1;
@@ -176,6 +179,16 @@ mod tests {
         assert_eq!(at_once as u64 + skipped, 7_780, "each slot was used or counted");
         let (sent, skipped) = sends(&mut schedule, awake, ms(2000), &[]);
         assert_eq!((sent.len(), skipped), (2000, 0), "and then it goes on as before");
+    }
+
+    #[test]
+    fn intervals_that_make_no_sense_are_bounded() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(&[Duration::ZERO, Duration::MAX, Duration::MAX], start);
+        let mut due = Vec::new();
+        schedule.due(start, |one| due.push(one.probe));
+        assert_eq!(due, [0, 1]);
+        assert_eq!(schedule.next_due(), Some(start + SHORTEST));
     }
 
     fn intervals() -> impl Strategy<Value = Vec<Duration>> {

@@ -105,6 +105,12 @@ fn allow_ping_sockets() {
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
 }
 
+/// The kernel sends only so many ICMP errors a second, to each target and in all, and drops any of the rest.
+fn unlimited_icmp_errors() {
+    fs::write("/proc/sys/net/ipv4/icmp_ratemask", "0").unwrap();
+    fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").unwrap();
+}
+
 fn root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -245,11 +251,7 @@ fn an_icmp_word_that_there_is_no_way_is_unreachable_at_once() {
     }
     for ping in [true, false] {
         let pair = Pair::new();
-        // The kernel would send one a second for each target.
-        inside(&pair.far, || {
-            fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").unwrap();
-            fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").unwrap();
-        });
+        inside(&pair.far, unlimited_icmp_errors);
         pair.nft(
             &pair.far,
             "input",
@@ -278,7 +280,7 @@ fn one_target_without_a_way_takes_no_other_with_it() {
     }
     for ping in [true, false] {
         let pair = Pair::new();
-        inside(&pair.far, || fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").unwrap());
+        inside(&pair.far, unlimited_icmp_errors);
         ip(&format!("-n {} addr add 10.77.0.3/24 dev far", pair.far));
         pair.nft(&pair.far, "input", "ip daddr 10.77.0.3 reject with icmp host-unreachable");
         inside(&pair.near, || {
@@ -340,6 +342,7 @@ fn nobody_at_the_address_is_unreachable_once_the_kernel_has_given_up() {
     }
     let pair = Pair::new();
     inside(&pair.near, || {
+        unlimited_icmp_errors();
         let probes =
             ["10.77.0.99", "fd77::99"].map(|to| Probe { timeout: BOUND, ..probe(Protocol::Icmp, to) });
         all_lost(&probes, Lost::Unreachable);
@@ -366,13 +369,18 @@ fn a_name_never_resolved_is_local_until_it_has_an_address() {
 }
 
 /// Answers echo requests in the kernel's place, each as `answers` says: the delays after which copies go back, and
-/// which byte of each is spoilt.
-fn responder(answers: fn(u16) -> Vec<(Duration, Option<usize>)>) -> mpsc::Sender<()> {
+/// which byte of each is spoilt. The answers come from this address.
+fn responder(from: &str, answers: fn(u16) -> Vec<(Duration, Option<usize>)>) -> mpsc::Sender<()> {
     fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1").unwrap();
     let socket =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
             .unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let sender =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
+            .unwrap();
+    let from: SocketAddr = format!("{from}:0").parse().unwrap();
+    sender.bind(&from.into()).unwrap();
     let (stop, stopped) = mpsc::channel();
     thread::spawn(move || {
         let to: SocketAddr = format!("{NEAR_V4}:0").parse().unwrap();
@@ -396,7 +404,7 @@ fn responder(answers: fn(u16) -> Vec<(Duration, Option<usize>)>) -> mpsc::Sender
                 let sum = (sum & 0xffff) + (sum >> 16);
                 let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
                 reply[2..4].copy_from_slice(&sum.to_be_bytes());
-                let socket = socket.try_clone().unwrap();
+                let socket = sender.try_clone().unwrap();
                 thread::spawn(move || {
                     thread::sleep(delay);
                     let _ = socket.send_to(&reply, &to.into());
@@ -415,7 +423,7 @@ fn strays_count_for_nothing_and_duplicates_once() {
     let pair = Pair::new();
     // A wrong proof, another sequence number, and only then the reply, twice.
     let _responder = inside(&pair.far, || {
-        responder(|_| {
+        responder(FAR_V4, |_| {
             vec![
                 (Duration::ZERO, Some(27)),
                 (Duration::ZERO, Some(7)),
@@ -442,12 +450,32 @@ fn strays_count_for_nothing_and_duplicates_once() {
 }
 
 #[test]
+fn a_reply_from_somebody_else_is_a_stray() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new();
+    ip(&format!("-n {} addr add 10.77.0.3/24 dev far", pair.far));
+    let _responder = inside(&pair.far, || responder("10.77.0.3", |_| vec![(Duration::ZERO, None)]));
+    for ping in [true, false] {
+        inside(&pair.near, || {
+            if ping {
+                allow_ping_sockets();
+            }
+            let (found, icmp, _) = outcomes(&[probe(Protocol::Icmp, FAR_V4)], 3);
+            assert!(found[0].iter().all(|outcome| *outcome == Outcome::Lost(Lost::Timeout)), "{found:?}");
+            assert!(icmp.stray >= 3, "{icmp:?}");
+        });
+    }
+}
+
+#[test]
 fn a_reply_after_its_timeout_is_late_and_the_probe_stays_lost() {
     if !root() {
         return;
     }
     let pair = Pair::new();
-    let _responder = inside(&pair.far, || responder(|_| vec![(Duration::from_millis(300), None)]));
+    let _responder = inside(&pair.far, || responder(FAR_V4, |_| vec![(Duration::from_millis(300), None)]));
     inside(&pair.near, || {
         let probe = Probe { timeout: Duration::from_millis(100), ..probe(Protocol::Icmp, FAR_V4) };
         let (found, icmp, _) = outcomes(&[probe], 20);
@@ -465,7 +493,7 @@ fn outcomes_are_released_in_the_order_of_sending() {
     let pair = Pair::new();
     // Every third has no answer, and the others overtake one another.
     let _responder = inside(&pair.far, || {
-        responder(|sequence| match sequence % 3 {
+        responder(FAR_V4, |sequence| match sequence % 3 {
             0 => vec![],
             1 => vec![(Duration::from_millis(200), None)],
             _ => vec![(Duration::ZERO, None)],

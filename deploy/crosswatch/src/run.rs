@@ -1,20 +1,21 @@
 //! The jobs: stages put together into one process, run until it is told to stop.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use crosswatch_alerter::Alerter;
+use crosswatch_collector::Collector;
+use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
-use crosswatch_collector::{Collector, OnDisk};
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
 use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_queue::Source;
-use crosswatch_shared::config::topology::{QueueKind, Topology};
+use crosswatch_shared::config::topology::{Queue, QueueKind, Topology};
 use crosswatch_shared::observation::Name;
 use prometheus_client::registry::Registry;
 
@@ -81,7 +82,7 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;
 
-    let http = Http::bind(config.topology.listen.unwrap_or(default_address(&job))).await?;
+    let http = listen(&config.topology, &job).await?;
     eprintln!("listening on http://{}", http.address());
 
     if let Job::All | Job::Publisher = job {
@@ -140,8 +141,7 @@ fn collectors(
             .filter(|((_, of, _), _)| *of == site)
             .map(|((link, _, probe), over)| ((link.clone(), probe.clone()), *over))
             .collect();
-        let consumers = [Path::new(crosswatch_publisher::FILE), Path::new(ALERTER_FILE)];
-        let journal = OnDisk::open(&topology.queue, &site, &consumers)?;
+        let journal = journal(&topology.queue, &site)?;
         let part = health.part(&format!("collector {site}"));
         let own = crosswatch_collector::Config {
             site: site.clone(),
@@ -156,13 +156,41 @@ fn collectors(
     Ok(())
 }
 
+/// The site's journal, pruned of what both consumers have had.
+fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
+    let files = [queue.path.join(crosswatch_publisher::FILE), queue.path.join(ALERTER_FILE)];
+    let of = site.clone();
+    let positions = Box::new(move |identity: &str| crosswatch_queue::positions(&of, identity, &files));
+    SiteJournal::open(&journals(queue), site, queue.keep, queue.max_bytes, positions)
+}
+
+/// The folder of the journals.
+pub(crate) fn journals(queue: &Queue) -> PathBuf {
+    queue.path.join("journal")
+}
+
 async fn stage<E: Into<StageError>>(run: impl Future<Output = Result<(), E>>) -> Result<(), StageError> {
     run.await.map_err(Into::into)
 }
 
 fn source(topology: &Topology) -> Source {
     let sites = topology.sites.iter().map(|site| site.name.clone()).collect();
-    Source::embedded(topology.queue.path.join("journal"), sites)
+    Source::embedded(journals(&topology.queue), sites)
+}
+
+/// Where the config says; without that on the job's default port, or any free one where another process has it.
+async fn listen(topology: &Topology, job: &Job) -> Result<Http, HttpError> {
+    if let Some(address) = topology.listen {
+        return Http::bind(address).await;
+    }
+    let address = default_address(job);
+    match Http::bind(address).await {
+        Err(HttpError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!("port {} is in use: taking another; [http] listen sets one", address.port());
+            Http::bind(SocketAddr::new(address.ip(), 0)).await
+        }
+        bound => bound,
+    }
 }
 
 /// Loopback, and a port for each job, so that separate processes on one machine do not collide.

@@ -135,7 +135,7 @@ impl Writer {
         if fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_MOST) {
             let checkpoint = || -> rusqlite::Result<bool> {
                 self.db.busy_timeout(READERS)?;
-                let busy: i64 = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+                let busy: i64 = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
                 self.db.busy_timeout(database::BUSY)?;
                 Ok(busy != 0)
             };

@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,13 +34,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rates = Vec::new();
     for round in 1..=rounds {
         let folder = tempfile::tempdir()?;
+        let sync = sync_time(folder.path())?;
         let (wall, cpu) = round_trip(folder.path(), &batches)?;
         let observations = (BATCHES * BATCH) as f64;
         let rate = observations / wall.as_secs_f64();
         println!(
-            "round {round}: {rate:.0} observations/s, {:.2} us of CPU an observation, {:.2} cores",
+            "round {round}: {rate:.0} observations/s, {:.2} us of CPU an observation, {:.2} cores, \
+             {:.2} ms for the disk to sync 64 KiB just before",
             cpu.as_secs_f64() * 1e6 / observations,
             cpu.as_secs_f64() / wall.as_secs_f64(),
+            sync.as_secs_f64() * 1e3,
         );
         rates.push(rate);
     }
@@ -121,6 +125,18 @@ fn batches() -> Vec<Batch> {
             Batch { origin: origin.clone(), number, through: observations.last().unwrap().at, observations }
         })
         .collect()
+}
+
+/// How long the disk takes to make 64 KiB durable: about one append, and no less than that.
+fn sync_time(folder: &Path) -> std::io::Result<Duration> {
+    const TIMES: u32 = 100;
+    let mut file = std::fs::File::create(folder.join("sync"))?;
+    let start = Instant::now();
+    for _ in 0..TIMES {
+        file.write_all(&[0xA5; 64 << 10])?;
+        file.sync_data()?;
+    }
+    Ok(start.elapsed() / TIMES)
 }
 
 /// User and system time of this process.

@@ -8,7 +8,6 @@ mod consumer;
 mod contract;
 mod embedded;
 mod inspect;
-mod ranges;
 mod schema;
 mod seen;
 mod watch;
@@ -20,7 +19,6 @@ pub use consumer::{Consumer, Delivery, Received, Source};
 pub use contract::{Backlog, Message, Page, Pending, Place, Queue, Receipt};
 pub use embedded::Embedded;
 pub use inspect::{DeadLetter, dead_letters, places, positions};
-pub use ranges::Ranges;
 pub use schema::Schema;
 
 /// Why the queue could not be read, or what was received could not be settled. Nothing has changed.

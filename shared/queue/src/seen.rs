@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crosswatch_shared::observation::{Batch, Name};
+use crosswatch_shared::ranges::Ranges;
 use rusqlite::{Connection, Transaction, params};
-
-use crate::Ranges;
 
 /// A collector and its boot.
 type Boot = (Name, Name);

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::cli::Format;
 use crate::config::Config;
-use crate::run::ALERTER_FILE;
+use crate::run::{ALERTER_FILE, journals};
 use tail::{Seen, Tail};
 
 /// A site that has sent nothing for so long is silent; the alerter's own judgement, where there is one, counts first.
@@ -149,7 +149,7 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     let mut tails = Vec::new();
     let mut sites = Vec::new();
     for site in &topology.sites {
-        let tail = Tail::read(&folder.join("journal"), &site.name, topology, now)
+        let tail = Tail::read(&journals(&topology.queue), &site.name, topology, now)
             .with_context(|| format!("the journal of site '{}' cannot be read", site.name))?;
         let state = match tail.written_at {
             None => State::Unknown,
