@@ -46,7 +46,8 @@ pub enum Taken {
 /// State to be kept under a key; the value is opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// What it is the state of; `series/<site>/<rule>/<subject>` or `site/<site>`.
+    /// What it is the state of; `series/<rule>/<site>/<subject>` or `site/<site>`, so that what belongs to a rule
+    /// stands under one prefix.
     pub key: String,
     /// The state.
     pub value: Vec<u8>,
@@ -224,7 +225,7 @@ impl Engine {
             for series in site.series.iter_mut().filter(|series| series.changed) {
                 series.changed = false;
                 let rule = &rules[series.rule].name;
-                saved.push(save(format!("series/{}/{rule}/{}", site.name, series.subject), &series.kept));
+                saved.push(save(format!("series/{rule}/{}/{}", site.name, series.subject), &series.kept));
             }
         }
         saved
@@ -242,8 +243,8 @@ impl Engine {
                 if let Some(&site) = self.site_of.get(name) {
                     self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
                 }
-            } else if let Some((site, rest)) = key.strip_prefix("series/").and_then(|key| key.split_once('/'))
-                && let Some((rule, subject)) = rest.split_once('/')
+            } else if let Some((rule, rest)) = key.strip_prefix("series/").and_then(|key| key.split_once('/'))
+                && let Some((site, subject)) = rest.split_once('/')
             {
                 let state: Kept = serde_json::from_slice(&value).map_err(unreadable)?;
                 self.make_seen(site, rule, subject);
