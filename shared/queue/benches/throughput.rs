@@ -1,6 +1,7 @@
-//! How many observations a second go through the journal and the embedded queue: one writer appends batches of 500,
-//! each a transaction of its own with `synchronous=FULL`, while two consumers receive, decode and commit all of them
-//! into files of their own. From the first append to the last commit of the slower consumer.
+//! How many observations a second go through the journal and the embedded queue: one writer appends batches of 500 with
+//! `synchronous=FULL`, while two consumers receive, decode and commit all of them into files of their own. From the first
+//! append to the last commit of the slower consumer. Once with a transaction for each batch, which the disk's sync time
+//! limits, and once with ten batches in each, as much as a collector that has fallen behind puts into one batch.
 //!
 //! `cargo bench -p crosswatch-queue --bench throughput [-- ROUNDS]`; files go to a folder of their own under `TMPDIR`.
 
@@ -29,13 +30,21 @@ const SCHEMA: Schema = Schema {
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5_usize);
     let batches = batches();
+    for together in [1, 10] {
+        measure(&batches, together, rounds)?;
+    }
+    Ok(())
+}
+
+fn measure(batches: &[Batch], together: usize, rounds: usize) -> Result<(), Box<dyn Error>> {
+    println!("{together} batches of {BATCH} in a transaction");
     let mut rates = Vec::new();
     for round in 1..=rounds {
         let folder = tempfile::tempdir()?;
         let sync = sync_time(folder.path())?;
-        let (wall, cpu) = round_trip(folder.path(), &batches)?;
+        let (wall, cpu) = round_trip(folder.path(), batches, together)?;
         let observations = (BATCHES * BATCH) as f64;
         let rate = observations / wall.as_secs_f64();
         println!(
@@ -52,7 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn round_trip(folder: &Path, batches: &[Batch]) -> Result<(Duration, Duration), Box<dyn Error>> {
+fn round_trip(
+    folder: &Path,
+    batches: &[Batch],
+    together: usize,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
     let journals = folder.join("journal");
     let mut writer = Writer::open(&journals, "site")?;
     let (start, before) = (Instant::now(), cpu()?);
@@ -60,8 +73,8 @@ fn round_trip(folder: &Path, batches: &[Batch]) -> Result<(Duration, Duration), 
         let consumers = ["publisher.db", "alerter.db"]
             .map(|file| (folder.join(file), journals.clone()))
             .map(|(file, journals)| scope.spawn(move || consume(&file, &journals)));
-        for batch in batches {
-            writer.append(batch, SystemTime::now().into()).unwrap();
+        for group in batches.chunks(together) {
+            writer.append_all(group, SystemTime::now().into()).unwrap();
         }
         for consumer in consumers {
             let counted = consumer.join().unwrap().unwrap();
