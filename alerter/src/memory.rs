@@ -115,15 +115,14 @@ impl Memory {
             moved.insert(site.clone());
             if let Some(advance) = advance {
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
-                self.silence.advanced(site, advance.at, wall, &mut change.transitions);
             }
+            self.silence.heard(site, time.at(), wall, &mut change.transitions);
         }
         for (site, time) in &mut self.sites {
             if let Some(advance) = time.skip_gaps(wall) {
                 tracing::warn!(%site, "batches are missing and were waited for in vain; judging goes on without them");
                 moved.insert(site.clone());
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
-                self.silence.advanced(site, advance.at, wall, &mut change.transitions);
             }
         }
         self.silence.judge(wall, &mut change.transitions);
@@ -211,5 +210,68 @@ fn hold(topology: &Topology) -> Duration {
     match topology.queue.kind {
         QueueKind::Embedded => Duration::from_secs(1),
         QueueKind::Sqs { .. } => Duration::from_secs(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, Site, Target};
+    use crosswatch_shared::observation::{Batch, Origin};
+
+    use super::*;
+    use crate::schema::SCHEMA;
+
+    fn topology() -> Topology {
+        let probe = Probe {
+            name: "tcp:slow:443".into(),
+            from: "a".into(),
+            target: Target::Tcp(Host::Name("slow".to_owned()), 443),
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(30),
+        };
+        Topology {
+            sites: vec![Site { name: "a".into(), region: None }],
+            links: vec![Link {
+                name: "l".into(),
+                between: vec!["a".into()],
+                vpns: Vec::new(),
+                probes: vec![probe],
+            }],
+            queue: Queue {
+                path: "data".into(),
+                kind: QueueKind::Embedded,
+                keep: Duration::MAX,
+                max_bytes: u64::MAX,
+            },
+            listen: None,
+        }
+    }
+
+    #[test]
+    fn a_site_whose_event_time_waits_for_a_slow_probe_is_not_silent() {
+        let file = Connection::open_in_memory().unwrap();
+        for migration in SCHEMA.migrations {
+            file.execute_batch(migration).unwrap();
+        }
+        let mut memory = Memory::load(&file, Vec::new(), &topology()).unwrap();
+        let (start, begin) = (Instant::now(), Timestamp::from_secs(1_000));
+        let mut second = |number: Option<u64>, passed: u64| {
+            let batch = number.map(|number| Batch {
+                origin: Origin { site: "a".into(), collector: "c".into(), boot: "1".into() },
+                number,
+                // The oldest probe in flight holds it.
+                through: begin,
+                observations: Vec::new(),
+            });
+            let passed = Duration::from_secs(passed);
+            let deliveries: Vec<_> =
+                batch.into_iter().map(|batch| Delivery { batch, sent: begin + passed }).collect();
+            memory.step(&deliveries, true, start + passed, begin + passed).transitions
+        };
+        for passed in 0..30 {
+            assert_eq!(second(Some(passed), passed), []);
+        }
+        let told: Vec<_> = (30..40).flat_map(|passed| second(None, passed)).collect();
+        assert_eq!(told.len(), 1, "without batches it is: {told:?}");
     }
 }

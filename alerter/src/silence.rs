@@ -1,6 +1,7 @@
 //! Silence: sites from which nothing comes any more. Pure; the loop says when it read what.
 //!
-//! A site is quiet while its event time does not advance. Quiet time counts only while the alerter itself reads its
+//! A site is quiet while no batch comes from it. (Its event time alone would not do: it stands still for as long as a
+//! probe with a long timeout is waited for, while the batches go on.) Quiet time counts only while the alerter itself reads its
 //! queue to the end in a steady rhythm: neither a backlog nor a suspended or stalled alerter accuses anybody. After
 //! [`SILENT`] routine holds of it a site is silent; one more hold shows whether all are, and then it is told: one
 //! site as `site-silent`, all of them at once as one `alerter-blind`, since then the alerter's own sight is in doubt.
@@ -93,11 +94,11 @@ impl Silence {
         }
     }
 
-    /// A site's event time has advanced.
-    pub(crate) fn advanced(
+    /// A batch has come from a site, whose event time is this now.
+    pub(crate) fn heard(
         &mut self,
         name: &str,
-        event_time: Timestamp,
+        event_time: Option<Timestamp>,
         wall: Timestamp,
         out: &mut Vec<Transition>,
     ) {
@@ -108,7 +109,7 @@ impl Silence {
         if site.told {
             out.push(site.transition(State::Resolved, wall));
         }
-        site.event_time = Some(event_time);
+        site.event_time = event_time;
         site.quiet = Duration::ZERO;
         site.patience = self.hold * (SILENT + 1);
         site.told = false;
@@ -218,7 +219,7 @@ mod tests {
                     silence.judge(Timestamp::from_secs(START) + passed, &mut out);
                 }
             } else {
-                silence.advanced(word, wall, wall, &mut out);
+                silence.heard(word, Some(wall), wall, &mut out);
             }
         }
         let told: Vec<String> = out
@@ -289,7 +290,7 @@ mod tests {
             silence.judge(wall + HOLD * second, &mut out);
         }
         assert_eq!(out, []);
-        silence.advanced("a", wall, wall, &mut out);
+        silence.heard("a", Some(wall), wall, &mut out);
         assert_eq!(out.len(), 1);
         assert_eq!(out[0].state, State::Resolved);
     }
@@ -314,7 +315,7 @@ mod tests {
                 let mut out = Vec::new();
                 match what {
                     site @ 0..3 if site < count => {
-                        silence.advanced(&names[site], wall, wall, &mut out);
+                        silence.heard(&names[site], Some(wall), wall, &mut out);
                         heard[site] = wall;
                     }
                     3 => silence.read(false, steady),
