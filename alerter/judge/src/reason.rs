@@ -6,15 +6,20 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::rule::{Metric, Rule, Side};
 
-/// `3 of 3 lost`; `10 of 15 above 200 ms, newest 231.2 ms`.
+/// `3 of 3 lost`; `0 tunnels up`; `231.2 ms above 200 ms`; `10 of 15 above 200 ms, newest 231.2 ms`.
 pub(crate) fn fired(rule: &Rule, breaching: usize, value: Option<f64>) -> String {
     let often = if rule.breach.n == 1 { String::new() } else { format!("{breaching} of {} ", rule.breach.n) };
     match (rule.metric, value) {
         (_, None) => format!("{often}breaching for want of data"),
         (Metric::PingOk, Some(_)) if rule.window.is_none() => format!("{often}lost"),
+        (Metric::TunnelsUp, Some(up)) if often.is_empty() && rule.window.is_none() => {
+            format!("{up} tunnels up")
+        }
+        (_, Some(value)) if often.is_empty() => {
+            format!("{} {}", measured(rule, value), limit(rule, rule.threshold))
+        }
         (_, Some(value)) => {
-            let newest = if often.is_empty() { "" } else { "newest " };
-            format!("{often}{}, {newest}{}", limit(rule, rule.threshold), measured(rule, value))
+            format!("{often}{}, newest {}", limit(rule, rule.threshold), measured(rule, value))
         }
     }
 }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", told(&error));
             ExitCode::from(status(&error))
         }
     }
@@ -70,6 +70,15 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
         }
         loaded => Ok(loaded?),
     }
+}
+
+/// An error with its causes; one that its effect has told already is not told again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told {
+        told if told.is_empty() => cause,
+        told if told.contains(&cause) => told,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 /// 2 for a config or an input that is wrong, 1 for what went wrong in the doing.

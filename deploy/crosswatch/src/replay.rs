@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Context;
-use crosswatch_replay::{Replayed, line, replay};
+use crosswatch_replay::{ReplayError, Replayed, line, replay};
 
 use crate::config::Config;
 
@@ -16,7 +15,7 @@ pub(crate) fn run(config: Config, from: &Path) -> anyhow::Result<()> {
     let Replayed { transitions, counts } = if from.as_os_str() == "-" {
         replay(rules, &config.topology, io::stdin().lock(), "standard input")?
     } else {
-        let input = File::open(from).with_context(|| format!("cannot read {file}"))?;
+        let input = File::open(from).map_err(|source| ReplayError::Read { file: file.clone(), source })?;
         replay(rules, &config.topology, BufReader::with_capacity(1 << 20, input), &file)?
     };
     eprint!("{counts}");
