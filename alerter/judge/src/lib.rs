@@ -7,8 +7,6 @@
 //!                            └ newest datapoints, deadline, state
 //! ```
 
-#![deny(clippy::disallowed_methods)]
-
 pub mod engine;
 mod period;
 mod reason;
