@@ -1,5 +1,8 @@
 //! What crosses a process boundary in Crosswatch: observations, their wire form, event time, and the configuration.
 //!
+//! Begin with [`observation`]: what a collector saw, and the batches it is sent in. [`wire`] is their JSON, [`event_time`]
+//! how far a site's observations are known to be complete, [`config`] how the one TOML file is read.
+//!
 //! Everything here is pure: no clock, no socket, no file.
 
 pub mod config;

@@ -1,4 +1,4 @@
-//! The `command` notifier: a program, started without a shell, given the JSON on its standard input.
+//! The `command` notifier: a program, started without a shell, given the JSON as one line on its standard input.
 //!
 //! Exit 0 within the time accepts, whether or not it read its input. Whoever takes longer is killed with everything
 //! that it started.
@@ -54,7 +54,9 @@ impl Command {
             let tell = async {
                 if let Some(mut input) = input {
                     // A program need not read what it is told: its exit status is its answer.
-                    let _ = input.write_all(body.as_bytes()).await;
+                    // The line's end is for those that append it to a file.
+                    let line = format!("{body}\n");
+                    let _ = input.write_all(line.as_bytes()).await;
                 }
             };
             let talk = async { tokio::join!(tell, listen(&mut errors, &mut said)) };

@@ -75,7 +75,7 @@ async fn a_command_gets_the_json_and_accepts_with_exit_0() {
     let file = folder.path().join("got $(touch wrong)");
     let words = ["sh", "-c", "cat > \"$1\"; echo told", "notify", file.to_str().unwrap()];
     command(&words, BOUND).send(r#"{"a":1}"#).await.unwrap();
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), r#"{"a":1}"#);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"a\":1}\n");
     assert!(!folder.path().join("wrong").exists());
 }
 

@@ -34,11 +34,11 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         };
         writeln!(out, "rule {} on {} tells {notify}", configured.rule.name, configured.rule.metric.word())?;
     }
+    let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
+    writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;
     for warning in warnings(config) {
         writeln!(out, "warning: {warning}")?;
     }
-    let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
-    writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;
     writeln!(out, "the config is valid")?;
     Ok(())
 }

@@ -7,12 +7,20 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::when;
 
-/// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when.
+/// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when
+///
+/// Start with `crosswatch run`: without a config it watches loopback and this machine's default gateway. `crosswatch
+/// init` writes that down as a config to change, `crosswatch status` shows how things are.
 #[derive(Debug, Parser)]
-#[command(name = "crosswatch", version, max_term_width = 110)]
+#[command(
+    name = "crosswatch",
+    version,
+    verbatim_doc_comment,
+    after_help = "Exit status: 0 done, 1 something went wrong, 2 the config or an input file is wrong, or the command line cannot be read.\n\
+                  CROSSWATCH_LOG sets what is logged on standard error, such as 'debug'; 'info' without it."
+)]
 pub(crate) struct Cli {
-    /// The config; without it `crosswatch.toml` in this folder, and without that a built-in starter, which probes
-    /// loopback and this machine's default gateway.
+    /// The config file [default: crosswatch.toml in this folder; without that, a built-in starter].
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
@@ -22,11 +30,20 @@ pub(crate) struct Cli {
 /// The jobs and the tools.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run everything in one process: every site's collector, the publisher and the alerter.
+    /// Run everything in one process: every site's collector, the publisher and the alerter
+    ///
+    /// Greets with the status, prints the notifications of `console` receivers on standard output, logs on standard
+    /// error, and ends with Ctrl-C. The metrics of the process itself and whether it is well are served by HTTP; the
+    /// address is printed.
+    #[command(verbatim_doc_comment)]
     Run,
-    /// Run one site's collector.
+    /// Run one site's collector: probes to observations, kept in the site's journal
+    ///
+    /// With `publisher` and `alerter` as processes of their own this is `run` in parts, over the same folder. Only one
+    /// collector a site.
+    #[command(verbatim_doc_comment)]
     Collector {
-        /// The site whose vantage point this machine is.
+        /// The site of the config whose probes to send from here.
         #[arg(long)]
         site: String,
     },
@@ -34,15 +51,19 @@ pub(crate) enum Command {
     Publisher,
     /// Run the alerter: observations to notifications.
     Alerter,
-    /// Validate the config and say what it would do; exit status 2 if it has errors.
+    /// Say everything that is wrong with the config, or else what it watches, judges and tells.
     Check,
-    /// Write a commented starter config.
+    /// Write a commented config to start from: what `run` does without one.
     Init {
-        /// Where to; never overwrites.
-        #[arg(default_value = "crosswatch.toml")]
-        path: PathBuf,
+        /// The file to write; one that is there is left as it is [default: that of --config, or crosswatch.toml].
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
     },
-    /// Show what is up, down, unknown or silent, since when, with the last round-trip times.
+    /// Show what is up, down, unknown or silent, since when, and which incidents are open
+    ///
+    /// Works beside running stages and after they have ended. `silent`: the site's collector has written nothing for
+    /// some seconds; `unknown`: nothing was ever seen, or not for long.
+    #[command(verbatim_doc_comment)]
     Status {
         /// How to print it.
         #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -51,27 +72,31 @@ pub(crate) enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Print observations as JSON lines, oldest first.
+    /// Print what was observed as JSON lines, oldest first.
     Export {
         #[command(flatten)]
         range: RangeArgs,
-        /// Only this site's.
+        /// Only what this site saw.
         #[arg(long)]
         site: Option<String>,
-        /// Only this link's.
+        /// Only what was seen of this link.
         #[arg(long)]
         link: Option<String>,
     },
-    /// Judge observations from a file by the config's rules, in their own time, and print each transition.
+    /// Judge observations from a file by the config's rules, and print what they would have said
+    ///
+    /// Prints one JSON object a transition: firing, resolved, unknown, ok. Nobody is notified. Try a changed rule on
+    /// what `export` printed.
+    #[command(verbatim_doc_comment)]
     Replay {
-        /// The file; `-` for standard input.
+        /// The file of JSON lines that `export` prints; `-` for standard input.
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// The file's form.
         #[arg(long, value_enum, default_value_t = Rows::Jsonl)]
         format: Rows,
     },
-    /// Query the embedded metrics.
+    /// Show the metrics that the publisher has kept, a line a datapoint, oldest first.
     Metrics {
         /// The metric, such as `PingLatency`; without it every metric.
         name: Option<String>,

@@ -16,6 +16,9 @@ use wildmatch::WildMatch;
 pub(crate) use gateway::default_gateway;
 pub(crate) use starter::starter_text;
 
+/// The config's name where none is given.
+pub(crate) const FILE: &str = "crosswatch.toml";
+
 /// How the built-in starter is named where a file's name is expected.
 const STARTER: &str = "built-in starter";
 

@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use crosswatch_journal::{Entry, Reader, file};
 use crosswatch_shared::observation::{Body, Name, Observation};
 use crosswatch_shared::time::Timestamp;
@@ -32,6 +32,7 @@ pub(crate) struct Wanted {
 
 /// Prints the observations wanted, batch by batch in the order of time, and on standard error what could not be read.
 pub(crate) fn run(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
+    wanted.check(config)?;
     let folder = journals(&config.topology.queue);
     let sites = config.topology.sites.iter().map(|site| &site.name);
     let mut pages = Vec::new();
@@ -68,6 +69,19 @@ pub(crate) fn run(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
 }
 
 impl Wanted {
+    /// A mistyped name would look like nothing having been observed.
+    fn check(&self, Config { topology, .. }: &Config) -> anyhow::Result<()> {
+        let known = |what, name: &Option<String>, all: Vec<&Name>| match name {
+            Some(name) if !all.iter().any(|known| ***known == **name) => {
+                let all: Vec<_> = all.iter().map(|known| &***known).collect();
+                bail!("the config has no {what} '{name}'; it has {}", all.join(", "))
+            }
+            _ => Ok(()),
+        };
+        known("site", &self.site, topology.sites.iter().map(|site| &site.name).collect())?;
+        known("link", &self.link, topology.links.iter().map(|link| &link.name).collect())
+    }
+
     fn has(&self, observation: &Observation) -> bool {
         let of_link = match (&self.link, &observation.body) {
             (None, _) => true,
@@ -103,5 +117,24 @@ impl Pages {
             self.entries = page.into_iter().peekable();
         }
         Ok(self.entries.peek().map(|entry| entry.last_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_name_is_told_with_those_there_are() {
+        let config = Config::starter(Some([192, 0, 2, 1].into())).unwrap();
+        let told = |site: Option<&str>, link: Option<&str>| {
+            let (from, to) = (Timestamp::MIN, Timestamp::MAX);
+            let wanted = Wanted { from, to, site: site.map(str::to_owned), link: link.map(str::to_owned) };
+            wanted.check(&config).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(Some("here"), Some("gateway")), Ok(()));
+        assert_eq!(told(Some("heer"), None), Err("the config has no site 'heer'; it has here".to_owned()));
+        let message = "the config has no link 'gate'; it has loopback, gateway";
+        assert_eq!(told(None, Some("gate")), Err(message.to_owned()));
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {shown}"))?;
-    println!("wrote {shown}; 'crosswatch check' validates it, 'crosswatch run' starts it");
+    let named = if path == Path::new(config::FILE) { String::new() } else { format!(" --config {shown}") };
+    println!("wrote {shown}; 'crosswatch check{named}' validates it, 'crosswatch run{named}' starts it");
     Ok(())
 }

@@ -42,7 +42,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Publisher => run::run(load(config)?, Job::Publisher),
         Command::Alerter => run::run(load(config)?, Job::Alerter),
         Command::Check => check::run(&load(config)?),
-        Command::Init { path } => init::run(&path),
+        Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
         Command::Export { range, site, link } => {
             let (from, to) = range.at(clock::now());
@@ -60,7 +60,7 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
     if let Some(path) = named {
         return Ok(Config::load(&path)?);
     }
-    match Config::load(Path::new("crosswatch.toml")) {
+    match Config::load(Path::new(config::FILE)) {
         Err(LoadError::Absent { .. }) => {
             let gateway = config::default_gateway();
             eprintln!(
@@ -89,4 +89,22 @@ fn status(error: &anyhow::Error) -> u8 {
 /// Whoever read our output has seen enough, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_is_behind_it_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("a.db: {source}; free the disk")]
+        struct Store {
+            source: io::Error,
+        }
+        let store = || Store { source: io::Error::other("disk full") };
+        assert_eq!(told(&store().into()), "a.db: disk full; free the disk");
+        let error = anyhow::Error::from(store()).context("cannot export");
+        assert_eq!(told(&error), "cannot export: a.db: disk full; free the disk");
+    }
 }

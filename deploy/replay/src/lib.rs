@@ -1,4 +1,7 @@
-//! Replay: observations out of a file, through the real rules, in their own time.
+//! Replay: observations out of a file, through the real rules, in their own time: what would have fired, and when.
+//!
+//! [`replay`] reads JSON lines, as `crosswatch export` prints them, into the engine of `crosswatch_judge` that the alerter
+//! runs; [`line()`] writes a transition as one. Nobody is notified, and no clock is read.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,6 @@
-//! What hosts a Crosswatch process, whichever stage it runs: the lifecycle, health, telemetry, the HTTP listener that
-//! shows them, the wall clock and the pacing of retries.
+//! What hosts a Crosswatch process, whichever stage it runs: its life from start to drain ([`lifecycle`]), whether each of
+//! its parts is well ([`health`]), its logs and metrics ([`telemetry`]), the listener that shows both ([`http`]), the wall
+//! [`clock`] and the pacing of retries ([`retry`]). It knows no stage.
 
 pub mod clock;
 pub mod health;

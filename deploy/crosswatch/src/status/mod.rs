@@ -115,15 +115,19 @@ pub(crate) fn run(config: &Config, format: Format, watch: bool) -> anyhow::Resul
     }
 }
 
-/// Prints the status once every probe has an outcome, or after a few seconds: what `run` greets with.
+/// Prints the status once every probe has an outcome, or as it is after a few seconds: what `run` greets with.
 pub(crate) async fn first(config: &Config) {
-    for _ in 0..10 {
+    let known = |link: &LinkStatus| link.probes.iter().all(|probe| probe.last_at.is_some());
+    for turn in 1..=10 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let Ok(status) = tokio::task::block_in_place(|| read(config, clock::now())) else { continue };
-        let known = |link: &LinkStatus| link.probes.iter().all(|probe| probe.last_at.is_some());
-        if status.links.iter().all(known) {
-            print!("{}", text::show(&status, io::stdout().is_terminal()));
-            println!("'crosswatch status --watch' keeps showing it; Ctrl-C ends the watching here");
+        if turn == 10 || status.links.iter().all(known) {
+            let shown = text::show(&status, io::stdout().is_terminal());
+            // Whoever closed standard output wants no greeting; the watching goes on.
+            let _ = writeln!(
+                io::stdout(),
+                "{shown}'crosswatch status --watch' keeps showing it; Ctrl-C ends the watching here"
+            );
             return;
         }
     }

@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crosswatch_alerter::status::Owed;
 use crosswatch_shared::time::Timestamp;
 
 use super::{LinkStatus, State, Status};
+
+/// A notification that was owed just now, and has not failed, is not worth a line.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// The status as lines; with colours where a terminal shows them.
 pub(super) fn show(status: &Status, colours: bool) -> String {
@@ -26,10 +30,15 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
                 (None, Some(lost)) => format!("lost: {lost}"),
                 (None, None) => "no outcome yet".to_owned(),
             };
-            let since = probe.since.map_or(String::new(), |since| {
-                let more = if probe.since_or_longer { " or longer" } else { "" };
-                format!("  for {}{more}", ago(status.at, since))
-            });
+            let since = match (probe.state, probe.since, probe.last_at) {
+                // How it was is not how it is.
+                (State::Silent | State::Unknown, _, Some(last)) => format!("  {} ago", ago(status.at, last)),
+                (_, Some(since), _) => {
+                    let more = if probe.since_or_longer { " or longer" } else { "" };
+                    format!("  for {}{more}", ago(status.at, since))
+                }
+                (_, None, _) => String::new(),
+            };
             let rest = format!("{measured:<18}{since}{}", firing(&probe.firing));
             line(&mut text, &probe.subject, width, probe.state, &rest, colours);
         }
@@ -54,12 +63,16 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
             }
         }
     }
-    if let Some(oldest) = status.owed.iter().map(|owed| owed.created).min() {
-        let error = status.owed.iter().find_map(|owed| owed.error.as_deref()).unwrap_or("not tried yet");
+    let on_its_way = |owed: &Owed| owed.error.is_none() && status.at.since(owed.created) < ON_ITS_WAY;
+    let overdue: Vec<&Owed> = status.owed.iter().filter(|owed| !on_its_way(owed)).collect();
+    if let Some(oldest) = overdue.iter().map(|owed| owed.created).min() {
+        let held = overdue.iter().all(|owed| owed.held);
+        let why = if held { "held back by at_most" } else { "not tried yet" };
+        let error = overdue.iter().find_map(|owed| owed.error.as_deref()).unwrap_or(why);
         let _ = writeln!(
             text,
-            "{} notifications not delivered, the oldest for {}: {error}",
-            status.owed.len(),
+            "notifications not delivered: {}, the oldest for {}: {error}",
+            overdue.len(),
             ago(status.at, oldest)
         );
     }
@@ -110,5 +123,50 @@ mod tests {
         for (seconds, text) in [(41, "41s"), (200, "3m 20s"), (18_420, "5h 7m"), (1_047_600, "12d 3h")] {
             assert_eq!(spell(Duration::from_secs(seconds)), text);
         }
+    }
+
+    fn status(state: State, owed: Vec<Owed>) -> Status {
+        let at = Timestamp::from_secs(1_000);
+        let probe = super::super::ProbeStatus {
+            subject: "l/s/p".to_owned(),
+            state,
+            since: Some(Timestamp::from_secs(400)),
+            since_or_longer: false,
+            last_at: Some(Timestamp::from_secs(990)),
+            rtt_ms: Some(1.5),
+            lost: None,
+            firing: Vec::new(),
+        };
+        let link =
+            LinkStatus { link: "l".into(), between: Vec::new(), probes: vec![probe], vpns: Vec::new() };
+        Status { at, sites: Vec::new(), links: vec![link], incidents: Some(Vec::new()), owed }
+    }
+
+    #[test]
+    fn the_last_outcome_of_a_silent_probe_is_not_told_as_how_it_is() {
+        let line = |state| show(&status(state, Vec::new()), false).lines().next().unwrap().to_owned();
+        assert_eq!(line(State::Up), "l/s/p  up       1.500 ms            for 10m 0s");
+        for (state, word) in [(State::Silent, "silent "), (State::Unknown, "unknown")] {
+            assert_eq!(line(state), format!("l/s/p  {word}  1.500 ms            10s ago"));
+        }
+    }
+
+    #[test]
+    fn what_became_owed_just_now_is_not_told_as_undelivered() {
+        let owed = |created, error: Option<&str>| Owed {
+            id: "1".into(),
+            state: "firing".into(),
+            receiver: "me".into(),
+            channel: "command".into(),
+            created: Timestamp::from_secs(created),
+            held: false,
+            attempts: 0,
+            error: error.map(str::to_owned),
+        };
+        let last = |owed| show(&status(State::Up, vec![owed]), false).lines().last().unwrap().to_owned();
+        assert_eq!(last(owed(999, None)), "no open incidents");
+        let told = "notifications not delivered: 1, the oldest for";
+        assert_eq!(last(owed(990, None)), format!("{told} 10s: not tried yet"));
+        assert_eq!(last(owed(999, Some("exit 1"))), format!("{told} 1s: exit 1"));
     }
 }
