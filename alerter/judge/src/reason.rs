@@ -13,7 +13,7 @@ pub(crate) fn fired(rule: &Rule, breaching: usize, value: Option<f64>) -> String
         (_, None) => format!("{often}breaching for want of data"),
         (Metric::PingOk, Some(_)) if rule.window.is_none() => format!("{often}lost"),
         (Metric::TunnelsUp, Some(up)) if often.is_empty() && rule.window.is_none() => {
-            format!("{up} tunnels up")
+            format!("{up} {} up", if up == 1.0 { "tunnel" } else { "tunnels" })
         }
         (_, Some(value)) if often.is_empty() => {
             format!("{} {}", measured(rule, value), limit(rule, rule.threshold))
