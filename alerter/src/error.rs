@@ -19,12 +19,6 @@ pub enum Error {
         /// Why.
         source: rusqlite::Error,
     },
-    /// The file is something else.
-    #[error("{}: this is no alerter's file of Crosswatch; name the folder of its queue", .path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
     /// What the file remembers cannot be understood.
     #[error(
         "{}: {problem}; a newer program wrote it or the disk changed it. Nothing was changed: restore the file from a \

@@ -1,10 +1,9 @@
 //! The alerter's file as the tools read it, from outside and while it runs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crosswatch_shared::time::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -93,34 +92,25 @@ pub struct Owed {
     pub error: Option<String>,
 }
 
-/// Reads the alerter's file; `None` while no alerter has made one.
+/// Reads the alerter's file; `None` while no alerter has begun one.
 ///
 /// # Errors
 /// The file cannot be read, or is no alerter's.
 pub fn read(path: &Path) -> Result<Option<Status>, Error> {
-    if matches!(path.try_exists(), Ok(false)) {
+    let Some(mut file) = SCHEMA.open_to_read(path)? else {
         return Ok(None);
-    }
-    let read = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut file = Connection::open_with_flags(path, flags)?;
-        file.busy_timeout(Duration::from_secs(5))?;
-        let kind: i32 = file.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        if kind != SCHEMA.application_id {
-            return Ok(None);
-        }
+    };
+    let mut read = || {
         // One short transaction, so that all of it is of one moment.
         let file = file.transaction()?;
-        Ok(Some(Status {
+        Ok(Status {
             incidents: incidents(&file)?,
             subjects: subjects(&file)?,
             sites: sites(&file)?,
             owed: owed(&file)?,
-        }))
+        })
     };
-    let status = read().map_err(|source| Error::File { path: path.to_owned(), source })?;
-    // An alerter's file is told from any other by its header.
-    status.map(Some).ok_or_else(|| Error::Foreign { path: path.to_owned() })
+    read().map(Some).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 /// Silence is an incident of its own rule.
@@ -211,10 +201,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerter.db");
         assert_eq!(read(&path).unwrap(), None, "no alerter has run yet");
+        // An alerter makes the file before its tables.
+        let begun = Connection::open(&path).unwrap();
+        begun.pragma_update(None, "journal_mode", "wal").unwrap();
+        assert_eq!(read(&path).unwrap(), None, "one has only just begun");
+        drop(begun);
+        let refused = |path: &Path| {
+            let error = read(path).unwrap_err().to_string();
+            assert!(error.contains("alerter.db") && error.contains("alerter's file"), "{error}");
+        };
         std::fs::write(&path, "not a database, but long enough to be taken for one").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("alerter.db: file is not a database"));
+        refused(&path);
         std::fs::remove_file(&path).unwrap();
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("no alerter's file"));
+        refused(&path);
     }
 }

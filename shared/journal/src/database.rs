@@ -88,7 +88,9 @@ fn connect(path: &Path, access: OpenFlags, kind: Kind) -> Result<Connection, Jou
 /// The file's version; `None` for one that is empty still.
 fn identify(db: &Connection, path: &Path, kind: Kind) -> Result<Option<i32>, JournalError> {
     let of = |error| refine(path, kind, error);
-    let number = |sql| db.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(of);
+    // All of it of one moment: another process may be about to begin the file.
+    let step = db.unchecked_transaction().map_err(of)?;
+    let number = |sql| step.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(of);
     // The schema first: reading it is what tells a database from any other file.
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     let application_id = number("PRAGMA application_id")?;
