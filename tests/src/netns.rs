@@ -173,6 +173,39 @@ impl Namespace {
         });
     }
 
+    /// Drops the first packet of each TCP connection over IPv4: connecting takes as long as the kernel waits before it
+    /// sends it again, one second (RFC 6298, section 2.1).
+    pub fn slow_connects(&self) {
+        self.filter_with(
+            "set known { type ipv4_addr . inet_service; flags dynamic, timeout; timeout 10s; }",
+            "tcp flags & (syn|ack) == syn ip saddr . tcp sport != @known add @known { ip saddr . tcp sport } drop",
+        );
+    }
+
+    /// Takes the routes over the cable away, for both families, as a router does that withdraws them.
+    pub fn withdraw_routes(&self) {
+        self.routes("del");
+    }
+
+    /// Gives them back.
+    pub fn restore_routes(&self) {
+        self.routes("add");
+    }
+
+    fn routes(&self, verb: &str) {
+        for network in ["192.0.2.0/24", "2001:db8::/64"] {
+            ip(&format!("-n {} route {verb} {network} dev veth0", self.name));
+        }
+    }
+
+    /// Lifts the kernel's limits on the ICMP errors it sends, beyond which it says nothing to what it rejects.
+    pub fn unlimited_icmp_errors(&self) {
+        self.enter(|| {
+            fs::write("/proc/sys/net/ipv4/icmp_ratemask", "0").expect("icmp_ratemask");
+            fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").expect("ratelimit");
+        });
+    }
+
     /// Lets everything through again.
     pub fn heal(&self) {
         self.nft(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"));
@@ -180,10 +213,15 @@ impl Namespace {
 
     /// Puts this rule in place of whatever stood before, in one step.
     fn filter(&self, rule: &str) {
+        self.filter_with("", rule);
+    }
+
+    /// The same with a set that the rule keeps.
+    fn filter_with(&self, set: &str, rule: &str) {
         // Neighbours stay known, as they do in IPv4, where ARP passes an `inet` table: both families fail alike.
         let neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept";
         self.nft(&format!(
-            "table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\nchain input {{\n\
+            "table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\n{set}\nchain input {{\n\
              type filter hook input priority 0; policy accept;\n{neighbours}\n{rule}\n}}\n}}\n"
         ));
     }
