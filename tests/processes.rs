@@ -146,6 +146,21 @@ fn what_is_taken_is_refused_by_name() {
 }
 
 #[test]
+fn a_job_that_is_still_starting_ends_well_too() {
+    if !require_root("a_job_that_is_still_starting_ends_well_too") {
+        return;
+    }
+    let pair = Pair::new();
+    for job in JOBS {
+        let deployment = Deployment::new(&config(ANY_PORT));
+        let mut process = deployment.start(&pair.a, job);
+        // This is said before the stages are opened.
+        listening(&mut process);
+        terminate(process);
+    }
+}
+
+#[test]
 fn all_in_one_process_ends_well_in_the_middle_of_an_outage() {
     if require_root("all_in_one_process_ends_well_in_the_middle_of_an_outage") {
         end_in_an_outage(&JOBS[..1], Signal::SIGTERM);

@@ -77,7 +77,7 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
 async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     let mut registry = telemetry::registry();
     let health = Health::default();
-    let mut life = Lifecycle::<StageError>::new();
+    let mut life = Lifecycle::<StageError>::new()?;
     let folder = config.topology.queue.path.clone();
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;

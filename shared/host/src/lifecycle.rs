@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -46,16 +46,27 @@ pub struct Lifecycle<E> {
     stop: CancellationToken,
     tasks: JoinSet<Result<(), E>>,
     names: Vec<(Id, String)>,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 /// How the runtime tells the end of a task.
 type Ended<E> = Result<(Id, Result<(), E>), JoinError>;
 
 impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
-    /// Without any task.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), names: Vec::new() }
+    /// Without any task. From here on SIGINT and SIGTERM end nothing by themselves: one that comes while the stages are
+    /// still being opened is waiting for [`Self::run`].
+    ///
+    /// # Errors
+    /// The signals cannot be listened to.
+    pub fn new() -> Result<Self, LifecycleError<E>> {
+        Ok(Self {
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            names: Vec::new(),
+            interrupt: signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?,
+            terminate: signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?,
+        })
     }
 
     /// The token that tells tasks to stop.
@@ -75,22 +86,21 @@ impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
     ///
     /// # Errors
     /// The first task's failure, or that tasks did not end in time.
-    pub async fn run(mut self, bound: Duration) -> Result<(), LifecycleError<E>> {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?;
+    pub async fn run(self, bound: Duration) -> Result<(), LifecycleError<E>> {
+        let Self { stop, mut tasks, mut names, mut interrupt, mut terminate } = self;
         let mut result = Ok(());
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
             _ = terminate.recv() => tracing::info!("asked to terminate: stopping"),
-            () = self.stop.cancelled() => {}
-            ended = self.tasks.join_next_with_id() => if let Some(ended) = ended {
-                result = self.ended(ended);
+            () = stop.cancelled() => {}
+            ended = tasks.join_next_with_id() => if let Some(ended) = ended {
+                result = end(&mut names, ended);
             }
         }
-        self.stop.cancel();
+        stop.cancel();
         let drain = async {
-            while let Some(ended) = self.tasks.join_next_with_id().await {
-                let ended = self.ended(ended);
+            while let Some(ended) = tasks.join_next_with_id().await {
+                let ended = end(&mut names, ended);
                 if result.is_ok() {
                     result = ended;
                 }
@@ -102,32 +112,30 @@ impl<E: std::error::Error + Send + 'static> Lifecycle<E> {
             _ = terminate.recv() => false,
         };
         if !drained && result.is_ok() {
-            let tasks: Vec<_> = self.names.iter().map(|(_, name)| name.as_str()).collect();
+            let tasks: Vec<_> = names.iter().map(|(_, name)| name.as_str()).collect();
             result = Err(LifecycleError::Drain { tasks: tasks.join(", "), bound });
         }
         result
     }
-
-    fn ended(&mut self, ended: Ended<E>) -> Result<(), LifecycleError<E>> {
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let task = match self.names.iter().position(|(known, _)| *known == id) {
-            Some(index) => self.names.swap_remove(index).1,
-            None => String::new(),
-        };
-        match ended {
-            Ok((_, Ok(()))) => Ok(()),
-            Ok((_, Err(source))) => Err(LifecycleError::Task { task, source }),
-            Err(error) => Err(LifecycleError::Defect { task, problem: error.to_string() }),
-        }
-    }
 }
 
-impl<E: std::error::Error + Send + 'static> Default for Lifecycle<E> {
-    fn default() -> Self {
-        Self::new()
+/// What a task's end means; its name is taken out of those that run.
+fn end<E: std::error::Error>(
+    names: &mut Vec<(Id, String)>,
+    ended: Ended<E>,
+) -> Result<(), LifecycleError<E>> {
+    let id = match &ended {
+        Ok((id, _)) => *id,
+        Err(error) => error.id(),
+    };
+    let task = match names.iter().position(|(known, _)| *known == id) {
+        Some(index) => names.swap_remove(index).1,
+        None => String::new(),
+    };
+    match ended {
+        Ok((_, Ok(()))) => Ok(()),
+        Ok((_, Err(source))) => Err(LifecycleError::Task { task, source }),
+        Err(error) => Err(LifecycleError::Defect { task, problem: error.to_string() }),
     }
 }
 
@@ -143,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_failure_stops_the_others_and_is_told() {
-        let mut life = Lifecycle::new();
+        let mut life = Lifecycle::new().unwrap();
         let stop = life.stop();
         life.spawn("patient", async move {
             stop.cancelled().await;
@@ -156,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_does_not_end_is_named() {
-        let mut life = Lifecycle::<Failed>::new();
+        let mut life = Lifecycle::<Failed>::new().unwrap();
         life.spawn("deaf", std::future::pending());
         life.stop().cancel();
         let error = life.run(Duration::from_millis(1)).await.unwrap_err();
@@ -165,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_not_silence() {
-        let mut life = Lifecycle::<Failed>::new();
+        let mut life = Lifecycle::<Failed>::new().unwrap();
         life.spawn("faulty", async { panic!("on purpose") });
         assert!(
             matches!(life.run(BOUND).await, Err(LifecycleError::Defect { task, .. }) if task == "faulty")
