@@ -78,9 +78,13 @@ impl Watch {
         };
         let mut rung = false;
         while !rung {
-            let Ok(Ok(mut ready)) = timeout_at(until, inotify.readable()).await else {
-                // It is time, or the runtime is going down.
-                return;
+            let mut ready = match timeout_at(until, inotify.readable()).await {
+                Ok(Ok(ready)) => ready,
+                // The runtime is going down and lets go of this task where it waits, which must be soon: who would
+                // return here would look, wait and return again without an end.
+                Ok(Err(_)) => std::future::pending().await,
+                // It is time.
+                Err(_) => return,
             };
             loop {
                 match ready.get_inner().0.read_events() {
