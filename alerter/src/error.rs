@@ -11,7 +11,7 @@ pub enum Error {
     /// The queue or the alerter's own file cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The alerter's own file cannot be opened a second time, or read from outside.
+    /// The alerter's own file cannot be opened a second time.
     #[error("{}: {source}", .path.display())]
     File {
         /// The file.

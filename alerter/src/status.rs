@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crosswatch_journal::JournalError;
+use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
@@ -95,7 +97,7 @@ pub struct Owed {
 /// Reads the alerter's file; `None` while no alerter has begun one.
 ///
 /// # Errors
-/// The file cannot be read, or is no alerter's.
+/// The file is foreign, newer or damaged, or cannot be read.
 pub fn read(path: &Path) -> Result<Option<Status>, Error> {
     let Some(mut file) = SCHEMA.open_to_read(path)? else {
         return Ok(None);
@@ -110,7 +112,7 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
             owed: owed(&file)?,
         })
     };
-    read().map(Some).map_err(|source| Error::File { path: path.to_owned(), source })
+    read().map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
 }
 
 /// Silence is an incident of its own rule.

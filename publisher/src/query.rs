@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crosswatch_journal::JournalError;
 use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::Values;
@@ -67,15 +68,15 @@ pub enum QueryError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is foreign, newer or damaged, or may not be read.
+    /// The file is foreign, newer or damaged, or cannot be read.
     #[error(transparent)]
     Open(#[from] QueueError),
-    /// The file could be opened but not read.
-    #[error("{}: {source}", path.display())]
+    /// A row of the file is damaged.
+    #[error("{}: {source}; keep a copy, then restore the file or move it away to begin anew", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What `SQLite` said, or which datapoint is damaged.
+        /// Which datapoint.
         source: rusqlite::Error,
     },
 }
@@ -87,7 +88,11 @@ pub enum QueryError {
 pub fn query(file: &Path, filter: &Filter) -> Result<Vec<Row>, QueryError> {
     let path = || file.to_owned();
     let db = SCHEMA.open_to_read(file)?.ok_or_else(|| QueryError::Absent { path: path() })?;
-    rows(&db, filter).map_err(|source| QueryError::Read { path: path(), source })
+    rows(&db, filter).map_err(|source| match source {
+        // What stands in a row is not for SQLite to judge.
+        rusqlite::Error::FromSqlConversionFailure(..) => QueryError::Read { path: path(), source },
+        source => QueryError::Open(JournalError::of(file, source).into()),
+    })
 }
 
 pub(crate) fn rows(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
