@@ -22,7 +22,7 @@ use config::{Config, LoadError};
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
-use run::Job;
+use run::{Job, UnknownSite};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -81,9 +81,10 @@ fn told(error: &anyhow::Error) -> String {
     })
 }
 
-/// 2 for a config or an input that is wrong, 1 for what went wrong in the doing.
+/// 2 for a config, an argument or an input that is wrong, 1 for what went wrong in the doing.
 fn status(error: &anyhow::Error) -> u8 {
-    if error.is::<LoadError>() || error.is::<ReplayError>() { 2 } else { 1 }
+    let wrong = error.is::<LoadError>() || error.is::<UnknownSite>() || error.is::<ReplayError>();
+    if wrong { 2 } else { 1 }
 }
 
 /// Whoever read our output has seen enough, as `head` does.

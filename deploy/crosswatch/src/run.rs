@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use crosswatch_alerter::Alerter;
 use crosswatch_collector::Collector;
 use crosswatch_collector::journal::SiteJournal;
@@ -55,6 +55,14 @@ enum StageError {
     Http(#[from] HttpError),
 }
 
+/// A collector was asked for that the config has no site for.
+#[derive(Debug, thiserror::Error)]
+#[error("--site {site}: the config has no such site; it has {}", known.join(", "))]
+pub(crate) struct UnknownSite {
+    site: Name,
+    known: Vec<Name>,
+}
+
 /// Runs a job until SIGINT, SIGTERM or a stage's failure.
 pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
@@ -62,6 +70,12 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
         config.topology.queue.kind == QueueKind::Embedded,
         "[queue] kind = \"sqs\": this version has the embedded queue only"
     );
+    if let Job::Collector(site) = &job {
+        let known: Vec<Name> = config.topology.sites.iter().map(|site| site.name.clone()).collect();
+        if !known.contains(site) {
+            return Err(UnknownSite { site: site.clone(), known }.into());
+        }
+    }
     for warning in check::warnings(&config) {
         tracing::warn!("{warning}");
     }
@@ -77,6 +91,7 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
 async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     let mut registry = telemetry::registry();
     let health = Health::default();
+    // First of all: who asks to stop while files are opened is heard once they are.
     let mut life = Lifecycle::<StageError>::new()?;
     let folder = config.topology.queue.path.clone();
     std::fs::create_dir_all(&folder)
@@ -132,10 +147,6 @@ fn collectors(
     let metrics = crosswatch_collector::metrics::Metrics::register(registry);
     let thresholds = news_thresholds(config);
     for site in sites {
-        if !topology.sites.iter().any(|known| known.name == site) {
-            let known: Vec<_> = topology.sites.iter().map(|site| &*site.name).collect();
-            bail!("the config has no site '{site}'; it has {}", known.join(", "));
-        }
         let news_over = thresholds
             .iter()
             .filter(|((_, of, _), _)| *of == site)
