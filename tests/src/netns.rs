@@ -37,11 +37,7 @@ impl Pair {
     #[expect(clippy::new_without_default, reason = "making one changes the machine")]
     #[must_use]
     pub fn new() -> Self {
-        static JANITOR: Once = Once::new();
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        JANITOR.call_once(remove_orphans);
-
-        let stem = format!("{PREFIX}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let stem = new_stem();
         let a = Namespace::new(format!("{stem}a"), 1);
         let b = Namespace::new(format!("{stem}b"), 2);
         ip(&format!("link add veth0 netns {a} type veth peer name veth0 netns {b}", a = a.name, b = b.name));
@@ -88,6 +84,14 @@ impl Namespace {
     #[must_use]
     pub fn of_process(pid: u32) -> Self {
         Self::new(format!("{PREFIX}{pid}-0"), 1)
+    }
+
+    /// A namespace alone, with nothing but its loopback.
+    #[must_use]
+    pub fn alone() -> Self {
+        let alone = Self::new(format!("{}a", new_stem()), 1);
+        ip(&format!("-n {} link set lo up", alone.name));
+        alone
     }
 
     fn new(name: String, host: u8) -> Self {
@@ -248,6 +252,14 @@ impl Drop for Namespace {
     }
 }
 
+/// What the names of the next namespaces begin with. The first of a process removes what others left behind.
+fn new_stem() -> String {
+    static JANITOR: Once = Once::new();
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    JANITOR.call_once(remove_orphans);
+    format!("{PREFIX}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
 fn ip(arguments: &str) {
     let output = Command::new("ip")
         .args(arguments.split(' '))
@@ -275,7 +287,7 @@ fn remove(name: &str) {
     }
 }
 
-/// Removes what processes left behind that had no chance to. The first pair of a process does it.
+/// Removes what processes left behind that had no chance to. The first namespace of a process does it.
 pub fn remove_orphans() {
     for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
