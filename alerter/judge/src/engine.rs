@@ -327,14 +327,9 @@ impl Engine {
             site.next = Timestamp::MIN;
         }
         for series in &mut site.series[series.clone()] {
-            if matches!(
-                rules[series.rule].metric,
-                Metric::TunnelsUp | Metric::CollectionOk | Metric::CollectionMs
-            ) {
-                // Unlike what the config names, this exists only since it was seen.
-                series.start(observation.at);
-                site.next = site.next.min(series.trigger(&rules[series.rule]));
-            }
+            // A subject that the config does not name begins when it is first seen; the others have begun.
+            series.start(observation.at);
+            site.next = site.next.min(series.trigger(&rules[series.rule]));
         }
         Ok(Accepted { site: site_index, series, boot })
     }
@@ -366,9 +361,7 @@ impl Engine {
             return;
         }
         site.next = Timestamp::MAX;
-        let boot = u32::try_from(site.kept.boots.len().saturating_sub(1))
-            .unwrap_or(u32::MAX)
-            .saturating_add(site.kept.forgotten);
+        let boot = site.kept.place(site.kept.boots.len().saturating_sub(1));
         for series in &mut site.series {
             let rule = &rules[series.rule];
             series.advance(rule, boot, event_time, out);
@@ -463,6 +456,11 @@ impl Site {
 }
 
 impl KeptSite {
+    /// A boot's place in the order of their first appearance, the forgotten ones counted.
+    fn place(&self, index: usize) -> u32 {
+        u32::try_from(index).unwrap_or(u32::MAX).saturating_add(self.forgotten)
+    }
+
     /// Notes that an observation was seen: its boot's place, or `None` if it had been seen before.
     fn see(&mut self, origin: &Origin, seq: u64) -> Option<u32> {
         // Nearly always the newest boot.
@@ -479,7 +477,7 @@ impl KeptSite {
             self.boots.push(Boot { collector, boot, seen: Ranges::default() });
             self.boots.len() - 1
         });
-        let place = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(self.forgotten);
+        let place = self.place(index);
         self.boots[index].seen.insert(seq).then_some(place)
     }
 }
