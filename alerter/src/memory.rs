@@ -230,7 +230,7 @@ mod tests {
             timeout: Duration::from_secs(30),
         };
         Topology {
-            sites: vec![Site { name: "a".into(), region: None }],
+            sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
             links: vec![Link {
                 name: "l".into(),
                 between: vec!["a".into()],

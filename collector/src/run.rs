@@ -451,7 +451,7 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let topology = Topology {
-            sites: vec![Site { name: "a".into(), region: None }],
+            sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
             links: vec![Link {
                 name: "l".into(),
                 between: vec!["a".into()],

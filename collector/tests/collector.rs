@@ -112,7 +112,7 @@ fn tcp(port: u16, every: Duration) -> Probe {
 
 fn topology(probes: Vec<Probe>, vpns: Vec<Vpn>) -> Topology {
     Topology {
-        sites: vec![Site { name: "a".into(), region: None }],
+        sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
         links: vec![Link { name: "a-b".into(), between: vec!["a".into(), "b".into()], vpns, probes }],
         queue: Queue {
             path: "data".into(),
@@ -185,6 +185,8 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
         select: VpnSelect::Id("vpn-0a1b".into()),
         every: Duration::from_secs(60),
         expect_up: 2,
+        region: None,
+        role: None,
     };
     let mut elsewhere = tcp(open, every);
     elsewhere.from = "b".into();

@@ -67,7 +67,7 @@ fn topology() -> Topology {
         timeout: Duration::from_millis(500),
     };
     Topology {
-        sites: vec![Site { name: "here".into(), region: None }],
+        sites: vec![Site { name: "here".into(), region: None, role: None, topic: None }],
         links: vec![Link {
             name: "mesh".into(),
             between: vec!["here".into()],

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use crosswatch_shared::config::aws;
 use crosswatch_shared::config::document::{Named, Table, Unique, Value};
 use crosswatch_shared::config::values::{self, short};
 
@@ -27,7 +28,7 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
     let ways = ["sms", "topic", "webhook", "command", "console"];
     let some_way = ways.iter().any(|way| table.has(way));
     let sms = table.or("sms", Vec::new(), take_sms);
-    let topic = table.maybe("topic", |value| value.parsed("arn:aws:sns:us-east-1:123456789012:NAME", topic));
+    let topic = table.maybe("topic", |value| value.parsed(aws::TOPIC, aws::topic));
     let webhook = table.maybe("webhook", |value| {
         value.parsed("https://example.com/hook", |text| values::http_url(text).map(|()| text.to_owned()))
     });
@@ -84,30 +85,6 @@ fn phone_number(text: &str) -> Result<String, String> {
     } else {
         Err(format!(
             "'{}' is not a phone number as E.164 writes it: + and country code, then digits only, such as \"+15555550100\"",
-            short(text)
-        ))
-    }
-}
-
-/// `arn:PARTITION:sns:REGION:ACCOUNT:NAME`
-fn topic(text: &str) -> Result<String, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let valid = match parts.as_slice() {
-        ["arn", partition, "sns", region, account, name] => {
-            partition.starts_with("aws")
-                && !region.is_empty()
-                && account.len() == 12
-                && account.bytes().all(|byte| byte.is_ascii_digit())
-                && !name.is_empty()
-                && text.chars().all(|c| c.is_ascii_graphic())
-        }
-        _ => false,
-    };
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "'{}' is not the ARN of an SNS topic, such as \"arn:aws:sns:us-east-1:123456789012:NAME\"",
             short(text)
         ))
     }

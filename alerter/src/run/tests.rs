@@ -57,7 +57,11 @@ impl Scene {
             timeout: Duration::from_millis(200),
         };
         Topology {
-            sites: self.sites.iter().map(|name| Site { name: name.clone(), region: None }).collect(),
+            sites: self
+                .sites
+                .iter()
+                .map(|name| Site { name: name.clone(), region: None, role: None, topic: None })
+                .collect(),
             links: vec![Link {
                 name: "l".into(),
                 between: self.sites.clone(),

@@ -25,11 +25,20 @@ fn topology() -> Topology {
         timeout: every,
     };
     Topology {
-        sites: ["a", "b"].map(|name| Site { name: name.into(), region: None }).into(),
+        sites: ["a", "b"]
+            .map(|name| Site { name: name.into(), region: None, role: None, topic: None })
+            .into(),
         links: vec![Link {
             name: "l".into(),
             between: vec!["a".into(), "b".into()],
-            vpns: vec![Vpn { site: "a".into(), select: VpnSelect::Id("vpn-0".into()), every, expect_up: 2 }],
+            vpns: vec![Vpn {
+                site: "a".into(),
+                select: VpnSelect::Id("vpn-0".into()),
+                every,
+                expect_up: 2,
+                region: None,
+                role: None,
+            }],
             probes: vec![probe("a"), probe("b")],
         }],
         queue: Queue { path: "data".into(), kind: QueueKind::Embedded, keep: every, max_bytes: 0 },

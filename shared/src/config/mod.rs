@@ -3,6 +3,7 @@
 //! [`document`] reads the text and collects all that is wrong with it; [`topology`] is what every stage needs. The
 //! publisher's and the alerter's sections are read in their own crates, by the same means.
 
+pub mod aws;
 pub mod document;
 pub mod problem;
 mod repair;

@@ -32,6 +32,11 @@ pub struct Site {
     pub name: Name,
     /// The AWS region whose VPN connections this site's collector polls; absent outside AWS.
     pub region: Option<String>,
+    /// The role, by ARN, under which it polls them; `None`: the collector's own.
+    pub role: Option<String>,
+    /// The SNS topic of the site's own region, by ARN: for what its collector says when it reaches no alerter, and for
+    /// the alarms on AWS's own `TunnelState`.
+    pub topic: Option<String>,
 }
 
 /// A cross-region connection that is watched.
@@ -58,6 +63,10 @@ pub struct Vpn {
     pub every: Duration,
     /// How many tunnels should be up.
     pub expect_up: u32,
+    /// The region it is in, where that is not the site's.
+    pub region: Option<String>,
+    /// The role, by ARN, under which it is polled, where that is not the site's.
+    pub role: Option<String>,
 }
 
 /// How a VPN connection is found.
@@ -122,11 +131,20 @@ pub enum QueueKind {
     Embedded,
     /// Amazon SQS.
     Sqs {
-        /// The publishers' queues, by URL; links are spread over them.
-        publisher: Vec<String>,
-        /// The alerters' queues, by URL.
-        alerter: Vec<String>,
+        /// The publishers' queues; links are spread over them.
+        publisher: Vec<SqsQueue>,
+        /// The alerters' queues; links are spread over them.
+        alerter: Vec<SqsQueue>,
     },
+}
+
+/// A queue of Amazon SQS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqsQueue {
+    /// Its URL.
+    pub url: String,
+    /// The URL of the queue, in another region, that gets what the first cannot take.
+    pub standby: Option<String>,
 }
 
 fn take_listen(root: &mut Table<'_>) -> Option<Option<SocketAddr>> {
@@ -158,6 +176,21 @@ impl Topology {
         let listen = take_listen(root);
         let topology = Self { sites, links, queue: queue?, listen: listen? };
         (root.place().problems() == before).then_some(topology)
+    }
+
+    /// The site of this name.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| &*site.name == name)
+    }
+
+    /// Where a VPN connection is polled: its own region or else its site's, and likewise the role.
+    #[must_use]
+    pub fn account<'a>(&'a self, vpn: &'a Vpn) -> (Option<&'a str>, Option<&'a str>) {
+        let site = self.site(&vpn.site);
+        let region = vpn.region.as_deref().or_else(|| site?.region.as_deref());
+        let role = vpn.role.as_deref().or_else(|| site?.role.as_deref());
+        (region, role)
     }
 
     /// Every probe with its link, in the order of the file.

@@ -36,9 +36,13 @@ pub(crate) fn world() -> Topology {
         select,
         every: Duration::from_secs(every),
         expect_up: 2,
+        region: None,
+        role: None,
     };
     Topology {
-        sites: ["a", "b"].map(|name| Site { name: name.into(), region: None }).into(),
+        sites: ["a", "b"]
+            .map(|name| Site { name: name.into(), region: None, role: None, topic: None })
+            .into(),
         links: vec![
             Link {
                 name: "l".into(),

@@ -78,6 +78,8 @@ fn topology() -> impl Strategy<Value = Topology> {
             },
             every,
             expect_up: 2,
+            region: None,
+            role: None,
         });
         let mut vpns: Vec<Vpn> = vpns.collect();
         // Of two tags at one site nothing tells which of them found a connection.
@@ -88,7 +90,9 @@ fn topology() -> impl Strategy<Value = Topology> {
             vpns.pop();
         }
         Topology {
-            sites: (0..sites).map(|index| Site { name: name(index).into(), region: None }).collect(),
+            sites: (0..sites)
+                .map(|index| Site { name: name(index).into(), region: None, role: None, topic: None })
+                .collect(),
             links: vec![Link {
                 name: "l".into(),
                 between: (0..sites).map(|index| name(index).into()).collect(),

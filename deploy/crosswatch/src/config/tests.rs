@@ -6,7 +6,7 @@ use crosswatch_alerter::config::{ConfiguredRule, Receiver};
 use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
 use crosswatch_publisher::config::Kind;
 use crosswatch_shared::config::topology::{
-    Host, Link, Probe, Queue, QueueKind, Site, Target, Vpn, VpnSelect,
+    Host, Link, Probe, Queue, QueueKind, Site, SqsQueue, Target, Vpn, VpnSelect,
 };
 use crosswatch_shared::config::values::Rate;
 use proptest::prelude::*;
@@ -117,7 +117,7 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: f64) -> Rule {
 fn the_documented_example_means_what_it_says() {
     let every = Duration::from_secs(1);
     let timeout = Duration::from_millis(500);
-    let site = |name: &str| Site { name: name.into(), region: Some(name.into()) };
+    let site = |name: &str| Site { name: name.into(), region: Some(name.into()), role: None, topic: None };
     let topology = Topology {
         sites: vec![site("us-east-1"), site("eu-west-1")],
         links: vec![Link {
@@ -128,6 +128,8 @@ fn the_documented_example_means_what_it_says() {
                 select: VpnSelect::Id("vpn-0a1b2c3d4e5f60718".into()),
                 every: Duration::from_secs(60),
                 expect_up: 2,
+                region: None,
+                role: None,
             }],
             probes: vec![
                 Probe {
@@ -225,15 +227,22 @@ fn what_may_be_left_out_has_its_defaults_and_order_is_kept() {
 
 #[test]
 fn queues_over_sqs_are_one_or_several_a_stage() {
+    let queue = |url: &str, standby: Option<&str>| SqsQueue {
+        url: url.to_owned(),
+        standby: standby.map(str::to_owned),
+    };
     let config = parse(&format!(
-        "{SMALL}\n[queue]\nkind = \"sqs\"\npublisher = \"https://sqs/1/p\"\nalerter = [\"https://sqs/1/a\", \"https://sqs/1/b\"]\nkeep = \"1d\"\nmax_size = \"5MiB\""
+        "{SMALL}\n[queue]\nkind = \"sqs\"\npublisher = \"https://sqs/1/p\"\nalerter = [\"https://sqs/1/a\", \"https://sqs/1/b\"]\nstandby = {{ alerter = [\"https://sqs/2/a\", \"https://sqs/2/b\"] }}\nkeep = \"1d\"\nmax_size = \"5MiB\""
     ))
     .unwrap();
     let expected = Queue {
         path: PathBuf::from("data"),
         kind: QueueKind::Sqs {
-            publisher: vec!["https://sqs/1/p".into()],
-            alerter: vec!["https://sqs/1/a".into(), "https://sqs/1/b".into()],
+            publisher: vec![queue("https://sqs/1/p", None)],
+            alerter: vec![
+                queue("https://sqs/1/a", Some("https://sqs/2/a")),
+                queue("https://sqs/1/b", Some("https://sqs/2/b")),
+            ],
         },
         keep: Duration::from_hours(24),
         max_bytes: 5 << 20,

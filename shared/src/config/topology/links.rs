@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Link, Probe, Site, Target, Vpn, VpnSelect, target};
+use crate::config::aws;
 use crate::config::document::{Named, Place, Table, Unique, Value};
 use crate::config::values::{self, LONGEST, short};
 use crate::observation::Name;
@@ -14,6 +15,7 @@ const FASTEST_PROBE: Duration = Duration::from_millis(10);
 const VPN_EVERY: Duration = Duration::from_secs(60);
 /// EC2 throttles `DescribeVpnConnections` for the whole account.
 const FASTEST_VPN: Duration = Duration::from_secs(10);
+const ROLE: &str = "arn:aws:iam::123456789012:role/NAME";
 /// AWS gives a VPN connection two tunnels.
 const TUNNELS: i64 = 2;
 
@@ -37,18 +39,11 @@ fn take_site(named: Named<'_>) -> Option<Site> {
         Err(message) => named.place.wrong(message),
     };
     let mut table = named.value.table("a site")?;
-    let region = table.maybe("region", |value| value.parsed("us-east-1", region));
+    let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
+    let role = table.maybe("role", |value| value.parsed(ROLE, aws::role));
+    let topic = table.maybe("topic", |value| value.parsed(aws::TOPIC, aws::topic));
     table.finish();
-    Some(Site { name: name?, region: region? })
-}
-
-fn region(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("'{}' is not an AWS region; write one such as \"us-east-1\"", short(text)))
-    }
+    Some(Site { name: name?, region: region?, role: role?, topic: topic? })
 }
 
 /// Takes the links, whose references are checked against the names of the sites.
@@ -170,8 +165,17 @@ fn take_vpn(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Vpn
     };
     let every = table.or("every", VPN_EVERY, |value| value.duration(FASTEST_VPN..=LONGEST));
     let expect_up = table.or("expect_up", TUNNELS, |value| value.integer(1..=TUNNELS));
+    let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
+    let role = table.maybe("role", |value| value.parsed(ROLE, aws::role));
     table.finish();
-    Some(Vpn { site: site?, select: select?, every: every?, expect_up: u32::try_from(expect_up?).ok()? })
+    Some(Vpn {
+        site: site?,
+        select: select?,
+        every: every?,
+        expect_up: u32::try_from(expect_up?).ok()?,
+        region: region?,
+        role: role?,
+    })
 }
 
 fn vpn_id(text: &str) -> Result<Name, String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Queue, QueueKind};
+use super::{Queue, QueueKind, SqsQueue};
 use crate::config::document::{Table, Unique, Value};
 use crate::config::values::{self, LONGEST, short};
 
@@ -48,6 +48,7 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
         None => {
             table.get("publisher");
             table.get("alerter");
+            table.get("standby");
             None
         }
     };
@@ -57,7 +58,7 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
 
 fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
     let mut refused = false;
-    for key in ["publisher", "alerter"] {
+    for key in ["publisher", "alerter", "standby"] {
         if let Some(value) = table.get(key) {
             refused = true;
             let _: Option<()> =
@@ -67,30 +68,61 @@ fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
     (!refused).then_some(QueueKind::Embedded)
 }
 
+const EXAMPLE: &str = "\"https://sqs.us-east-1.amazonaws.com/123456789012/NAME\"";
+
 fn take_sqs(table: &mut Table<'_>) -> Option<QueueKind> {
     // One queue read by both would give each of them half.
     let mut unique =
         Unique::new("use of the queue", "each stage and each of its workers reads a queue of its own");
-    let example = "\"https://sqs.us-east-1.amazonaws.com/123456789012/NAME\"";
-    let mut urls = |value: &Value<'_>| {
-        let mut url = |value: &Value<'_>| {
-            let url = value.parsed("https://…", |text| url(text).map(|()| text.to_owned()))?;
-            unique.check(value.place(), &url)?;
-            Some(url)
+    let publisher = table.need("publisher", EXAMPLE, |value| take_urls(value, &mut unique));
+    let alerter = table.need("alerter", EXAMPLE, |value| take_urls(value, &mut unique));
+    let standby = table.maybe("standby", |value| {
+        let mut table = value.table("the standby queues")?;
+        let mut of = |key: &'static str, first: Option<&Vec<String>>| {
+            table.maybe(key, |value| {
+                let urls = take_urls(value, &mut unique)?;
+                match first {
+                    Some(first) if first.len() != urls.len() => value.wrong(format!(
+                        "'{key}' has {} and its standby {}; write one standby for each queue, in their order",
+                        first.len(),
+                        urls.len()
+                    )),
+                    _ => Some(urls),
+                }
+            })
         };
-        if !value.is_array() {
-            return Some(vec![url(value)?]);
-        }
-        let urls = value.each(example, url)?;
-        if urls.is_empty() {
-            return value
-                .wrong(format!("the list of queues is empty; write at least one URL, such as {example}"));
-        }
-        Some(urls)
+        let publisher = of("publisher", publisher.as_ref());
+        let alerter = of("alerter", alerter.as_ref());
+        table.finish();
+        Some((publisher?, alerter?))
+    });
+    let (publisher_standby, alerter_standby) = standby?.unwrap_or_default();
+    Some(QueueKind::Sqs {
+        publisher: queues(publisher?, publisher_standby),
+        alerter: queues(alerter?, alerter_standby),
+    })
+}
+
+fn take_urls(value: &Value<'_>, unique: &mut Unique) -> Option<Vec<String>> {
+    let mut url = |value: &Value<'_>| {
+        let url = value.parsed("https://…", |text| url(text).map(|()| text.to_owned()))?;
+        unique.check(value.place(), &url)?;
+        Some(url)
     };
-    let publisher = table.need("publisher", example, &mut urls);
-    let alerter = table.need("alerter", example, &mut urls);
-    Some(QueueKind::Sqs { publisher: publisher?, alerter: alerter? })
+    if !value.is_array() {
+        return Some(vec![url(value)?]);
+    }
+    let urls = value.each(EXAMPLE, url)?;
+    if urls.is_empty() {
+        return value
+            .wrong(format!("the list of queues is empty; write at least one URL, such as {EXAMPLE}"));
+    }
+    Some(urls)
+}
+
+fn queues(urls: Vec<String>, standby: Option<Vec<String>>) -> Vec<SqsQueue> {
+    let mut standby = standby.unwrap_or_default().into_iter();
+    urls.into_iter().map(|url| SqsQueue { url, standby: standby.next() }).collect()
 }
 
 fn url(text: &str) -> Result<(), String> {

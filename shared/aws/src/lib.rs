@@ -1,0 +1,14 @@
+//! The one door to AWS: how its services are reached ([`Session`]), how its calls fail ([`Failure`]), and, a module a
+//! service, the few calls that Crosswatch makes. No other crate knows the SDK.
+//!
+//! A module takes and gives plain types, and drops what may not travel where the answer is read: EC2's pre-shared keys never
+//! leave it. The SDK repeats a single call up to three times ([`Session`] says how); whether and when to begin
+//! again is the caller's business, which [`Failure`] helps with.
+
+mod failure;
+mod session;
+pub mod sns;
+pub mod sqs;
+
+pub use failure::{Failure, Kind};
+pub use session::Session;

@@ -1,0 +1,110 @@
+//! Credentials, regions, endpoints and timeouts: what every call has in common.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::SharedCredentialsProvider;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long one try of a call may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// How long a call may take with all its tries.
+const OPERATION: Duration = Duration::from_secs(30);
+
+/// How often a call is tried, and the pause before the second try; it doubles, and is varied.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Who calls AWS and where: credentials and region by the [default chain], endpoints by `AWS_ENDPOINT_URL`.
+///
+/// Each call has 10 s a try, three tries and 30 s in all, unless its module says otherwise.
+///
+/// [default chain]: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+#[derive(Clone, Debug)]
+pub struct Session {
+    config: SdkConfig,
+}
+
+impl Session {
+    /// Takes up what the environment and the profile say. No call is made yet, but outside of an instance that has a
+    /// region for itself the metadata service may be asked for one; that ends by itself within seconds.
+    pub async fn load() -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(ATTEMPT)
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(OPERATION)
+            .build();
+        let retry = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS)
+            .with_initial_backoff(PAUSE)
+            .with_max_backoff(LONGEST_PAUSE);
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(timeouts)
+            .retry_config(retry)
+            .load()
+            .await;
+        Self { config }
+    }
+
+    /// The same in this region.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> Self {
+        let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
+        Self { config }
+    }
+
+    /// The same under this role, which is assumed when it is first needed and again before it expires. `name` tells
+    /// the session apart in CloudTrail.
+    pub async fn assuming(&self, role_arn: &str, name: &str) -> Self {
+        let provider = AssumeRoleProvider::builder(role_arn)
+            .session_name(session_name(name))
+            .configure(&self.config)
+            .build()
+            .await;
+        let credentials = SharedCredentialsProvider::new(provider);
+        // The cache of the former credentials must not answer for these.
+        let config = self
+            .config
+            .to_builder()
+            .credentials_provider(credentials)
+            .identity_cache(aws_config::identity::IdentityCache::lazy().build())
+            .build();
+        Self { config }
+    }
+
+    /// The region, where one is known.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.config.region().map(Region::as_ref)
+    }
+
+    pub(crate) fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+}
+
+/// STS takes 2 to 64 characters of `[\w+=,.@-]`.
+fn session_name(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' };
+    format!("crosswatch-{name}").chars().map(allowed).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_as_sts_takes_it() {
+        assert_eq!(session_name("eu-west-1"), "crosswatch-eu-west-1");
+        assert_eq!(session_name("a b/ü"), "crosswatch-a-b--");
+        assert_eq!(session_name(&"x".repeat(99)).len(), 64);
+    }
+}
