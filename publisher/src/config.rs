@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crosswatch_shared::config::aws;
 use crosswatch_shared::config::document::{Table, Unique, Value};
 use crosswatch_shared::config::values::{LONGEST, short};
 use crosswatch_window::Metric;
@@ -17,6 +18,24 @@ pub struct Config {
     pub period: Duration,
     /// Which metrics, in the order of the file; at least one.
     pub publish: Vec<Metric>,
+    /// The region of CloudWatch; `None`: the session's.
+    pub region: Option<String>,
+    /// When the alarms page that `crosswatch alarms` makes.
+    pub alarms: Alarms,
+    /// The SNS topic that they page through, by ARN; in CloudWatch's region.
+    pub alarm_topic: Option<String>,
+}
+
+/// When the alarms in CloudWatch page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Alarms {
+    /// Always, beside the alerter.
+    #[default]
+    Both,
+    /// While the alerter's heartbeat is missing.
+    Backup,
+    /// There are none.
+    Off,
 }
 
 /// Where the metrics go.
@@ -36,6 +55,9 @@ impl Default for Config {
             namespace: "Crosswatch".to_owned(),
             period: Duration::from_secs(60),
             publish: Metric::DEFAULT.to_vec(),
+            region: None,
+            alarms: Alarms::Both,
+            alarm_topic: None,
         }
     }
 }
@@ -54,8 +76,21 @@ impl Config {
             table.or("namespace", default.namespace, |value| value.parsed("Crosswatch", namespace));
         let period = table.or("period", default.period, take_period);
         let publish = table.or("publish", default.publish, take_publish);
+        let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
+        let alarms = table.or("alarms", default.alarms, |value| {
+            value.word(&[("both", Alarms::Both), ("backup", Alarms::Backup), ("off", Alarms::Off)])
+        });
+        let alarm_topic = table.maybe("alarm_topic", |value| value.parsed(aws::TOPIC, aws::topic));
         table.finish();
-        Some(Self { kind: kind?, namespace: namespace?, period: period?, publish: publish? })
+        Some(Self {
+            kind: kind?,
+            namespace: namespace?,
+            period: period?,
+            publish: publish?,
+            region: region?,
+            alarms: alarms?,
+            alarm_topic: alarm_topic?,
+        })
     }
 }
 
@@ -133,6 +168,24 @@ mod tests {
             read("[metrics]\nkind = \"cloudwatch\"\npublish = [\"Jitter\", \"TunnelState\"]").unwrap();
         assert_eq!(config.kind, Kind::CloudWatch);
         assert_eq!(config.publish, [Metric::Jitter, Metric::TunnelState]);
+    }
+
+    #[test]
+    fn alarms_name_their_mode_and_where_they_page() {
+        let text = "[metrics]\nregion = \"eu-west-1\"\nalarms = \"backup\"\n\
+                    alarm_topic = \"arn:aws:sns:eu-west-1:123456789012:oncall\"";
+        let config = read(text).unwrap();
+        assert_eq!(config.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.alarms, Alarms::Backup);
+        assert_eq!(config.alarm_topic.as_deref(), Some("arn:aws:sns:eu-west-1:123456789012:oncall"));
+        let wrong = read("[metrics]\nregion = \"EU\"\nalarms = \"of\"\nalarm_topic = \"oncall\"");
+        assert_eq!(
+            wrong.unwrap_err(),
+            "c.toml:2:10: 'EU' is not an AWS region; write one such as \"us-east-1\"\n\
+             c.toml:3:10: 'alarms' can't be 'of'; did you mean 'off'? known: both, backup, off\n\
+             c.toml:4:15: 'oncall' is not the ARN of an SNS topic, such as \
+             \"arn:aws:sns:us-east-1:123456789012:NAME\""
+        );
     }
 
     #[test]

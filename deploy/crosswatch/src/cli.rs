@@ -109,6 +109,23 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Make CloudWatch alarms of the rules, so that somebody is paged even when all of this is dead
+    ///
+    /// They are told from others by their names and the tag `crosswatch`; no other alarm is changed or deleted. What an
+    /// alarm cannot say as the rule does is told in notes.
+    #[command(subcommand, verbatim_doc_comment)]
+    Alarms(AlarmsCommand),
+}
+
+/// What to do about the alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum AlarmsCommand {
+    /// Show what `apply` would do: + create, ~ change, - delete.
+    Plan,
+    /// Create, change and delete until the alarms are those of the config; asks nobody.
+    Apply,
+    /// Delete all alarms of this deployment, in all regions of the config; asks nobody.
+    Destroy,
 }
 
 /// A range of time.

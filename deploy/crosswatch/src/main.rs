@@ -1,6 +1,7 @@
 //! Crosswatch, the program: one subcommand a job, and the tools. Everything of substance is in the stages' crates; here
 //! the config is read and the pieces are put together.
 
+mod alarms;
 mod check;
 mod cli;
 mod config;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 use config::{Config, LoadError};
+use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
@@ -41,6 +43,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
         Command::Publisher => run::run(load(config)?, Job::Publisher),
         Command::Alerter => run::run(load(config)?, Job::Alerter),
+        Command::Alarms(command) => alarms::run(&load(config)?, command),
         Command::Check => check::run(&load(config)?),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
@@ -83,7 +86,10 @@ fn told(error: &anyhow::Error) -> String {
 
 /// 2 for a config, an argument or an input that is wrong, 1 for what went wrong in the doing.
 fn status(error: &anyhow::Error) -> u8 {
-    let wrong = error.is::<LoadError>() || error.is::<UnknownSite>() || error.is::<ReplayError>();
+    let wrong = error.is::<LoadError>()
+        || error.is::<UnknownSite>()
+        || error.is::<ReplayError>()
+        || error.is::<Impossible>();
     if wrong { 2 } else { 1 }
 }
 

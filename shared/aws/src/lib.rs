@@ -5,6 +5,7 @@
 //! leave it. The SDK repeats a single call up to three times ([`Session`] says how); whether and when to begin
 //! again is the caller's business, which [`Failure`] helps with.
 
+pub mod alarms;
 mod failure;
 mod session;
 pub mod sns;

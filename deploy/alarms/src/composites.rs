@@ -1,0 +1,134 @@
+//! Composite alarms: what pages. One for each link, one for collectors and publisher, and one for collecting where
+//! rules ask for it; more where the limits of CloudWatch ask for it.
+
+use crosswatch_judge::rule::Metric as Judging;
+
+use crate::alarm::{Alarm, Composite, Watch};
+use crate::heartbeats::Heartbeats;
+use crate::names::Marks;
+use crate::rules::Child;
+use crate::{Input, Mode};
+
+/// The most alarms a composite may name.
+const MOST_CHILDREN: usize = 100;
+
+/// The most characters its rule may have.
+const MOST_CHARACTERS: usize = 10_240;
+
+/// How composites are made: what they tell, and what they ask besides.
+struct Maker<'a> {
+    marks: &'a Marks,
+    topic: Vec<String>,
+    /// The alerter's heartbeat, while which is missing they page; `None`: always.
+    only_while: Option<&'a str>,
+}
+
+pub(crate) fn alarms(
+    input: &Input<'_>,
+    marks: &Marks,
+    children: &[Child],
+    heartbeats: &Heartbeats,
+) -> Vec<Alarm> {
+    let maker = Maker {
+        marks,
+        topic: input.topic.map(str::to_owned).into_iter().collect(),
+        only_while: (input.mode == Mode::Backup).then_some(&*heartbeats.alerter.name),
+    };
+    let mut composites = Vec::new();
+    for link in &input.topology.links {
+        let of_link: Vec<&Child> =
+            children.iter().filter(|child| child.link.as_ref() == Some(&link.name)).collect();
+        let fault = fault(&of_link);
+        let names = of_link.iter().map(|child| &*child.alarm.name);
+        let description = format!("Crosswatch: link {} is {fault}", link.name);
+        composites.extend(maker.make(&format!("{}{{}} {fault}", link.name), &description, None, names));
+    }
+    let collecting = children.iter().filter(|child| child.link.is_none());
+    composites.extend(maker.make(
+        "collecting{} fails or is slow",
+        "Crosswatch: collectors are in trouble, so that links may be in trouble unseen",
+        None,
+        collecting.map(|child| &*child.alarm.name),
+    ));
+    composites.extend(maker.make(
+        "collector or publisher{} silent",
+        "Crosswatch: no data of a site, or of none when the publisher is silent; links are not watched by alarms then",
+        // The alerter tells of silent collectors, but of the publisher it knows nothing.
+        Some(&heartbeats.publisher.name),
+        heartbeats.collectors.iter().map(|alarm| &*alarm.name),
+    ));
+    composites
+}
+
+/// What the rules of a link's alarms tell.
+fn fault(children: &[&Child]) -> &'static str {
+    let slow = |child: &&Child| matches!(child.judging, Judging::LatencyMs | Judging::JitterMs);
+    match (children.iter().all(|child| slow(child)), children.iter().any(slow)) {
+        (true, _) => "slow",
+        (_, true) => "broken or slow",
+        (_, false) => "broken",
+    }
+}
+
+impl Maker<'_> {
+    /// Composites over these alarms, as many as the limits ask for; none over none. `{}` in the name is where a number
+    /// stands from the second one on. `always` pages in every mode.
+    fn make<'n>(
+        &self,
+        name: &str,
+        description: &str,
+        always: Option<&'n str>,
+        alarms: impl Iterator<Item = &'n str>,
+    ) -> Vec<Alarm> {
+        let asked = self.only_while.map(state);
+        let overhead = asked.as_ref().map_or(0, |asked| asked.len() + " AND ()".len());
+        let overhead = overhead + always.map_or(0, |always| state(always).len() + " OR ()".len());
+        let fixed = usize::from(asked.is_some()) + usize::from(always.is_some());
+        let mut parts: Vec<Vec<String>> = Vec::new();
+        let mut length = usize::MAX;
+        for alarm in alarms.map(state) {
+            let longer = length.saturating_add(alarm.len() + " OR ".len());
+            match parts.last_mut() {
+                Some(part) if longer <= MOST_CHARACTERS && part.len() + fixed < MOST_CHILDREN => {
+                    part.push(alarm);
+                    length = longer;
+                }
+                _ => {
+                    length = overhead + alarm.len();
+                    parts.push(vec![alarm]);
+                }
+            }
+        }
+        let parts = parts.into_iter().enumerate().map(|(index, part)| {
+            let mut rule = part.join(" OR ");
+            if let Some(asked) = &asked {
+                rule = if part.len() > 1 {
+                    format!("{asked} AND ({rule})")
+                } else {
+                    format!("{asked} AND {rule}")
+                };
+            }
+            // One of several parts is enough to tell of it.
+            if let Some(always) = always.filter(|_| index == 0) {
+                rule = if asked.is_some() {
+                    format!("{} OR ({rule})", state(always))
+                } else {
+                    format!("{} OR {rule}", state(always))
+                };
+            }
+            let number = if index == 0 { String::new() } else { format!(" {}", index + 1) };
+            Alarm {
+                name: self.marks.composite(&name.replacen("{}", &number, 1)),
+                description: description.to_owned(),
+                alarm_actions: self.topic.clone(),
+                ok_actions: self.topic.clone(),
+                watch: Watch::Composite(Composite { rule }),
+            }
+        });
+        parts.collect()
+    }
+}
+
+fn state(alarm: &str) -> String {
+    format!("ALARM(\"{alarm}\")")
+}

@@ -1,0 +1,75 @@
+//! Alarms that there is something to judge by: each collector, the publisher and the alerter give a sign of life.
+//!
+//! A period without any is one that breaches. CloudWatch looks for as many datapoints as an alarm asks for among somewhat
+//! more periods than that, and fills in missing ones only when it finds fewer: three of three minutes are in ALARM
+//! once about five minutes in a row are empty, and a put that is a minute late, or a restart, changes nothing.
+
+use crosswatch_window::Metric;
+
+use crate::Input;
+use crate::alarm::{Alarm, Measured, Watch};
+use crate::names::Marks;
+use crate::periods;
+
+/// How many periods in a row must be empty.
+const PERIODS: u32 = 3;
+
+/// The metric of a stage's own sign of life.
+const HEARTBEAT: &str = "Heartbeat";
+
+pub(crate) struct Heartbeats {
+    /// Pages by itself.
+    pub(crate) alerter: Alarm,
+    pub(crate) publisher: Alarm,
+    pub(crate) collectors: Vec<Alarm>,
+}
+
+impl Heartbeats {
+    pub(crate) fn all(self) -> impl Iterator<Item = Alarm> {
+        [self.alerter, self.publisher].into_iter().chain(self.collectors)
+    }
+}
+
+pub(crate) fn alarms(input: &Input<'_>, marks: &Marks) -> Heartbeats {
+    let minute = std::time::Duration::from_secs(60);
+    let with_windows = periods::fit(input.published.period.max(minute), input.published.period);
+    let make = |name: String, description: String, metric: &str, dimension: (&str, &str), period| Alarm {
+        name: marks.metric_alarm(&name),
+        description,
+        alarm_actions: Vec::new(),
+        ok_actions: Vec::new(),
+        watch: Watch::Metric(Measured {
+            namespace: input.published.namespace.to_owned(),
+            metric: metric.to_owned(),
+            dimensions: vec![(dimension.0.to_owned(), dimension.1.to_owned())],
+            statistic: "SampleCount".to_owned(),
+            period,
+            below: true,
+            threshold: 1.0,
+            m: PERIODS,
+            n: PERIODS,
+            missing: "breaching".to_owned(),
+        }),
+    };
+    let stage = |stage: &str, period| {
+        let description = format!("Crosswatch: the {stage} gives no sign of life");
+        make(format!("{stage} silent"), description, HEARTBEAT, ("Stage", stage), period)
+    };
+    let topic: Vec<String> = input.topic.map(str::to_owned).into_iter().collect();
+    Heartbeats {
+        // Its own put, once a minute, whatever the windows are.
+        alerter: Alarm { alarm_actions: topic.clone(), ok_actions: topic, ..stage("alerter", 60) },
+        publisher: stage("publisher", with_windows),
+        collectors: input
+            .topology
+            .sites
+            .iter()
+            .map(|site| {
+                let description =
+                    format!("Crosswatch: nothing of the collector at {} reaches CloudWatch", site.name);
+                let name = format!("collector {} silent", site.name);
+                make(name, description, Metric::PipelineDelay.word(), ("Site", &site.name), with_windows)
+            })
+            .collect(),
+    }
+}

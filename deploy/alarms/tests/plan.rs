@@ -1,0 +1,481 @@
+//! What the rules become, within the limits of CloudWatch, and what is changed where other alarms are.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crosswatch_alarms::{
+    Alarm, Counts, Existing, Impossible, Input, Judged, Mode, Plan, Published, Watch, diff, plan, plan_text,
+    summary, suspects,
+};
+use crosswatch_judge::Engine;
+use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Window};
+use crosswatch_shared::config::topology::Topology;
+use crosswatch_window::Metric;
+use proptest::prelude::*;
+
+const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:pages";
+
+/// That of design.md, with topics.
+const CLASSIC: &str = r#"
+[site.us-east-1]
+region = "us-east-1"
+topic = "arn:aws:sns:us-east-1:123456789012:site"
+[site.eu-west-1]
+region = "eu-west-1"
+[[link]]
+name = "use1-euw1"
+between = ["us-east-1", "eu-west-1"]
+vpn = [{ site = "us-east-1", id = "vpn-0a1b2c3d4e5f60718", every = "60s", expect_up = 2 }]
+probe = [
+  { from = "us-east-1", icmp = "10.1.0.10", every = "1s", timeout = "500ms" },
+  { from = "eu-west-1", tcp = "10.0.0.10:443", every = "1s", timeout = "500ms" },
+]
+"#;
+
+fn topology(text: &str) -> Topology {
+    crosswatch_shared::config::read(Path::new("c.toml"), text.as_bytes(), Topology::take).unwrap()
+}
+
+fn rule(name: &str, metric: Judging, side: Side, threshold: f64) -> Rule {
+    Rule {
+        name: name.into(),
+        metric,
+        side,
+        threshold,
+        clear_threshold: None,
+        breach: Breach { m: 1, n: 1 },
+        clear: None,
+        window: None,
+        deadline: None,
+        missing: Missing::Hold,
+        subjects: Vec::new(),
+    }
+}
+
+fn classic_rules() -> Vec<Rule> {
+    vec![
+        rule("tunnels-down", Judging::TunnelsUp, Side::Below, 1.0),
+        Rule {
+            breach: Breach { m: 3, n: 3 },
+            clear: Some(30),
+            ..rule("ping-failed", Judging::PingOk, Side::Below, 1.0)
+        },
+        Rule {
+            breach: Breach { m: 10, n: 15 },
+            clear: Some(30),
+            subjects: vec!["use1-euw1/*".to_owned()],
+            ..rule("latency-high", Judging::LatencyMs, Side::Above, 200.0)
+        },
+    ]
+}
+
+/// A plan with what may be varied.
+struct World {
+    topology: Topology,
+    rules: Vec<Rule>,
+    namespace: String,
+    period: Duration,
+    metrics: Vec<Metric>,
+    mode: Mode,
+    topic: Option<&'static str>,
+    to_cloudwatch: bool,
+}
+
+impl World {
+    fn new(text: &str, rules: Vec<Rule>) -> Self {
+        Self {
+            topology: topology(text),
+            rules,
+            namespace: "Crosswatch".to_owned(),
+            period: Duration::from_secs(60),
+            metrics: Metric::DEFAULT.to_vec(),
+            mode: Mode::Both,
+            topic: Some(TOPIC),
+            to_cloudwatch: true,
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, Impossible> {
+        let sources = ["ec2:*".to_owned()];
+        plan(&Input {
+            topology: &self.topology,
+            rules: self.rules.iter().map(|rule| Judged { rule, notifies: true }).collect(),
+            published: Published {
+                to_cloudwatch: self.to_cloudwatch,
+                namespace: &self.namespace,
+                region: Some("us-east-1"),
+                period: self.period,
+                metrics: &self.metrics,
+                sources: &sources,
+            },
+            mode: self.mode,
+            topic: self.topic,
+        })
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.plan().unwrap().places.into_values().flatten().collect()
+    }
+
+    fn notes(&self) -> String {
+        plan_text(&[], &self.plan().unwrap().differences)
+    }
+}
+
+fn text(plan: &Plan) -> String {
+    let places: Vec<_> =
+        plan.places.iter().map(|(place, alarms)| (place.clone(), diff(alarms, &[], |_| false))).collect();
+    format!("{}{}\n", plan_text(&places, &plan.differences), summary(&places))
+}
+
+fn composite<'a>(alarms: &'a [Alarm], start: &str) -> &'a str {
+    let found = alarms.iter().find(|alarm| alarm.name.starts_with(start)).expect(start);
+    let Watch::Composite(composite) = &found.watch else { panic!("{found:?}") };
+    &composite.rule
+}
+
+fn measured<'a>(alarms: &'a [Alarm], rule: &str) -> &'a crosswatch_alarms::Measured {
+    let start = format!("Crosswatch rule {rule} ");
+    let found = alarms.iter().find(|alarm| alarm.name.starts_with(&start)).expect(rule);
+    let Watch::Metric(measured) = &found.watch else { panic!("{found:?}") };
+    measured
+}
+
+#[test]
+fn the_classic_config_becomes_these_alarms() {
+    let plan = World::new(CLASSIC, classic_rules()).plan().unwrap();
+    let shown = text(&plan);
+    let expected = include_str!("classic.txt");
+    assert_eq!(shown, expected, "\n{shown}");
+    assert_eq!(plan.counts(), Counts { standard: 10, high_resolution: 0, composite: 2 });
+}
+
+#[test]
+fn the_subjects_are_those_of_the_judge() {
+    let config = r#"
+[site.a]
+[site.b]
+[[link]]
+name = "l1"
+between = ["a", "b"]
+vpn = [{ site = "a", id = "vpn-1" }, { site = "b", id = "vpn-2" }, { site = "b", tag = "Name=x" }]
+probe = [{ from = "a", icmp = "10.0.0.1" }, { from = "b", tcp = "db.example.com:5432", name = "db" }]
+[[link]]
+name = "l2"
+between = ["a"]
+probe = [{ from = "a", icmp = "::1" }]
+"#;
+    let globs: [&[&str]; 6] = [&[], &["*"], &["l1/*"], &["l?/a/*"], &["*/db", "*vpn-2"], &["l1/vpn-1"]];
+    let mut rules = Vec::new();
+    for (index, subjects) in globs.iter().enumerate() {
+        for metric in [Judging::TunnelsUp, Judging::PingOk, Judging::LatencyMs, Judging::LossPercent] {
+            rules.push(Rule {
+                subjects: subjects.iter().map(ToString::to_string).collect(),
+                window: metric
+                    .needs_period()
+                    .then_some(Window { period: Duration::from_secs(60), statistic: Statistic::Average }),
+                ..rule(&format!("r{index}-{}", metric.word()), metric, Side::Below, 1.0)
+            });
+        }
+    }
+    let world = World::new(config, rules.clone());
+    let of_judge: BTreeSet<_> = Engine::new(rules, &world.topology)
+        .subjects()
+        .into_iter()
+        .map(|state| format!("Crosswatch rule {} on {}", state.rule, state.subject))
+        .collect();
+    let of_alarms: BTreeSet<_> = world
+        .alarms()
+        .into_iter()
+        .map(|alarm| alarm.name)
+        .filter(|name| name.starts_with("Crosswatch rule"))
+        .collect();
+    assert!(of_judge.len() > 10);
+    assert_eq!(of_alarms, of_judge);
+}
+
+#[test]
+fn a_rule_with_a_period_is_its_statistic_over_that_period() {
+    let over = |seconds, statistic| Some(Window { period: Duration::from_secs(seconds), statistic });
+    let mut world = World::new(
+        CLASSIC,
+        vec![
+            Rule {
+                window: over(120, Statistic::Percentile(95)),
+                breach: Breach { m: 2, n: 3 },
+                ..rule("p95", Judging::LatencyMs, Side::Above, 150.0)
+            },
+            Rule {
+                window: over(60, Statistic::Average),
+                ..rule("loss", Judging::LossPercent, Side::Above, 20.0)
+            },
+            Rule {
+                window: over(30, Statistic::Minimum),
+                ..rule("half", Judging::LatencyMs, Side::Above, 9.0)
+            },
+            Rule {
+                window: over(90, Statistic::Maximum),
+                ..rule("odd", Judging::LatencyMs, Side::Below, 9.0)
+            },
+        ],
+    );
+    let alarms = world.alarms();
+    let p95 = measured(&alarms, "p95");
+    assert_eq!((&*p95.statistic, p95.period, p95.m, p95.n, p95.below), ("p95", 120, 2, 3, false));
+    let loss = measured(&alarms, "loss");
+    assert_eq!(
+        (&*loss.metric, &*loss.statistic, loss.below, loss.threshold),
+        ("PingSuccess", "Average", true, 0.8)
+    );
+    assert_eq!(measured(&alarms, "half").period, 60);
+    assert_eq!(measured(&alarms, "odd").period, 120);
+    assert_eq!(
+        world.notes().lines().take(3).collect::<Vec<_>>(),
+        [
+            "note: rule loss: loss_percent above 20 is an average of PingSuccess below 0.8",
+            "note: rule half: its period of 30s becomes 60 s, with metrics every 1m",
+            "note: rule odd: its period of 90s becomes 120 s, with metrics every 1m",
+        ]
+    );
+    world.period = Duration::from_secs(10);
+    assert_eq!(measured(&world.alarms(), "half").period, 30);
+    assert_eq!(world.plan().unwrap().counts().high_resolution, 2, "one a probe");
+}
+
+/// One sample a minute is no more than the rule asks for: its M of N stays.
+#[test]
+fn a_rule_over_sparse_observations_keeps_its_m_of_n() {
+    let three = Rule { breach: Breach { m: 2, n: 3 }, ..rule("down", Judging::TunnelsUp, Side::Below, 1.0) };
+    let world = World::new(CLASSIC, vec![three]);
+    let alarms = world.alarms();
+    let down = measured(&alarms, "down");
+    assert_eq!((&*down.statistic, down.period, down.m, down.n), ("Maximum", 60, 2, 3));
+}
+
+#[test]
+fn what_an_alarm_cannot_say_is_told() {
+    let world = World::new(
+        &CLASSIC.replace("id = \"vpn-0a1b2c3d4e5f60718\"", "tag = \"Name=x\""),
+        vec![
+            Rule {
+                clear_threshold: Some(2.0),
+                deadline: Some(Duration::from_secs(10)),
+                missing: Missing::Breach,
+                ..rule("tunnels", Judging::TunnelsUp, Side::Below, 1.0)
+            },
+            Rule {
+                window: Some(Window { period: Duration::from_secs(60), statistic: Statistic::Average }),
+                ..rule("jitter", Judging::JitterMs, Side::Above, 5.0)
+            },
+            rule("collecting", Judging::CollectionOk, Side::Below, 1.0),
+        ],
+    );
+    let expected = "\
+note: rule tunnels: link use1-euw1: the VPN connections with tag Name=x have no alarm, since their ids are not in the config; name them by id to have one
+note: rule tunnels: clear_above = 2 can't be said: the alarm clears at its one threshold
+note: rule tunnels: deadline = \"10s\" can't be said: missing data leaves the alarm as it is, and the heartbeats tell of it
+note: rule tunnels: missing = \"breach\" can't be said: missing data leaves the alarm as it is
+note: rule jitter: Jitter is not published, so there is no alarm; add it to publish in [metrics]
+note: rule collecting: us-east-1/icmp is not published, so there is no alarm for it
+note: rule collecting: us-east-1/journal is not published, so there is no alarm for it
+note: rule collecting: eu-west-1/tcp is not published, so there is no alarm for it
+note: rule collecting: eu-west-1/journal is not published, so there is no alarm for it
+note: link use1-euw1: VPN connections found by tag have no alarm on AWS's own TunnelState; name them by id to have one
+";
+    assert_eq!(world.notes(), expected);
+    let alarms = world.alarms();
+    let collecting = composite(&alarms, "collecting fails");
+    assert_eq!(collecting, "ALARM(\"Crosswatch rule collecting on us-east-1/ec2:vpn-status\")");
+}
+
+#[test]
+fn as_backup_links_page_only_while_the_alerter_is_silent() {
+    let mut world = World::new(CLASSIC, classic_rules());
+    world.mode = Mode::Backup;
+    let alarms = world.alarms();
+    let link = composite(&alarms, "use1-euw1 broken or slow");
+    assert!(
+        link.starts_with("ALARM(\"Crosswatch alerter silent\") AND (ALARM(\"Crosswatch rule tunnels-down"),
+        "{link}"
+    );
+    assert_eq!(
+        composite(&alarms, "collector or publisher silent"),
+        "ALARM(\"Crosswatch publisher silent\") OR (ALARM(\"Crosswatch alerter silent\") AND \
+         (ALARM(\"Crosswatch collector us-east-1 silent\") OR ALARM(\"Crosswatch collector eu-west-1 silent\")))"
+    );
+}
+
+#[test]
+fn off_leaves_no_alarm_but_looks_where_some_may_be() {
+    let mut world = World::new(CLASSIC, classic_rules());
+    world.mode = Mode::Off;
+    let plan = world.plan().unwrap();
+    assert_eq!(plan.counts(), Counts::default());
+    assert!(plan.places.keys().any(|place| place.region == "us-east-1"));
+}
+
+/// A heartbeat that nothing sends would page at once.
+#[test]
+fn without_metrics_in_cloudwatch_there_are_only_the_alarms_that_need_nothing_of_ours() {
+    let mut world = World::new(CLASSIC, classic_rules());
+    world.to_cloudwatch = false;
+    let alarms = world.alarms();
+    assert_eq!(alarms.len(), 1);
+    assert_eq!(alarms[0].name, "Crosswatch VPN use1-euw1/vpn-0a1b2c3d4e5f60718: all tunnels down");
+}
+
+#[test]
+fn an_alarm_on_tunnels_is_in_the_vpns_region_and_account_and_asks_what_the_rules_ask() {
+    let text = CLASSIC
+        .replace("us-east-1:123456789012:site", "ap-south-1:123456789012:site")
+        .replace("expect_up = 2", "region = \"ap-south-1\", role = \"arn:aws:iam::210987654321:role/watch\"");
+    let both = rule("both", Judging::TunnelsUp, Side::Below, 2.0);
+    let plan = World::new(&text, vec![both]).plan().unwrap();
+    let (place, alarms) = plan.places.iter().find(|(place, _)| place.region == "ap-south-1").unwrap();
+    assert_eq!(place.role.as_deref(), Some("arn:aws:iam::210987654321:role/watch"));
+    let [alarm] = &**alarms else { panic!("{alarms:?}") };
+    let Watch::Metric(measured) = &alarm.watch else { panic!("{alarm:?}") };
+    assert_eq!((measured.threshold, &*measured.namespace, measured.period), (1.0, "AWS/VPN", 300));
+    assert_eq!(alarm.alarm_actions, ["arn:aws:sns:ap-south-1:123456789012:site"]);
+
+    let elsewhere = CLASSIC.replace("us-east-1:123456789012:site", "eu-west-1:123456789012:site");
+    assert!(
+        World::new(&elsewhere, Vec::new())
+            .notes()
+            .contains("the topic of site us-east-1 is not in us-east-1")
+    );
+}
+
+#[test]
+fn a_topic_in_another_region_is_refused() {
+    let mut world = World::new(CLASSIC, classic_rules());
+    world.topic = Some("arn:aws:sns:eu-west-1:123456789012:pages");
+    assert!(matches!(world.plan(), Err(Impossible::TopicElsewhere { .. })));
+}
+
+fn wide(probes: usize, name_length: usize) -> String {
+    let mut text =
+        format!("[site.a]\n[[link]]\nname = \"{}\"\nbetween = [\"a\"]\nprobe = [\n", "l".repeat(name_length));
+    for index in 0..probes {
+        let name = format!("{index:0>name_length$}");
+        text.push_str(&format!("  {{ from = \"a\", icmp = \"10.0.0.1\", name = \"{name}\" }},\n"));
+    }
+    text + "]\n"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_alarm_is_within_the_limits(
+        probes in 1..260usize,
+        length in 4..=64usize,
+        namespace in 1..=255usize,
+        backup: bool,
+    ) {
+        let name = "r".repeat(length);
+        let mut world = World::new(&wide(probes, length), vec![rule(&name, Judging::PingOk, Side::Below, 1.0)]);
+        world.namespace = "n".repeat(namespace);
+        world.mode = if backup { Mode::Backup } else { Mode::Both };
+        let alarms = world.alarms();
+        let names: BTreeSet<_> = alarms.iter().map(|alarm| &*alarm.name).collect();
+        prop_assert_eq!(names.len(), alarms.len());
+        let marks = world.plan().unwrap().marks;
+        let mut paged = BTreeSet::new();
+        for alarm in &alarms {
+            prop_assert!(alarm.name.len() <= 255 && alarm.name.is_ascii(), "{}", alarm.name);
+            prop_assert!(alarm.description.len() <= 1_024);
+            match &alarm.watch {
+                Watch::Metric(_) => prop_assert!(marks.is_metric_alarm(&alarm.name)),
+                Watch::Composite(composite) => {
+                    prop_assert!(marks.is_composite(&alarm.name));
+                    prop_assert!(composite.rule.len() <= 10_240, "{}", composite.rule.len());
+                    let children: Vec<_> = composite.rule.split('"').skip(1).step_by(2).collect();
+                    prop_assert!(children.len() <= 100, "{}", children.len());
+                    for child in children {
+                        prop_assert!(names.contains(child), "{child}");
+                        paged.insert(child);
+                    }
+                }
+            }
+        }
+        // Whatever is watched can page.
+        for alarm in alarms.iter().filter(|alarm| !alarm.is_composite() && alarm.alarm_actions.is_empty()) {
+            prop_assert!(paged.contains(&*alarm.name), "{}", alarm.name);
+        }
+    }
+
+    /// Whatever is there, ours or not: what is done makes it as it should be, nothing is left to do then, and
+    /// what is not ours is as it was.
+    #[test]
+    fn what_is_done_once_is_done(
+        kept in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 12),
+        extra in proptest::collection::vec((any::<bool>(), any::<bool>()), 0..6),
+    ) {
+        let world = World::new(CLASSIC, classic_rules());
+        let desired = world.alarms();
+        prop_assert_eq!(desired.len(), kept.len());
+        let mut there: Vec<Existing> = Vec::new();
+        for (alarm, (present, changed, ours)) in desired.iter().zip(&kept) {
+            if *present {
+                let mut alarm = alarm.clone();
+                if *changed {
+                    alarm.description.push('!');
+                }
+                let (name, composite) = (alarm.name.clone(), alarm.is_composite());
+                there.push(Existing { name, composite, alarm: Some(alarm), tagged: Some(*ours) });
+            }
+        }
+        for (index, (ours, composite)) in extra.iter().enumerate() {
+            let name = format!("Crosswatch extra {index}");
+            there.push(Existing { name, composite: *composite, alarm: None, tagged: Some(*ours) });
+        }
+        let foreign: Vec<Existing> = there.iter().filter(|there| there.tagged == Some(false)).cloned().collect();
+
+        let changes = diff(&desired, &there, |_| false);
+        prop_assert!(changes.delete.iter().all(|there| there.tagged == Some(true)));
+        let asked = suspects(&desired, &there);
+        for (there, _) in &changes.update {
+            prop_assert!(asked.contains(&there.name));
+        }
+        prop_assert!(changes.delete.iter().all(|there| asked.contains(&there.name)));
+
+        there.retain(|there| !changes.delete.contains(there) && !changes.update.iter().any(|(old, _)| old == there));
+        let puts = changes.create.iter().chain(changes.update.iter().map(|(_, wanted)| wanted));
+        there.extend(puts.map(|alarm| Existing {
+            name: alarm.name.clone(),
+            composite: alarm.is_composite(),
+            alarm: Some(alarm.clone()),
+            tagged: Some(true),
+        }));
+        let again = diff(&desired, &there, |_| false);
+        prop_assert!(again.is_empty(), "{again:?}");
+        prop_assert!(foreign.iter().all(|foreign| there.contains(foreign)));
+
+        let gone = diff(&[], &there, |_| false);
+        prop_assert!(gone.create.is_empty() && gone.delete.iter().all(|there| there.tagged == Some(true)));
+    }
+}
+
+/// Two roles may lead to one account: each sees the other's alarms.
+#[test]
+fn what_another_place_of_the_region_wants_is_left_to_it() {
+    let desired = World::new(CLASSIC, classic_rules()).alarms();
+    let there: Vec<_> = desired
+        .iter()
+        .map(|alarm| Existing {
+            name: alarm.name.clone(),
+            composite: alarm.is_composite(),
+            alarm: Some(alarm.clone()),
+            tagged: Some(true),
+        })
+        .collect();
+    assert_eq!(diff(&[], &there, |_| true).delete, []);
+    let deleted = diff(&[], &there, |_| false).delete;
+    assert_eq!(deleted.len(), there.len());
+    assert!(deleted.is_sorted_by_key(|there| !there.composite), "composites first: {deleted:?}");
+    let created = diff(&desired, &[], |_| false).create;
+    assert!(created.is_sorted_by_key(Alarm::is_composite), "composites last: {created:?}");
+}
