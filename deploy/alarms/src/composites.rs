@@ -63,7 +63,7 @@ pub(crate) fn alarms(
 /// What the rules of a link's alarms tell.
 fn fault(children: &[&Child]) -> &'static str {
     let slow = |child: &&Child| matches!(child.judging, Judging::LatencyMs | Judging::JitterMs);
-    match (children.iter().all(|child| slow(child)), children.iter().any(slow)) {
+    match (children.iter().all(slow), children.iter().any(slow)) {
         (true, _) => "slow",
         (_, true) => "broken or slow",
         (_, false) => "broken",

@@ -161,6 +161,7 @@ fn the_documented_example_means_what_it_says() {
         namespace: "Crosswatch".into(),
         period: Duration::from_secs(60),
         publish: crosswatch_window::Metric::DEFAULT.to_vec(),
+        ..crosswatch_publisher::config::Config::default()
     };
     let told = |rule| ConfiguredRule { rule, notify: vec!["oncall".into()] };
     let alerts = crosswatch_alerter::config::Config {
