@@ -1,0 +1,80 @@
+//! The config that the lab's stages are given.
+
+use std::time::Duration;
+
+use crate::Site;
+use crate::aws::Resources;
+use crate::fault::VPN;
+use crate::site::HOST_PORT;
+
+const HEAD: &str = "\
+# The lab's config, written by 'lab up'. Changed by hand it is read when a process is started again.
+";
+
+const RULES: &str = r#"
+[[rule]]
+name = "tunnels-down"
+metric = "tunnels_up"
+below = 1
+notify = ["oncall"]
+
+[[rule]]
+name = "ping-failed"
+metric = "ping_ok"
+below = 1
+breach = "3 of 3"
+clear = 30
+notify = ["oncall"]
+
+[[rule]]
+name = "latency-high"
+metric = "latency_ms"
+above = 200
+breach = "10 of 15"
+clear = 30
+notify = ["oncall"]
+
+[notify.oncall]
+"#;
+
+/// The text: over AWS with what was made there, over the embedded queue without.
+pub(crate) fn text(aws: Option<&Resources>, every: Duration) -> String {
+    let [near, far] = Site::ALL;
+    let mut text = HEAD.to_owned();
+    for (place, site) in Site::ALL.into_iter().enumerate() {
+        text += &format!("\n[site.{site}]\nregion = \"{site}\"\n");
+        if let Some(topic) = aws.and_then(|aws| aws.topics.get(place)) {
+            text += &format!("topic = \"{topic}\"\n");
+        }
+    }
+    text += &format!("\n[[link]]\nname = \"use1-euw1\"\nbetween = [\"{near}\", \"{far}\"]\n");
+    if aws.is_some() {
+        text += &format!("vpn = [{{ site = \"{near}\", id = \"{VPN}\", every = \"10s\", expect_up = 2 }}]\n");
+    }
+    let every = every.as_millis();
+    let probe = |from: Site, target: &str| {
+        format!("  {{ from = \"{from}\", {target}, every = \"{every}ms\", timeout = \"500ms\" }},\n")
+    };
+    text += "probe = [\n";
+    text += &probe(near, &format!("icmp = \"{}\"", far.address()));
+    text += &probe(far, &format!("icmp = \"{}\"", near.address()));
+    text += &probe(far, &format!("tcp = \"{}:{HOST_PORT}\"", near.address()));
+    text += "]\n\n[queue]\n";
+    match aws {
+        Some(aws) => {
+            text += &format!(
+                "kind = \"sqs\"\npublisher = \"{}\"\nalerter = \"{}\"\n",
+                aws.publisher, aws.alerter
+            );
+            text += "path = \"data\"\n\n[metrics]\nkind = \"cloudwatch\"\n";
+        }
+        None => text += "kind = \"embedded\"\npath = \"data\"\n\n[metrics]\nkind = \"embedded\"\n",
+    }
+    text += "namespace = \"Crosswatch\"\nperiod = \"60s\"\n";
+    text += RULES;
+    match aws {
+        Some(aws) => text += &format!("sms = [\"+15555550100\"]\ntopic = \"{}\"\n", aws.oncall),
+        None => text += "console = true\n",
+    }
+    text
+}

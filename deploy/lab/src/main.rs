@@ -1,0 +1,279 @@
+//! `lab`: two regions, a WAN and a centre on this machine, to try Crosswatch on.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use crosswatch_lab::{Cloud, Error, Fault, Lab, Options, Site, Status, Tunnel, wan};
+
+/// Two regions, a WAN between them and a centre with a local AWS, on this machine
+///
+/// Everything runs in network namespaces of its own: nothing outside is reached or changed. Needs root, iproute2 and
+/// nftables.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, verbatim_doc_comment)]
+struct Cli {
+    /// Where config, logs and data are; two folders are two labs.
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "lab")]
+    folder: PathBuf,
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Debug, Subcommand)]
+enum Job {
+    /// Make a lab, and return when all of it is up.
+    Up(Up),
+    /// Show processes, faults and the WAN, and what 'crosswatch status' says; exit status 1 if a process does not answer.
+    Status,
+    /// Break something; several faults may be on at once.
+    Fault {
+        #[command(subcommand)]
+        fault: FaultArgs,
+    },
+    /// End all faults.
+    Heal,
+    /// End all processes and remove the namespaces; config, logs and data stay.
+    Down,
+    /// Forward packets between two regions: started by 'up'.
+    #[command(hide = true)]
+    Wan(WanArgs),
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// The program 'crosswatch' [default: beside 'lab', else in PATH].
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// The program 'crosswatch-gate' [default: beside 'lab', else in PATH].
+    #[arg(long, value_name = "FILE")]
+    gate: Option<PathBuf>,
+    /// The program 'ministack', the local AWS.
+    #[arg(long, value_name = "FILE", env = "MINISTACK", default_value = "ministack")]
+    ministack: PathBuf,
+    /// Which AWS the stages have.
+    #[arg(long, value_enum, default_value_t = Aws::Gate)]
+    aws: Aws,
+    /// The WAN's delay each way, in milliseconds; a round trip takes twice as long.
+    #[arg(long, value_name = "MS", default_value_t = 40)]
+    delay_ms: u64,
+    /// How often each probe is sent, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    every_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Aws {
+    /// The local AWS behind the gate, which refuses what AWS refuses and can fail.
+    Gate,
+    /// The local AWS alone: no tunnels to poll, nothing is throttled.
+    Emulator,
+    /// None: the embedded queue and store.
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+enum FaultArgs {
+    /// The WAN takes every packet and delivers none.
+    BlackHole,
+    /// Round trips over the WAN take longer.
+    Slow {
+        /// How long a round trip takes.
+        #[arg(long, default_value_t = 250)]
+        ms: u64,
+    },
+    /// Round trips over the WAN fail at random.
+    #[command(visible_alias = "loss-20")]
+    Loss {
+        /// How many in a hundred.
+        #[arg(long, default_value_t = 20)]
+        percent: u8,
+    },
+    /// A region does not reach the centre; the link goes on.
+    QueueCut(SiteArgs),
+    /// A region reaches neither the centre nor the other region.
+    RegionCut(SiteArgs),
+    /// AWS answers requests by a throttling error.
+    Throttled {
+        /// Of this service only.
+        #[arg(long, value_parser = ["sqs", "cloudwatch", "sns", "ec2"])]
+        service: Option<String>,
+        /// One in so many requests; 1 means all.
+        #[arg(long, default_value_t = 2)]
+        one_in: u32,
+    },
+    /// EC2 tells that tunnels are down; packets go on.
+    TunnelDown {
+        /// Which.
+        #[arg(long, value_enum, default_value_t = TunnelArg::Both)]
+        tunnel: TunnelArg,
+    },
+    /// A region's collector is killed; 'heal' starts it again.
+    CollectorDead(SiteArgs),
+}
+
+#[derive(Debug, Args)]
+struct SiteArgs {
+    /// Which region.
+    #[arg(long, value_enum, default_value_t = SiteArg::UsEast1)]
+    site: SiteArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SiteArg {
+    #[value(name = "us-east-1")]
+    UsEast1,
+    #[value(name = "eu-west-1")]
+    EuWest1,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TunnelArg {
+    #[value(name = "1")]
+    First,
+    #[value(name = "2")]
+    Second,
+    Both,
+}
+
+#[derive(Debug, Args)]
+struct WanArgs {
+    /// The regions' namespaces: given twice.
+    #[arg(long = "region", num_args = 1, required = true)]
+    regions: Vec<String>,
+    /// The control socket to make.
+    #[arg(long)]
+    socket: PathBuf,
+    /// The delay each way, in milliseconds.
+    #[arg(long)]
+    delay_ms: u64,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Cli { folder, job }: Cli) -> Result<ExitCode> {
+    match job {
+        Job::Up(up) => {
+            let lab = Lab::up(options(folder, up)?)?;
+            print!("{}", Status::of(&lab));
+            lab.keep();
+        }
+        Job::Status => return status(&folder),
+        Job::Fault { fault } => {
+            let fault = fault.into();
+            let mut lab = Lab::open(&folder)?;
+            lab.fault(fault)?;
+            tell_faults(&lab);
+        }
+        Job::Heal => {
+            let mut lab = Lab::open(&folder)?;
+            lab.heal()?;
+            tell_faults(&lab);
+        }
+        Job::Down => {
+            Lab::down(&folder)?;
+            println!("down; config, logs and data stay in {}", folder.display());
+        }
+        Job::Wan(WanArgs { regions, socket, delay_ms }) => {
+            let namespaces = regions.try_into();
+            let namespaces = namespaces.map_err(|_| anyhow::anyhow!("--region must be given twice"))?;
+            let delay = Duration::from_millis(delay_ms);
+            match wan::serve(wan::Options { namespaces, socket, delay })? {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(folder: PathBuf, up: Up) -> Result<Options> {
+    let this = env::current_exe().context("cannot tell where 'lab' itself is")?;
+    let program = up.program.unwrap_or_else(|| beside(&this, "crosswatch"));
+    let cloud = match up.aws {
+        Aws::Gate => Cloud::Gate {
+            gate: up.gate.unwrap_or_else(|| beside(&this, "crosswatch-gate")),
+            ministack: up.ministack,
+        },
+        Aws::Emulator => Cloud::Emulator { ministack: up.ministack },
+        Aws::None => Cloud::None,
+    };
+    let delay = Duration::from_millis(up.delay_ms);
+    let every = Duration::from_millis(up.every_ms);
+    Ok(Options { cloud, delay, every, ..Options::new(folder, program, this) })
+}
+
+/// A program that was built together with this one, or else one in PATH.
+fn beside(this: &Path, name: &str) -> PathBuf {
+    let beside = this.with_file_name(name);
+    if beside.exists() { beside } else { name.into() }
+}
+
+fn status(folder: &Path) -> Result<ExitCode> {
+    let lab = match Lab::open(folder) {
+        Err(error @ Error::Down { .. }) => {
+            println!("{error}");
+            return Ok(ExitCode::FAILURE);
+        }
+        lab => lab?,
+    };
+    let status = Status::of(&lab);
+    println!("{status}");
+    // What it prints goes where our output goes.
+    let told = Command::new(lab.program()).arg("status").arg("--config").arg(lab.config_path()).status();
+    if let Err(error) = told {
+        println!("{} status: {error}", lab.program().display());
+    }
+    Ok(if status.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell_faults(lab: &Lab) {
+    if lab.faults().is_empty() {
+        println!("no fault");
+    }
+    for fault in lab.faults() {
+        println!("fault {}", fault.describe());
+    }
+}
+
+impl From<FaultArgs> for Fault {
+    fn from(fault: FaultArgs) -> Self {
+        match fault {
+            FaultArgs::BlackHole => Self::BlackHole,
+            FaultArgs::Slow { ms } => Self::Slow { rtt: Duration::from_millis(ms) },
+            FaultArgs::Loss { percent } => Self::Loss { percent },
+            FaultArgs::QueueCut(of) => Self::QueueCut { site: of.site.into() },
+            FaultArgs::RegionCut(of) => Self::RegionCut { site: of.site.into() },
+            FaultArgs::Throttled { service, one_in } => Self::Throttled { service, one_in },
+            FaultArgs::TunnelDown { tunnel } => Self::TunnelDown { tunnel: tunnel.into() },
+            FaultArgs::CollectorDead(of) => Self::CollectorDead { site: of.site.into() },
+        }
+    }
+}
+
+impl From<SiteArg> for Site {
+    fn from(site: SiteArg) -> Self {
+        match site {
+            SiteArg::UsEast1 => Self::UsEast1,
+            SiteArg::EuWest1 => Self::EuWest1,
+        }
+    }
+}
+
+impl From<TunnelArg> for Tunnel {
+    fn from(tunnel: TunnelArg) -> Self {
+        match tunnel {
+            TunnelArg::First => Self::First,
+            TunnelArg::Second => Self::Second,
+            TunnelArg::Both => Self::Both,
+        }
+    }
+}
