@@ -51,9 +51,12 @@ pub(crate) fn text(aws: Option<&Resources>, every: Duration) -> String {
     if aws.is_some() {
         text += &format!("vpn = [{{ site = \"{near}\", id = \"{VPN}\", every = \"10s\", expect_up = 2 }}]\n");
     }
-    let every = every.as_millis();
+    let every = match every.as_millis() {
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
+    };
     let probe = |from: Site, target: &str| {
-        format!("  {{ from = \"{from}\", {target}, every = \"{every}ms\", timeout = \"500ms\" }},\n")
+        format!("  {{ from = \"{from}\", {target}, every = \"{every}\", timeout = \"500ms\" }},\n")
     };
     text += "probe = [\n";
     text += &probe(near, &format!("icmp = \"{}\"", far.address()));

@@ -1,0 +1,416 @@
+//! A real lab, with a stand-in for the program: what its faults do to real packets, and that nothing of it stays.
+//!
+//! They need root; without it each says on standard error that it did not run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crosswatch_lab::{
+    AWS, Cloud, Error, Fault, HOST_PORT, Lab, Namespace, Options, Process, Site, Status, Tunnel,
+};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+const LAB: &str = env!("CARGO_BIN_EXE_lab");
+const A: Site = Site::UsEast1;
+const B: Site = Site::EuWest1;
+
+/// Against hanging, not a measurement.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// How the stand-in is told what to be: `JOB MANNER`.
+const STAND_IN: &str = "CROSSWATCH_LAB_STAND_IN";
+
+/// Not a test: with the variable set, this is a stage as far as the lab looks, which answers `/healthz`.
+#[test]
+fn stand_in() {
+    let Ok(told) = std::env::var(STAND_IN) else { return };
+    let (job, manner) = told.split_once(' ').unwrap();
+    let port = match job {
+        "collector" => 9464,
+        "publisher" => 9465,
+        _ => 9466,
+    };
+    println!("this is the stand-in's {job}");
+    if manner == "fails" {
+        eprintln!("it fails as it was told");
+        std::process::exit(1);
+    }
+    if job == "--listen" {
+        return stand_in_gate();
+    }
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for connection in listener.incoming() {
+        let mut connection = connection.unwrap();
+        if manner == "deaf" {
+            std::thread::park();
+        }
+        let _ = connection.read(&mut [0; 1024]);
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n");
+    }
+}
+
+/// Answers what the lab asks of SQS and SNS, and writes down what comes to the control socket, in the lab's folder.
+fn stand_in_gate() {
+    let control = UnixListener::bind("gate.sock").unwrap();
+    std::thread::spawn(move || {
+        let mut requests = fs::File::create("gate.requests").unwrap();
+        for connection in control.incoming() {
+            let mut connection = connection.unwrap();
+            let request = read_request(&mut connection);
+            if !request.starts_with("GET /counts ") {
+                let (head, body) = request.split_once("\r\n\r\n").unwrap();
+                writeln!(requests, "{} {body}", head.split_once(" HTTP").unwrap().0).unwrap();
+            }
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        }
+    });
+    for connection in TcpListener::bind(AWS).unwrap().incoming() {
+        let mut connection = connection.unwrap();
+        let request = read_request(&mut connection);
+        let name = |after: &str, end: char| Some(request.split_once(after)?.1.split_once(end)?.0.to_owned());
+        let answer = if request.contains("AmazonSQS.GetQueueAttributes") {
+            r#"{"Attributes":{"QueueArn":"arn:aws:sqs:us-east-1:000000000000:dead"}}"#.to_owned()
+        } else if let Some(queue) = name("\"QueueName\":\"", '"') {
+            format!("{{\"QueueUrl\":\"http://localhost:1/000000000000/{queue}\"}}")
+        } else if let Some(topic) = name("Name=", '&') {
+            format!("<R><TopicArn>arn:aws:sns:us-east-1:000000000000:{topic}</TopicArn></R>")
+        } else {
+            continue;
+        };
+        write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+    }
+}
+
+fn read_request(connection: &mut impl Read) -> String {
+    let mut request = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = connection.read(&mut buffer).unwrap_or_default();
+        request += std::str::from_utf8(&buffer[..read]).unwrap();
+        let length = request.split_once("content-length: ").and_then(|(_, rest)| rest.split_once("\r"));
+        let length = length.map_or(0, |(length, _)| length.parse().unwrap());
+        if read == 0 || request.split_once("\r\n\r\n").is_some_and(|(_, body)| body.len() >= length) {
+            return request;
+        }
+    }
+}
+
+/// A folder for a lab, and a program beside it that stands in for `crosswatch` in this manner: well, fails or deaf.
+struct Place {
+    folder: TempDir,
+    program: PathBuf,
+}
+
+impl Place {
+    fn new(manner: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("crosswatch");
+        let this = std::env::current_exe().unwrap();
+        let script = format!(
+            "#!/bin/sh\n{STAND_IN}=\"$1 {manner}\" exec '{}' stand_in --exact --nocapture\n",
+            this.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder, program }
+    }
+
+    fn lab(&self) -> PathBuf {
+        self.folder.path().join("lab")
+    }
+
+    fn options(&self) -> Options {
+        Options::new(self.lab(), self.program.clone(), LAB.into())
+    }
+
+    /// Namespaces, processes and sockets of the lab in this place.
+    fn remains(&self) -> Vec<String> {
+        let record = fs::read_to_string(self.lab().join("lab.json")).unwrap();
+        let stem = record.split_once("\"stem\": \"").unwrap().1.split_once('"').unwrap().0;
+        let names = fs::read_dir("/run/netns").unwrap().map(|entry| entry.unwrap().file_name());
+        let mut remains: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        remains.retain(|name| name.starts_with(stem));
+        let mark = format!("CROSSWATCH_LAB={stem}");
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+                remains.push(process.path().display().to_string());
+            }
+        }
+        let sockets = ["wan.sock", "gate.sock"].map(|name| self.lab().join(name));
+        remains.extend(sockets.iter().filter(|socket| socket.exists()).map(|s| s.display().to_string()));
+        remains
+    }
+}
+
+fn require_root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        // Not `eprintln!`: the test runner would swallow it, for the test passes.
+        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: network namespaces need root");
+    }
+    root
+}
+
+struct Pings {
+    sent: u32,
+    received: u32,
+    /// Of the fastest; absent when none came back.
+    fastest_ms: Option<f64>,
+}
+
+/// Pings from inside a namespace, `every` so many seconds.
+fn ping(from: &Namespace, to: Site, count: u32, every: f64) -> Pings {
+    let command =
+        format!("netns exec {} ping -n -q -W 1 -i {every} -c {count} {}", from.name(), to.address());
+    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let number = |before: &str, after: &str| {
+        let (head, _) = text.split_once(after)?;
+        head.rsplit_once(before)?.1.trim().parse::<f64>().ok()
+    };
+    let sent = number("\n", " packets transmitted").expect(&text);
+    let received = number("transmitted,", " received").expect(&text);
+    let fastest_ms =
+        text.split_once("mdev = ").map(|(_, rest)| rest.split_once('/').unwrap().0.parse().unwrap());
+    Pings { sent: sent as u32, received: received as u32, fastest_ms }
+}
+
+fn reaches(from: &Namespace, to: SocketAddr) -> bool {
+    from.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).unwrap().is_ok()
+}
+
+#[test]
+fn the_wan_delays_slows_loses_and_swallows_as_told() {
+    if !require_root("the_wan_delays_slows_loses_and_swallows_as_told") {
+        return;
+    }
+    let place = Place::new("well");
+    let mut lab = Lab::up(place.options()).unwrap();
+    for (from, to) in [(A, B), (B, A)] {
+        let pings = ping(lab.region(from), to, 20, 0.01);
+        let fastest = pings.fastest_ms.unwrap();
+        assert!((80.0..160.0).contains(&fastest), "from {from}: {fastest} ms");
+        assert_eq!(pings.received, 20);
+    }
+
+    lab.fault(Fault::Slow { rtt: Duration::from_millis(250) }).unwrap();
+    let slow = ping(lab.region(A), B, 10, 0.01);
+    assert!(slow.fastest_ms.unwrap() >= 250.0);
+    lab.heal().unwrap();
+
+    lab.fault(Fault::Loss { percent: 20 }).unwrap();
+    let lossy = ping(lab.region(B), A, 2_000, 0.002);
+    let lost = lossy.sent - lossy.received;
+    // 400 expected; one standard deviation is 18.
+    assert!((280..520).contains(&lost), "{lost} of {} lost", lossy.sent);
+
+    // Besides: the worse counts, and both end with heal.
+    lab.fault(Fault::BlackHole).unwrap();
+    assert_eq!(ping(lab.region(A), B, 20, 0.01).received, 0);
+    assert_eq!(lab.faults().len(), 2);
+    lab.heal().unwrap();
+    let healed = ping(lab.region(A), B, 200, 0.005);
+    assert_eq!(healed.received, 200);
+    assert!(healed.fastest_ms.unwrap() < 160.0);
+    let report = lab.wan().report().unwrap();
+    assert!(report.counts.iter().all(|counts| counts.overflowed + counts.refused == 0), "{report:?}");
+}
+
+#[test]
+fn a_cut_of_a_region_s_way_to_the_centre_is_of_that_way_alone() {
+    if !require_root("a_cut_of_a_region_s_way_to_the_centre_is_of_that_way_alone") {
+        return;
+    }
+    let place = Place::new("well");
+    let mut lab = Lab::up(place.options()).unwrap();
+    // Where the local AWS would listen; the kernel takes the connections.
+    let _aws = lab.centre().enter(|| TcpListener::bind(AWS)).unwrap().unwrap();
+    let link = |from: Site| SocketAddr::from((from.other().address(), HOST_PORT));
+    let picture = |lab: &Lab| {
+        let [a, b] = [A, B].map(|site| lab.region(site));
+        [reaches(a, AWS.into()), reaches(b, AWS.into()), reaches(a, link(A)), reaches(b, link(B))]
+    };
+    assert_eq!(picture(&lab), [true; 4]);
+    lab.fault(Fault::QueueCut { site: A }).unwrap();
+    assert_eq!(picture(&lab), [false, true, true, true]);
+    lab.heal().unwrap();
+    assert_eq!(picture(&lab), [true; 4]);
+    lab.fault(Fault::RegionCut { site: B }).unwrap();
+    assert_eq!(picture(&lab), [true, false, false, false]);
+    lab.heal().unwrap();
+    assert_eq!(picture(&lab), [true; 4]);
+
+    let gone = lab.fault(Fault::Throttled { service: None, one_in: 2 }).unwrap_err();
+    assert!(matches!(gone, Error::Lacks { fault: "throttled", .. }), "{gone}");
+    assert!(lab.faults().is_empty());
+}
+
+#[test]
+fn a_dead_collector_is_seen_and_healed_and_down_leaves_only_what_is_to_be_read() {
+    if !require_root("a_dead_collector_is_seen_and_healed_and_down_leaves_only_what_is_to_be_read") {
+        return;
+    }
+    let place = Place::new("well");
+    let mut options = place.options();
+    options.change_config = Box::new(|text| text + "# and this\n");
+    let lab = Lab::up(options).unwrap();
+    let config = fs::read_to_string(lab.config_path()).unwrap();
+    assert!(config.contains("icmp = \"10.1.0.10\"") && config.ends_with("# and this\n"), "{config}");
+    lab.keep();
+
+    // Another process, as the command line is.
+    let mut lab = Lab::open(&place.lab()).unwrap();
+    let before = lab.pid(Process::Collector(A)).unwrap();
+    lab.fault(Fault::CollectorDead { site: A }).unwrap();
+    assert!(!lab.is_running(Process::Collector(A)) && lab.is_running(Process::Collector(B)));
+    let status = Status::of(&lab);
+    assert!(!status.is_well());
+    assert!(status.to_string().contains("not running"), "{status}");
+    lab.heal().unwrap();
+    assert_ne!(lab.pid(Process::Collector(A)).unwrap(), before);
+    assert!(Status::of(&lab).is_well());
+
+    lab.kill(Process::Publisher, Signal::SIGKILL).unwrap();
+    lab.start(Process::Publisher).unwrap();
+    assert!(lab.health(Process::Publisher).is_ok());
+    let said = fs::read_to_string(lab.log_path(Process::Publisher)).unwrap();
+    assert_eq!(said.matches("this is the stand-in's publisher").count(), 2, "{said}");
+
+    let again = Lab::up(place.options()).unwrap_err();
+    assert!(matches!(again, Error::Running { .. }), "{again}");
+    drop(lab);
+    assert!(!place.remains().is_empty(), "it is kept up");
+    Lab::down(&place.lab()).unwrap();
+    assert_eq!(place.remains(), [""; 0]);
+    Lab::down(&place.lab()).unwrap();
+    assert!(place.lab().join("crosswatch.toml").exists() && place.lab().join("logs/publisher.log").exists());
+    assert!(matches!(Lab::open(&place.lab()), Err(Error::Down { .. })));
+}
+
+#[test]
+fn an_up_that_is_killed_half_way_is_cleared_away_by_down_and_by_the_next_up() {
+    if !require_root("an_up_that_is_killed_half_way_is_cleared_away_by_down_and_by_the_next_up") {
+        return;
+    }
+    for by_down in [true, false] {
+        let place = Place::new("deaf");
+        let mut up = Command::new(LAB)
+            .args(["up", "--aws", "none", "--program"])
+            .arg(&place.program)
+            .arg("--folder")
+            .arg(place.lab())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        let log = place.lab().join("logs/collector-eu-west-1.log");
+        while !fs::read_to_string(&log).is_ok_and(|said| said.contains("stand-in")) {
+            assert!(since.elapsed() < BOUND && up.try_wait().unwrap().is_none(), "it does not come so far");
+        }
+        up.kill().unwrap();
+        up.wait().unwrap();
+        assert!(place.remains().len() >= 8, "three namespaces and five processes: {:?}", place.remains());
+        if by_down {
+            Lab::down(&place.lab()).unwrap();
+        } else {
+            let well = Place::new("well");
+            let options = Options { program: well.program.clone(), ..place.options() };
+            drop(Lab::up(options).unwrap());
+        }
+        assert_eq!(place.remains(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_up_that_fails_says_why_and_clears_up() {
+    if !require_root("an_up_that_fails_says_why_and_clears_up") {
+        return;
+    }
+    let place = Place::new("fails");
+    let error = Lab::up(place.options()).unwrap_err();
+    assert!(matches!(&error, Error::Ended { said, .. } if said.contains("fails as it was told")), "{error}");
+    assert_eq!(place.remains(), [""; 0]);
+
+    let missing = Options { program: "/nowhere/crosswatch".into(), ..place.options() };
+    let error = Lab::up(missing).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/crosswatch"), "{error}");
+    assert_eq!(place.remains(), [""; 0]);
+}
+
+#[test]
+fn two_labs_stand_side_by_side_and_a_strange_folder_is_left_alone() {
+    if !require_root("two_labs_stand_side_by_side_and_a_strange_folder_is_left_alone") {
+        return;
+    }
+    let [one, two] = [Place::new("well"), Place::new("well")];
+    let first = Lab::up(one.options()).unwrap();
+    let second = Lab::up(two.options()).unwrap();
+    drop(first);
+    assert_eq!(one.remains(), [""; 0]);
+    assert_eq!(ping(second.region(A), B, 5, 0.01).received, 5);
+    assert!(Status::of(&second).is_well());
+
+    let strange = tempfile::tempdir().unwrap();
+    fs::write(strange.path().join("data"), "mine").unwrap();
+    let options = Options { folder: strange.path().to_owned(), ..one.options() };
+    assert!(matches!(Lab::up(options), Err(Error::Foreign { .. })));
+    assert!(matches!(Lab::down(strange.path()), Err(Error::Foreign { .. })));
+    assert_eq!(fs::read_to_string(strange.path().join("data")).unwrap(), "mine");
+    Lab::down(Path::new("/nowhere/at/all")).unwrap();
+}
+
+#[test]
+fn faults_of_aws_are_asked_of_the_gate_and_taken_back_and_a_table_of_others_is_left_alone() {
+    if !require_root("faults_of_aws_are_asked_of_the_gate_and_taken_back_and_a_table_of_others_is_left_alone")
+    {
+        return;
+    }
+    let place = Place::new("well");
+    let cloud = Cloud::Gate { gate: place.program.clone(), ministack: "ministack".into() };
+    let mut lab = Lab::up(Options { cloud, ..place.options() }).unwrap();
+    let config = fs::read_to_string(lab.config_path()).unwrap();
+    for line in [
+        "publisher = \"http://172.31.0.1:4566/000000000000/crosswatch-publisher\"",
+        "topic = \"arn:aws:sns:us-east-1:000000000000:crosswatch-oncall\"",
+    ] {
+        assert!(config.lines().any(|other| other == line), "{line} in:\n{config}");
+    }
+    let requests = place.lab().join("gate.requests");
+    let mut seen = 0;
+    let mut new = || -> Vec<String> {
+        let lines: Vec<_> = fs::read_to_string(&requests).unwrap().lines().map(str::to_owned).collect();
+        let new = lines[seen..].to_vec();
+        seen = lines.len();
+        new
+    };
+    assert!(matches!(&*new(), [table] if table.starts_with("PUT /tunnels ") && !table.contains("DOWN")));
+
+    lab.fault(Fault::Throttled { service: Some("ec2".to_owned()), one_in: 1 }).unwrap();
+    lab.fault(Fault::BlackHole).unwrap();
+    assert_eq!(
+        new(),
+        [
+            r#"POST /faults {"effect":{"throttle":true},"id":"lab-throttled","match":{"service":"ec2"},"one_in":1}"#
+        ],
+        "nothing is asked that stays as it is"
+    );
+    lab.fault(Fault::TunnelDown { tunnel: Tunnel::Second }).unwrap();
+    let down = new();
+    assert_eq!(down.len(), 1);
+    assert_eq!(down[0].matches("\"DOWN\"").count(), 1, "{down:?}");
+    lab.heal().unwrap();
+    let healed = new();
+    assert_eq!(healed[0], "DELETE /faults/lab-throttled ");
+    assert!(healed[1].starts_with("PUT /tunnels ") && !healed[1].contains("DOWN"), "{healed:?}");
+    assert_eq!(lab.control().unwrap().get("/messages").unwrap(), serde_json::json!({}));
+}
