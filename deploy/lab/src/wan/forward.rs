@@ -85,8 +85,8 @@ impl Forwarder {
         for (line, device) in self.lines.iter_mut().zip([far, near]) {
             while let Some(packet) = line.pop(now) {
                 // A device that is down or has no room takes no packet; on a wire it would be lost, too.
-                match device.write(&packet) {
-                    Ok(_) => line.counts.delivered += 1,
+                match device.write_all(&packet) {
+                    Ok(()) => line.counts.delivered += 1,
                     Err(_) => line.counts.refused += 1,
                 }
             }
