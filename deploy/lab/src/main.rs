@@ -1,6 +1,7 @@
 //! `lab`: two regions, a WAN and a centre on this machine, to try Crosswatch on.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -166,24 +167,26 @@ fn run(Cli { folder, job }: Cli) -> Result<ExitCode> {
     match job {
         Job::Up(up) => {
             let lab = Lab::up(options(folder, up)?)?;
-            print!("{}", Status::of(&lab));
+            let status = Status::of(&lab);
+            // It stays up, whoever reads of it.
             lab.keep();
+            say(&status.to_string())?;
         }
         Job::Status => return status(&folder),
         Job::Fault { fault } => {
             let fault = fault.into();
             let mut lab = Lab::open(&folder)?;
             lab.fault(fault)?;
-            tell_faults(&lab);
+            tell_faults(&lab)?;
         }
         Job::Heal => {
             let mut lab = Lab::open(&folder)?;
             lab.heal()?;
-            tell_faults(&lab);
+            tell_faults(&lab)?;
         }
         Job::Down => {
             Lab::down(&folder)?;
-            println!("down; config, logs and data stay in {}", folder.display());
+            say(&format!("down; config, logs and data stay in {}\n", folder.display()))?;
         }
         Job::Wan(WanArgs { regions, socket, delay_ms }) => {
             let namespaces = regions.try_into();
@@ -220,27 +223,34 @@ fn beside(this: &Path, name: &str) -> PathBuf {
 fn status(folder: &Path) -> Result<ExitCode> {
     let lab = match Lab::open(folder) {
         Err(error @ Error::Down { .. }) => {
-            println!("{error}");
+            say(&format!("{error}\n"))?;
             return Ok(ExitCode::FAILURE);
         }
         lab => lab?,
     };
     let status = Status::of(&lab);
-    println!("{status}");
+    say(&format!("{status}\n"))?;
     // What it prints goes where our output goes.
     let told = Command::new(lab.program()).arg("status").arg("--config").arg(lab.config_path()).status();
     if let Err(error) = told {
-        println!("{} status: {error}", lab.program().display());
+        say(&format!("{} status: {error}\n", lab.program().display()))?;
     }
     Ok(if status.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_faults(lab: &Lab) {
+fn tell_faults(lab: &Lab) -> Result<()> {
     if lab.faults().is_empty() {
-        println!("no fault");
+        return say("no fault\n");
     }
-    for fault in lab.faults() {
-        println!("fault {}", fault.describe());
+    let lines: String = lab.faults().iter().map(|fault| format!("fault {}\n", fault.describe())).collect();
+    say(&lines)
+}
+
+/// Prints; a reader that has seen enough, as `head` does, is no error.
+fn say(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print"),
     }
 }
 
