@@ -348,6 +348,21 @@ fn an_up_that_fails_says_why_and_clears_up() {
 }
 
 #[test]
+fn a_reader_of_what_up_prints_may_go_and_the_lab_stays() {
+    if !require_root("a_reader_of_what_up_prints_may_go_and_the_lab_stays") {
+        return;
+    }
+    let place = Place::new("well");
+    let mut command = Command::new(LAB);
+    command.args(["up", "--aws", "none", "--program"]).arg(&place.program).arg("--folder").arg(place.lab());
+    let mut up = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(up.stdout.take());
+    assert!(up.wait().unwrap().success());
+    assert!(Status::of(&Lab::open(&place.lab()).unwrap()).is_well());
+    Lab::down(&place.lab()).unwrap();
+}
+
+#[test]
 fn two_labs_stand_side_by_side_and_a_strange_folder_is_left_alone() {
     if !require_root("two_labs_stand_side_by_side_and_a_strange_folder_is_left_alone") {
         return;
