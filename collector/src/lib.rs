@@ -1,8 +1,8 @@
 //! The collector: probes on schedule, observations into the journal.
 //!
-//! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), news goes at once and routine in bulk
-//! ([`news`], [`pace`]), how the collecting itself goes is observed too ([`rounds`]), and everything goes to the journal
-//! first ([`Journal`], on disk [`journal::SiteJournal`]), whose failures are waited out with bounded memory.
+//! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), and so does the state of the tunnels
+//! that EC2 is asked for ([`tunnels`]); news goes at once and routine in bulk ([`news`], [`pace`]), how the collecting itself
+//! goes is observed too ([`rounds`]), and everything goes to the journal first ([`Journal`], on disk [`journal::SiteJournal`]), whose failures are waited out with bounded memory.
 
 pub mod journal;
 pub mod metrics;
@@ -10,7 +10,9 @@ pub mod news;
 pub mod pace;
 pub mod pack;
 pub mod rounds;
+pub mod tunnels;
 
+mod poll;
 mod resolve;
 mod run;
 mod spool;

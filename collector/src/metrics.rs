@@ -26,6 +26,7 @@ pub struct Metrics {
     dropped: Family<Site, Counter>,
     batches: Family<Site, Counter>,
     append: Family<Site, Histogram, fn() -> Histogram>,
+    polls: Family<SiteAnd, Counter>,
 }
 
 /// One site's.
@@ -39,6 +40,7 @@ pub(crate) struct OfSite {
     pub(crate) dropped: Counter,
     pub(crate) batches: Counter,
     pub(crate) append: Histogram,
+    polls: [Counter; 2],
 }
 
 /// One site's, of one protocol.
@@ -68,9 +70,22 @@ impl Metrics {
             dropped: Family::default(),
             batches: Family::default(),
             append: Family::new_with_constructor(append),
+            polls: Family::default(),
         };
-        let Self { sent, skipped, late, duplicate, stray, lag, outcomes, waiting, dropped, batches, append } =
-            metrics.clone();
+        let Self {
+            sent,
+            skipped,
+            late,
+            duplicate,
+            stray,
+            lag,
+            outcomes,
+            waiting,
+            dropped,
+            batches,
+            append,
+            polls,
+        } = metrics.clone();
         let registry = registry.sub_registry_with_prefix("crosswatch_collector");
         registry.register("probes_sent", "Probes sent, or tried to", sent);
         registry.register("skipped_sends", "Slots that passed unused for want of time", skipped);
@@ -83,6 +98,11 @@ impl Metrics {
         registry.register("dropped_observations", "Observations lost for want of room", dropped);
         registry.register("batches", "Batches appended to the journal", batches);
         registry.register("append_seconds", "How long the journal took for a batch", append);
+        registry.register(
+            "vpn_polls",
+            "Polls of VPN connections by outcome: ok, or failed in any way",
+            polls,
+        );
         metrics
     }
 
@@ -110,11 +130,16 @@ impl Metrics {
             dropped: self.dropped.get_or_create_owned(&one),
             batches: self.batches.get_or_create_owned(&one),
             append: self.append.get_or_create_owned(&one),
+            polls: ["failed", "ok"].map(|word| self.polls.get_or_create_owned(&two("outcome", word))),
         }
     }
 }
 
 impl OfSite {
+    pub(crate) fn polled(&self, ok: bool) {
+        self.polls[usize::from(ok)].inc();
+    }
+
     pub(crate) fn outcome(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Reply { .. } => {

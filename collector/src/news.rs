@@ -1,9 +1,12 @@
 //! Which outcomes are news, and go to the journal at once. Pure.
 //!
 //! News is a loss, a round-trip time over the lowest threshold of any rule for the probe, and what follows until ten good
-//! ones in a row. A `local` loss says nothing of the link: alone it is no news, nor is it good.
+//! ones in a row. A `local` loss says nothing of the link: alone it is no news, nor is it good. A tunnel that has changed
+//! since it was last observed is news, too.
 
-use crosswatch_shared::observation::{Lost, Outcome};
+use std::collections::HashMap;
+
+use crosswatch_shared::observation::{Lost, Name, Outcome, Tunnel};
 
 /// So many good ones in a row end the news of a probe.
 pub const GOOD: u32 = 10;
@@ -12,7 +15,12 @@ pub const GOOD: u32 = 10;
 #[derive(Debug)]
 pub struct News {
     probes: Vec<Probe>,
+    /// By link and VPN connection, what its tunnels last were.
+    tunnels: HashMap<(Name, Name), Vec<Kept>>,
 }
+
+/// What of a tunnel makes news: outside address, up, routes.
+type Kept = (String, bool, u32);
 
 #[derive(Debug)]
 struct Probe {
@@ -26,7 +34,7 @@ impl News {
     #[must_use]
     pub fn new(over_ms: impl IntoIterator<Item = Option<f64>>) -> Self {
         let probes = over_ms.into_iter().map(|over_ms| Probe { over_ms, wanting: 0 });
-        Self { probes: probes.collect() }
+        Self { probes: probes.collect(), tunnels: HashMap::new() }
     }
 
     /// Whether this outcome of this probe is news. To be asked once for each, in the order of sending.
@@ -44,6 +52,16 @@ impl News {
             Outcome::Reply { .. } | Outcome::Lost(_) => probe.wanting = GOOD,
         }
         true
+    }
+
+    /// Whether these tunnels of a VPN connection are news: another set of them than before, one up or down that was not, or
+    /// with other routes. What is seen for the first time is none. To be asked once for each observation, in their order.
+    pub fn tunnels(&mut self, link: &Name, vpn: &Name, tunnels: &[Tunnel]) -> bool {
+        let of = |tunnel: &Tunnel| (tunnel.outside_ip.clone(), tunnel.up, tunnel.accepted_routes);
+        let mut now: Vec<Kept> = tunnels.iter().map(of).collect();
+        now.sort_unstable();
+        let before = self.tunnels.insert((link.clone(), vpn.clone()), now);
+        before.is_some_and(|before| self.tunnels.get(&(link.clone(), vpn.clone())) != Some(&before))
     }
 }
 
@@ -85,5 +103,26 @@ mod tests {
         assert_eq!(judged(&mut news, &[LOCAL, LOST, LOCAL]), [false, true, true]);
         assert_eq!(judged(&mut news, &[reply(1.0); 10]), [true; 10]);
         assert_eq!(judged(&mut news, &[LOCAL]), [false]);
+    }
+
+    #[test]
+    fn a_tunnel_that_changed_is_news_and_the_order_of_the_answer_is_not() {
+        let mut news = News::new([]);
+        let tunnel = |ip: &str, up, routes| Tunnel {
+            outside_ip: ip.to_owned(),
+            up,
+            accepted_routes: routes,
+            since: None,
+            message: String::new(),
+        };
+        let mut judge = |tunnels: &[Tunnel]| news.tunnels(&"l".into(), &"vpn-1".into(), tunnels);
+        let (a, b) = (tunnel("1", true, 2), tunnel("2", true, 2));
+        assert!(!judge(&[a.clone(), b.clone()]), "the first time");
+        assert!(!judge(&[b.clone(), a.clone()]));
+        assert!(judge(&[tunnel("1", false, 2), b.clone()]), "down");
+        assert!(judge(&[tunnel("1", false, 0), b.clone()]), "routes");
+        assert!(judge(&[b.clone()]), "one less");
+        assert!(!judge(&[Tunnel { message: "IPSEC IS UP".to_owned(), ..b }]));
+        assert!(!news.tunnels(&"other".into(), &"vpn-1".into(), &[a]), "each link has its own");
     }
 }

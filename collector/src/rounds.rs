@@ -1,4 +1,5 @@
-//! How the collecting itself goes: one `collection` observation for each source in use and round. Pure.
+//! How the collecting itself goes: one `collection` observation for each source in use and round. Pure. VPN connections
+//! are not collected in rounds: there each poll has one.
 //!
 //! `took_ms` is the collecting's own worst delay in the round: for `icmp` and `tcp` between a probe's slot and its sending,
 //! for `dns` the slowest lookup, for `journal` the slowest append. A round is not ok when anything of it failed, and its

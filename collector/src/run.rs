@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crosswatch_aws::Session;
 use crosswatch_host::health::Part;
 use crosswatch_prober::{Account, Engine, Probe, Protocol, Taken};
-use crosswatch_shared::config::topology::{self, Host, Link, Target, Topology, VpnSelect};
-use crosswatch_shared::observation::{Body, Name, Origin, Outcome};
+use crosswatch_shared::config::topology::{self, Host, Link, Target, Topology};
+use crosswatch_shared::observation::{Body, Lost, Name, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +19,11 @@ use crate::metrics::{Metrics, OfProtocol, OfSite};
 use crate::news::News;
 use crate::pace::Pace;
 use crate::pack::Packer;
+use crate::poll::{Polled, Polls};
 use crate::resolve::{self, Lookup, Names, until};
 use crate::rounds::{self, ROUND, Rounds, Source};
 use crate::spool::{Done, Journal, Spool};
+use crate::tunnels::{Plan, Seen};
 
 /// What is taken from the prober is taken at most so often: a thousand probes need no thousand looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -54,6 +57,7 @@ pub struct Collector {
     ready: Arc<Notify>,
     probes: Vec<Of>,
     names: Names,
+    polls: Polls,
     news: News,
     packer: Packer,
     pace: Pace,
@@ -73,6 +77,8 @@ pub struct Collector {
 struct Of {
     link: Name,
     probe: Name,
+    /// Whether its last outcome that says something of the link was a loss.
+    failing: bool,
 }
 
 impl Collector {
@@ -110,14 +116,6 @@ impl Collector {
         if !names.is_empty() {
             sources.push(Source::Dns);
         }
-        for (link, vpn) in topology.vpns().filter(|(_, vpn)| vpn.site == site) {
-            let vpn = match &vpn.select {
-                VpnSelect::Id(id) => id.to_string(),
-                VpnSelect::Tag(key, value) => format!("{key}={value}"),
-            };
-            tracing::warn!(%site, link = %link.name, vpn, "{NOT_POLLED}");
-            sources.push(Source::Vpn);
-        }
         let ready = Arc::new(Notify::new());
         let wake = ready.clone();
         let probes = of_site.iter().map(|(_, probe)| spec(probe)).collect();
@@ -129,13 +127,17 @@ impl Collector {
             news_over.get(&(link.name.clone(), probe.name.clone())).copied()
         };
         let news = News::new(of_site.iter().map(news_over));
-        let of =
-            of_site.iter().map(|(link, probe)| Of { link: link.name.clone(), probe: probe.name.clone() });
+        let of = |(link, probe): &(&Link, &topology::Probe)| Of {
+            link: link.name.clone(),
+            probe: probe.name.clone(),
+            failing: false,
+        };
         Ok(Self {
             engine,
             ready,
-            probes: of.collect(),
+            probes: of_site.iter().map(of).collect(),
             names,
+            polls: Polls::new(site.clone(), Plan::new(topology, &site, now)),
             news,
             packer: Packer::new(origin, waiting),
             pace: Pace::new(now),
@@ -150,6 +152,13 @@ impl Collector {
             prune_at: now + PRUNE,
             site,
         })
+    }
+
+    /// Polls VPN connections by this session; otherwise by one of its own, which it loads when it needs one.
+    #[must_use]
+    pub fn with_session(mut self, session: Session) -> Self {
+        self.polls.set_session(session);
+        self
     }
 
     /// Runs until it is stopped; then writes what is left.
@@ -167,6 +176,7 @@ impl Collector {
                 () = stop.cancelled() => break,
                 done = self.spool.done() => self.done(done?),
                 lookup = self.names.next() => self.looked_up(lookup),
+                polled = self.polls.next() => self.polled(polled),
                 () = ready => {}
                 () = until(next) => {}
             }
@@ -197,12 +207,21 @@ impl Collector {
     fn take(&mut self, taken: Taken) {
         for released in taken.outcomes {
             self.enter(released.epoch);
-            let Some(of) = self.probes.get(released.probe) else {
+            let Some(of) = self.probes.get_mut(released.probe) else {
                 continue;
             };
             self.metrics.outcome(&released.outcome);
             if self.news.judge(released.probe, &released.outcome) {
                 self.pace.news();
+            }
+            match released.outcome {
+                Outcome::Lost(Lost::Local) => {}
+                Outcome::Reply { .. } => of.failing = false,
+                Outcome::Lost(_) if of.failing => {}
+                Outcome::Lost(_) => {
+                    of.failing = true;
+                    self.polls.hasten(&of.link, self.looked);
+                }
             }
             let outcome: Outcome = released.outcome;
             let body = Body::Probe { link: of.link.clone(), probe: of.probe.clone(), outcome };
@@ -244,7 +263,6 @@ impl Collector {
                 self.part.failing(HANGS);
             }
         }
-        self.rounds.failed(Source::Vpn, 1, NOT_POLLED);
         for body in self.rounds.end() {
             self.packer.observe(self.now, body);
         }
@@ -329,6 +347,19 @@ impl Collector {
         }
     }
 
+    /// Observed at the time that the answer came, since a promise may have been made for the time of the question.
+    fn polled(&mut self, polled: Polled) {
+        let Polled { seen, fault, took } = polled;
+        for Seen { link, vpn, tunnels } in seen {
+            if self.news.tunnels(&link, &vpn, &tunnels) {
+                self.pace.news();
+            }
+            self.packer.observe(self.now, Body::Tunnels { link, vpn, tunnels });
+        }
+        self.metrics.polled(fault.is_none());
+        self.packer.observe(self.now, rounds::collection(Source::Vpn, fault, took));
+    }
+
     /// Writes what is left, each batch tried once.
     async fn finish(mut self) -> Result<(), Error> {
         self.look()?;
@@ -362,9 +393,6 @@ impl Collector {
 }
 
 const HANGS: &str = "the journal has not answered for a whole round";
-
-const NOT_POLLED: &str =
-    "VPN connections are not polled by this version: the state of their tunnels is not observed";
 
 fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &Account) {
     metrics.add(account);
@@ -410,7 +438,7 @@ mod tests {
     use crosswatch_host::health::Health;
     use crosswatch_prober::Released;
     use crosswatch_shared::config::topology::{Queue, QueueKind, Site};
-    use crosswatch_shared::observation::{Batch, Lost};
+    use crosswatch_shared::observation::Batch;
     use prometheus_client::registry::Registry;
 
     struct Nowhere;

@@ -13,9 +13,7 @@ use crosswatch_collector::metrics::Metrics;
 use crosswatch_collector::{Collector, Config, Error, Journal, JournalError, Pruned};
 use crosswatch_host::health::Health;
 use crosswatch_journal::Reader;
-use crosswatch_shared::config::topology::{
-    Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
-};
+use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Outcome};
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
@@ -110,10 +108,10 @@ fn tcp(port: u16, every: Duration) -> Probe {
     }
 }
 
-fn topology(probes: Vec<Probe>, vpns: Vec<Vpn>) -> Topology {
+fn topology(probes: Vec<Probe>) -> Topology {
     Topology {
         sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
-        links: vec![Link { name: "a-b".into(), between: vec!["a".into(), "b".into()], vpns, probes }],
+        links: vec![Link { name: "a-b".into(), between: vec!["a".into(), "b".into()], vpns: vec![], probes }],
         queue: Queue {
             path: "data".into(),
             kind: QueueKind::Embedded,
@@ -161,7 +159,7 @@ fn in_order(batches: &[Batch]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_without_probes_gives_signs_of_life() {
-    let mut running = Running::start(&topology(vec![], vec![]), 100, false);
+    let mut running = Running::start(&topology(vec![]), 100, false);
     let mut kept = running.kept_until(|batch| batch.number == 2).await;
     assert!(observations(&kept).next().is_none());
     assert!(kept.is_sorted_by(|one, next| one.through < next.through));
@@ -180,18 +178,10 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let closed = closed_port();
     let every = Duration::from_millis(50);
-    let vpn = Vpn {
-        site: "a".into(),
-        select: VpnSelect::Id("vpn-0a1b".into()),
-        every: Duration::from_secs(60),
-        expect_up: 2,
-        region: None,
-        role: None,
-    };
     let mut elsewhere = tcp(open, every);
     elsewhere.from = "b".into();
     elsewhere.name = "another site's".into();
-    let topology = topology(vec![tcp(open, every), tcp(closed, every), elsewhere], vec![vpn]);
+    let topology = topology(vec![tcp(open, every), tcp(closed, every), elsewhere]);
     let mut running = Running::start(&topology, 100_000, false);
     let mut kept = running.kept_until(|batch| !collections(batch).is_empty()).await;
 
@@ -202,8 +192,6 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
     assert_eq!(round[0].0, "tcp");
     assert!(round[0].1 || round[0].2.starts_with("not sent in time"), "{round:?}");
     assert_eq!(round[1], ("journal", true, ""));
-    assert_eq!((round[2].0, round[2].1), ("ec2:vpn-status", false));
-    assert!(round[2].2.contains("not polled by this version"), "{round:?}");
 
     let (end, last) = running.stop().await;
     end.unwrap();
@@ -231,7 +219,7 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
 async fn on_a_full_disk_the_newest_are_kept_and_the_gap_is_recorded() {
     let every = Duration::from_millis(10);
     let (one, other) = (closed_port(), closed_port());
-    let topology = topology(vec![tcp(one, every), tcp(other, every)], vec![]);
+    let topology = topology(vec![tcp(one, every), tcp(other, every)]);
     let mut running = Running::start(&topology, 200, true);
     let mut refused = Vec::new();
     while refused.len() < 3 {
@@ -262,7 +250,7 @@ async fn on_a_full_disk_the_newest_are_kept_and_the_gap_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_written_at_the_end_is_an_error_with_its_number() {
-    let topology = topology(vec![tcp(closed_port(), Duration::from_millis(20))], vec![]);
+    let topology = topology(vec![tcp(closed_port(), Duration::from_millis(20))]);
     let mut running = Running::start(&topology, 100, true);
     assert!(running.next().await.is_err());
     let (end, kept) = running.stop().await;
@@ -278,7 +266,7 @@ async fn what_cannot_be_written_at_the_end_is_an_error_with_its_number() {
 async fn a_site_the_config_lacks_is_refused_by_name() {
     let (tell, _) = unbounded_channel();
     let journal = Told { tell, full: Arc::default() };
-    let topology = topology(vec![], vec![]);
+    let topology = topology(vec![]);
     let config = Config {
         site: "nowhere".into(),
         collector: None,
@@ -297,7 +285,7 @@ async fn what_it_has_seen_is_in_the_journal_when_it_has_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = Box::new(|_: &str| Vec::new());
     let journal = SiteJournal::open(folder.path(), "a", BOUND, 1 << 30, nobody).unwrap();
-    let topology = topology(vec![], vec![]);
+    let topology = topology(vec![]);
     let config = Config {
         site: "a".into(),
         collector: Some("c".into()),

@@ -53,10 +53,11 @@ pub(crate) fn warnings(Config { topology, metrics, alerts }: &Config) -> Vec<Str
         warnings
             .push("[metrics] kind = \"cloudwatch\": this version has the embedded metrics only".to_owned());
     }
-    for (link, vpn) in topology.vpns() {
+    for (link, vpn) in topology.vpns().filter(|(_, vpn)| topology.account(vpn).0.is_none()) {
         warnings.push(format!(
-            "link {}: the VPN connection at {} is not polled: this version does not ask EC2",
-            link.name, vpn.site
+            "link {}: no region is given for the VPN connection at {}: it is polled in the one that the environment \
+             names; [site.{}] region = \"…\" sets one",
+            link.name, vpn.site, vpn.site
         ));
     }
     for receiver in

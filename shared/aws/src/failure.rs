@@ -110,6 +110,10 @@ impl Failure {
             SdkError::ResponseError(_) => {
                 own(Kind::Service, "BadAnswer", "the answer cannot be read".to_owned())
             }
+            // An answer of success that the SDK takes for an error is one that it cannot read.
+            SdkError::ServiceError(error) if error.raw().status().is_success() => {
+                own(Kind::Service, "BadAnswer", "the answer cannot be read".to_owned())
+            }
             SdkError::ServiceError(error) => {
                 let metadata = error.err();
                 let code = metadata.code().unwrap_or("Unknown");

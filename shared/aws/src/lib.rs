@@ -6,6 +6,7 @@
 //! again is the caller's business, which [`Failure`] helps with.
 
 pub mod alarms;
+pub mod ec2;
 mod failure;
 mod session;
 pub mod sns;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::SharedCredentialsProvider;
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -36,22 +36,16 @@ impl Session {
     /// Takes up what the environment and the profile say. No call is made yet, but outside of an instance that has a
     /// region for itself the metadata service may be asked for one; that ends by itself within seconds.
     pub async fn load() -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(ATTEMPT)
-            .operation_attempt_timeout(ATTEMPT)
-            .operation_timeout(OPERATION)
-            .build();
-        let retry = RetryConfig::standard()
-            .with_max_attempts(ATTEMPTS)
-            .with_initial_backoff(PAUSE)
-            .with_max_backoff(LONGEST_PAUSE);
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
-            .retry_config(retry)
-            .load()
-            .await;
-        Self { config }
+        Self { config: defaults().load().await }
+    }
+
+    /// One whose endpoint, region and credentials are given outright, whatever the environment says: for what stands in
+    /// for AWS.
+    pub async fn at(endpoint: &str, region: &str, key_id: &str, secret: &str) -> Self {
+        let credentials = Credentials::new(key_id, secret, None, None, "given");
+        let region = Region::new(region.to_owned());
+        let loader = defaults().endpoint_url(endpoint).region(region).credentials_provider(credentials);
+        Self { config: loader.load().await }
     }
 
     /// The same in this region.
@@ -89,6 +83,20 @@ impl Session {
     pub(crate) fn config(&self) -> &SdkConfig {
         &self.config
     }
+}
+
+fn defaults() -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(ATTEMPT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(OPERATION)
+        .build();
+    let retry = RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        .with_initial_backoff(PAUSE)
+        .with_max_backoff(LONGEST_PAUSE);
+    aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retry)
 }
 
 /// STS takes 2 to 64 characters of `[\w+=,.@-]`.
