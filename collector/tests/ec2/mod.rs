@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What stands where the pre-shared keys do.
-pub const CANARY: &str = "canary-pre-shared-key";
+pub(crate) const CANARY: &str = "canary-pre-shared-key";
 
 /// A connection as it stands in the answer, and what the filters see of it.
 #[derive(Clone)]
-pub struct Connection {
+pub(crate) struct Connection {
     id: String,
     name: String,
     xml: String,
@@ -27,13 +27,13 @@ struct World {
 }
 
 /// Serving until the test's end.
-pub struct Ec2 {
+pub(crate) struct Ec2 {
     world: Arc<Mutex<World>>,
     port: u16,
 }
 
 impl Ec2 {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let world = Arc::new(Mutex::new(World::default()));
@@ -47,37 +47,37 @@ impl Ec2 {
         Self { world, port }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn set(&self, connections: Vec<Connection>) {
+    pub(crate) fn set(&self, connections: Vec<Connection>) {
         self.world.lock().unwrap().connections = connections;
     }
 
-    pub fn fail(&self, status: u16, body: &str) {
+    pub(crate) fn fail(&self, status: u16, body: &str) {
         self.world.lock().unwrap().failing = Some((status, body.to_owned()));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.world.lock().unwrap().failing = None;
     }
 
     /// The second request and those after it get these.
-    pub fn then(&self, answers: &[(u16, &str)]) {
+    pub(crate) fn then(&self, answers: &[(u16, &str)]) {
         let mut world = self.world.lock().unwrap();
         let good = answer(&world.connections);
         let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
         world.next = [(200, good)].into_iter().chain(answers).collect();
     }
 
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.world.lock().unwrap().asked
     }
 }
 
 /// `telemetry` are items as [`telemetry`] makes them; the keys are in each, as in the real answer.
-pub fn connection(id: &str, state: &str, name: &str, telemetry: &str) -> Connection {
+pub(crate) fn connection(id: &str, state: &str, name: &str, telemetry: &str) -> Connection {
     let keys = format!("&lt;pre_shared_key&gt;{CANARY}&lt;/pre_shared_key&gt;");
     let xml = format!(
         "<item><vpnConnectionId>{id}</vpnConnectionId><state>{state}</state>\
@@ -90,7 +90,7 @@ pub fn connection(id: &str, state: &str, name: &str, telemetry: &str) -> Connect
     Connection { id: id.to_owned(), name: name.to_owned(), xml }
 }
 
-pub fn telemetry(ip: &str, status: &str, routes: &str) -> String {
+pub(crate) fn telemetry(ip: &str, status: &str, routes: &str) -> String {
     format!(
         "<item><outsideIpAddress>{ip}</outsideIpAddress><status>{status}</status>\
          <lastStatusChange>2025-11-20T08:00:00.123Z</lastStatusChange>\
@@ -98,7 +98,7 @@ pub fn telemetry(ip: &str, status: &str, routes: &str) -> String {
     )
 }
 
-pub fn answer(connections: &[Connection]) -> String {
+pub(crate) fn answer(connections: &[Connection]) -> String {
     let items: String = connections.iter().map(|connection| connection.xml.as_str()).collect();
     format!(
         "<?xml version=\"1.0\"?><DescribeVpnConnectionsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
@@ -106,7 +106,7 @@ pub fn answer(connections: &[Connection]) -> String {
     )
 }
 
-pub fn error(code: &str) -> String {
+pub(crate) fn error(code: &str) -> String {
     format!(
         "<?xml version=\"1.0\"?><Response><Errors><Error><Code>{code}</Code><Message>as it says</Message></Error></Errors>\
          <RequestID>r</RequestID></Response>"
