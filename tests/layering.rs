@@ -13,7 +13,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates that compute and do nothing else.
-const PURE: [&str; 4] = ["crosswatch-shared", "crosswatch-window", "crosswatch-judge", "crosswatch-alarms"];
+const PURE: [&str; 5] = [
+    "crosswatch-shared",
+    "crosswatch-window",
+    "crosswatch-judge",
+    "crosswatch-alarms",
+    "crosswatch-evaluator",
+];
 /// What no pure crate may have anywhere below it; a `*` at the end stands for any text.
 const IMPURE: [&str; 10] =
     ["tokio", "mio", "socket2", "rusqlite", "libsqlite3-sys", "reqwest", "hyper", "axum", "aws-*", "backoff"];

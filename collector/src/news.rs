@@ -121,7 +121,7 @@ mod tests {
         assert!(!judge(&[b.clone(), a.clone()]));
         assert!(judge(&[tunnel("1", false, 2), b.clone()]), "down");
         assert!(judge(&[tunnel("1", false, 0), b.clone()]), "routes");
-        assert!(judge(&[b.clone()]), "one less");
+        assert!(judge(std::slice::from_ref(&b)), "one less");
         assert!(!judge(&[Tunnel { message: "IPSEC IS UP".to_owned(), ..b }]));
         assert!(!news.tunnels(&"other".into(), &"vpn-1".into(), &[a]), "each link has its own");
     }

@@ -273,8 +273,8 @@ fn the_pre_shared_keys_go_nowhere() {
     let broken = connection("vpn-1", "available", "x", &tunnel("52.1.1.1", "UP", "many"));
     let torn = ec2::answer(std::slice::from_ref(&broken)).replace("</vpnConnectionSet>", "");
     let misplaced = format!("<acceptedRouteCount>{CANARY}</acceptedRouteCount>");
-    let misplaced =
-        ec2::answer(&[broken.clone()]).replace("<acceptedRouteCount>many</acceptedRouteCount>", &misplaced);
+    let misplaced = ec2::answer(std::slice::from_ref(&broken))
+        .replace("<acceptedRouteCount>many</acceptedRouteCount>", &misplaced);
     let refused = ec2::error("UnauthorizedOperation")
         .replace("<RequestID>", &format!("<psk>{CANARY}</psk><RequestID>"));
     ec2.then(&[(200, &torn), (200, &misplaced), (403, &refused), (500, CANARY)]);

@@ -1,7 +1,7 @@
 //! A stand-in for EC2: `DescribeVpnConnections` by filters in the Query protocol, from a table that the test sets.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
