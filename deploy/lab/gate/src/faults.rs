@@ -10,7 +10,7 @@ use crate::call::Call;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Its name.
+    /// Its name, of letters, digits, `.`, `_` and `-`: it stands in a path.
     pub id: String,
     /// Which requests it is for; all where nothing is named.
     #[serde(rename = "match", default)]
@@ -138,6 +138,10 @@ impl Faults {
     }
 
     fn put(&mut self, fault: Fault) -> Result<(), String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if fault.id.is_empty() || !fault.id.bytes().all(allowed) {
+            return Err(format!("the id '{}' must be of letters, digits, '.', '_' and '-'", fault.id));
+        }
         if fault.one_in == 0 {
             return Err("one_in is 1 or more".to_owned());
         }

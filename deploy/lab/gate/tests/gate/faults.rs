@@ -19,7 +19,7 @@ async fn each_fault_strikes_what_it_is_for_and_is_counted() {
     let order =
         |id: &str, effect| world.order(json!({"id": id, "match": matching, "effect": effect, "one_in": 3}));
 
-    order("one in three", json!({"status": 503, "code": "InternalFailure"}));
+    order("one-in-three", json!({"status": 503, "code": "InternalFailure"}));
     let mut seen = Vec::new();
     for _ in 0..6 {
         seen.push(send("us-east-1").await);
@@ -28,8 +28,8 @@ async fn each_fault_strikes_what_it_is_for_and_is_counted() {
     assert_eq!(send("eu-west-1").await, "400 NonExistentQueue");
     let [fault] = &world.control.faults().unwrap()[..] else { panic!() };
     assert_eq!((fault.matched, fault.struck), (6, 2));
-    world.control.heal("one in three").unwrap();
-    assert!(world.control.heal("one in three").is_err());
+    world.control.heal("one-in-three").unwrap();
+    assert!(world.control.heal("one-in-three").is_err());
 
     world.order(json!({"id": "t", "match": matching, "effect": {"throttle": true}, "times": 1}));
     assert_eq!(send("us-east-1").await, "403 RequestThrottled");
@@ -72,6 +72,7 @@ async fn each_fault_strikes_what_it_is_for_and_is_counted() {
 
     for bad in [
         json!({"id": "x", "effect": {}}),
+        json!({"id": "a b", "effect": {"reset": true}}),
         json!({"id": "x", "effect": {"reset": false}}),
         json!({"id": "x", "effect": {"reset": true}, "one_in": 0}),
         json!({"id": "x", "effect": {"status": 200}}),
