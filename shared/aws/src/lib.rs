@@ -7,6 +7,7 @@
 
 pub mod alarms;
 pub mod ec2;
+pub mod cloudwatch;
 mod failure;
 mod session;
 pub mod sns;
