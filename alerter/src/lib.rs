@@ -9,6 +9,7 @@ mod at_most;
 pub mod config;
 mod dispatch;
 mod error;
+pub mod heartbeat;
 mod incident;
 mod ledger;
 mod memory;

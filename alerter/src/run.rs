@@ -21,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
+
 use crate::dispatch::Dispatcher;
 use crate::error::Error;
+use crate::heartbeat::Pulse;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::TIMEOUT;
@@ -56,6 +58,7 @@ struct Judging {
     recorder: Recorder,
     wake: Arc<Notify>,
     part: Part,
+    pulse: Pulse,
     metrics: Metrics,
 }
 
@@ -107,9 +110,16 @@ impl Alerter {
             recorder,
             wake: Arc::new(Notify::new()),
             part,
+            pulse: Pulse::default(),
             metrics,
         };
         Ok(Self { judging, dispatcher })
+    }
+
+    /// By which another task sees that it judges.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.judging.pulse.clone()
     }
 
     /// Judges and notifies until it is stopped; then what is being sent may end, within a bound.
@@ -187,7 +197,10 @@ impl Judging {
         self.count(&change, now);
         match failing {
             Some(why) => self.part.failing(why),
-            None => self.part.ok(),
+            None => {
+                self.part.ok();
+                self.pulse.beat(Instant::now());
+            }
         }
         Ok(())
     }

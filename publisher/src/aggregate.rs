@@ -7,13 +7,13 @@ use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::event_time::{Advance, EventTime};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
-use crosswatch_window::{Datapoint, GRACE, Saved, Taken, Windows};
+use crosswatch_window::{Datapoint, GRACE, Metric, Saved, Taken, Windows};
 use rusqlite::{Connection, Transaction, params};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Error;
-use crate::config::Config;
-use crate::sink::{self, Sink};
+use crate::config::{Config, Kind};
+use crate::sink::Sink;
 use crate::watched::Watched;
 
 /// The tables of the state between two transactions.
@@ -50,15 +50,15 @@ pub(crate) struct Done {
 
 impl Aggregate {
     /// Empty, to be loaded.
-    pub(crate) fn new(config: Config, topology: &Topology) -> Result<Self, Error> {
-        Ok(Self {
+    pub(crate) fn new(config: Config, topology: &Topology, sink: Box<dyn Sink>) -> Self {
+        Self {
             watched: Watched::new(topology),
-            sink: sink::open(&config)?,
+            sink,
             windows: windows(&config),
             event_times: FxHashMap::default(),
             foreign_told: FxHashSet::default(),
             config,
-        })
+        }
     }
 
     /// Takes its state from the file, whatever memory held.
@@ -198,6 +198,8 @@ impl Aggregate {
 }
 
 fn windows(config: &Config) -> Windows {
-    let published = config.publish.iter().copied().collect();
+    // The delay is each collector's heartbeat: an alarm waits for it, whatever else is published.
+    let heartbeat = (config.kind == Kind::CloudWatch).then_some(Metric::PipelineDelay);
+    let published = config.publish.iter().copied().chain(heartbeat).collect();
     Windows::new(config.period, published, GRACE)
 }

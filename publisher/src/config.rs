@@ -18,21 +18,22 @@ pub struct Config {
     pub period: Duration,
     /// Which metrics, in the order of the file; at least one.
     pub publish: Vec<Metric>,
-    /// The region of CloudWatch; `None`: the session's.
+    /// The region of CloudWatch; `None` for the session's.
     pub region: Option<String>,
-    /// When the alarms page that `crosswatch alarms` makes.
+    /// Globs: of the metrics that are made of a collector's sources, those of these sources go to CloudWatch.
+    pub sources: Vec<String>,
+    /// What CloudWatch's alarms do.
     pub alarms: Alarms,
-    /// The SNS topic that they page through, by ARN; in CloudWatch's region.
+    /// The ARN of the SNS topic that the alarms page through.
     pub alarm_topic: Option<String>,
 }
 
-/// When the alarms in CloudWatch page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What CloudWatch's alarms do beside the alerter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alarms {
-    /// Always, beside the alerter.
-    #[default]
+    /// They page, and so does the alerter.
     Both,
-    /// While the alerter's heartbeat is missing.
+    /// They page only while the alerter's heartbeat is missing.
     Backup,
     /// There are none.
     Off,
@@ -56,6 +57,7 @@ impl Default for Config {
             period: Duration::from_secs(60),
             publish: Metric::DEFAULT.to_vec(),
             region: None,
+            sources: vec!["ec2:*".to_owned()],
             alarms: Alarms::Both,
             alarm_topic: None,
         }
@@ -76,22 +78,53 @@ impl Config {
             table.or("namespace", default.namespace, |value| value.parsed("Crosswatch", namespace));
         let period = table.or("period", default.period, take_period);
         let publish = table.or("publish", default.publish, take_publish);
+        let cloudwatch = match kind {
+            Some(Kind::Embedded) => refuse_cloudwatch(&mut table),
+            _ => Some(()),
+        };
         let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
+        let sources = table.or("sources", default.sources, take_sources);
         let alarms = table.or("alarms", default.alarms, |value| {
             value.word(&[("both", Alarms::Both), ("backup", Alarms::Backup), ("off", Alarms::Off)])
         });
         let alarm_topic = table.maybe("alarm_topic", |value| value.parsed(aws::TOPIC, aws::topic));
         table.finish();
+        cloudwatch?;
         Some(Self {
             kind: kind?,
             namespace: namespace?,
             period: period?,
             publish: publish?,
             region: region?,
+            sources: sources?,
             alarms: alarms?,
             alarm_topic: alarm_topic?,
         })
     }
+}
+
+/// What is for CloudWatch alone would do nothing.
+fn refuse_cloudwatch(table: &mut Table<'_>) -> Option<()> {
+    let mut refused = false;
+    for key in ["region", "sources", "alarms", "alarm_topic"] {
+        if let Some(value) = table.get(key) {
+            refused = true;
+            let _: Option<()> = value
+                .wrong(format!("'{key}' is for kind = \"cloudwatch\"; leave it out, or write that kind"));
+        }
+    }
+    (!refused).then_some(())
+}
+
+fn take_sources(value: &Value<'_>) -> Option<Vec<String>> {
+    let mut unique = Unique::new("entry", "leave this one out");
+    value.each("[\"ec2:*\"]", |value| match value.text()? {
+        "" => value.wrong("a source must not be empty; write a glob such as \"ec2:*\""),
+        glob => {
+            unique.check(value.place(), glob)?;
+            Some(glob.to_owned())
+        }
+    })
 }
 
 /// As CloudWatch takes it: `PutMetricData`, parameter Namespace.
@@ -171,20 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn alarms_name_their_mode_and_where_they_page() {
-        let text = "[metrics]\nregion = \"eu-west-1\"\nalarms = \"backup\"\n\
-                    alarm_topic = \"arn:aws:sns:eu-west-1:123456789012:oncall\"";
+    fn what_is_for_cloudwatch_is_refused_without_it() {
+        let text = "[metrics]\nkind = \"cloudwatch\"\nregion = \"eu-west-1\"\nsources = [\"ec2:*\", \"icmp\"]\n\
+                    alarms = \"backup\"\nalarm_topic = \"arn:aws:sns:eu-west-1:123456789012:oncall\"";
         let config = read(text).unwrap();
         assert_eq!(config.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.sources, ["ec2:*", "icmp"]);
         assert_eq!(config.alarms, Alarms::Backup);
         assert_eq!(config.alarm_topic.as_deref(), Some("arn:aws:sns:eu-west-1:123456789012:oncall"));
-        let wrong = read("[metrics]\nregion = \"EU\"\nalarms = \"of\"\nalarm_topic = \"oncall\"");
+        assert_eq!(read("[metrics]\nkind = \"cloudwatch\"\nsources = []").unwrap().sources, [""; 0]);
         assert_eq!(
-            wrong.unwrap_err(),
-            "c.toml:2:10: 'EU' is not an AWS region; write one such as \"us-east-1\"\n\
-             c.toml:3:10: 'alarms' can't be 'of'; did you mean 'off'? known: both, backup, off\n\
-             c.toml:4:15: 'oncall' is not the ARN of an SNS topic, such as \
-             \"arn:aws:sns:us-east-1:123456789012:NAME\""
+            read("[metrics]\nalarms = \"off\"").unwrap_err(),
+            "c.toml:2:10: 'alarms' is for kind = \"cloudwatch\"; leave it out, or write that kind"
+        );
+        let text = "[metrics]\nkind = \"cloudwatch\"\nregion = \"EU\"\nsources = [\"\"]\nalarms = \"on\"\nalarm_topic = \"oncall\"";
+        assert_eq!(
+            read(text).unwrap_err(),
+            "c.toml:3:10: 'EU' is not an AWS region; write one such as \"us-east-1\"\n\
+             c.toml:4:12: a source must not be empty; write a glob such as \"ec2:*\"\n\
+             c.toml:5:10: 'alarms' can't be 'on'; known: both, backup, off\n\
+             c.toml:6:15: 'oncall' is not the ARN of an SNS topic, such as \"arn:aws:sns:us-east-1:123456789012:NAME\""
         );
     }
 

@@ -25,9 +25,6 @@ pub const FILE: &str = "publisher.db";
 /// Why the publisher cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The config asks for a sink that is not there. Trying again cannot help.
-    #[error("metrics: this version cannot publish to CloudWatch; set kind = \"embedded\"")]
-    CloudWatch,
     /// The queue, or the publisher's file, could not be opened, read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),

@@ -170,7 +170,7 @@ fn row(metric: &str, dimensions: &[(String, String)], (start, period): (i64, i64
 }
 
 /// The dimensions in the order written, which a map would lose.
-fn dimensions(text: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn dimensions(text: &str) -> Option<Vec<(String, String)>> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
         type Value = Vec<(String, String)>;

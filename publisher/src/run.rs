@@ -2,25 +2,29 @@
 
 use std::time::{Duration, Instant};
 
+use crosswatch_aws::cloudwatch::CloudWatch;
 use crosswatch_host::clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_queue::{Consumer, Received, Schema, Source};
 use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::event_time::GAP;
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::{self, Aggregate};
 use crate::config::Config;
+use crate::sink::cloudwatch::{Owing, Sender};
+use crate::sink::{self, Embedded, Sink};
 use crate::telemetry::{Metrics, Receipt};
-use crate::{Error, FILE, sink};
+use crate::{Error, FILE};
 
 /// The publisher's file.
 pub(crate) const SCHEMA: Schema = Schema {
     what: "publisher's file",
     application_id: 0x4357_5031,
-    migrations: &[aggregate::SCHEMA, sink::SCHEMA],
+    migrations: &[aggregate::SCHEMA, sink::SCHEMA, sink::cloudwatch::SCHEMA],
 };
 
 /// How many batches one transaction takes at most.
@@ -29,36 +33,55 @@ const LIMIT: usize = 500;
 /// How long a batch is waited for before gaps and gauges are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a put may take to end when the publisher stops.
+const LAST_CALL: Duration = Duration::from_secs(10);
+
 /// The stage, opened and ready to run.
 pub struct Publisher {
     consumer: Consumer,
     aggregate: Aggregate,
     metrics: Metrics,
     part: Part,
+    /// What puts to CloudWatch, where the config wants that.
+    sender: Option<Sender>,
+    /// Since when batches are received without a break.
+    receiving: Instant,
     /// Memory is ahead of the file, since a transaction failed.
     stale: bool,
 }
 
 impl Publisher {
-    /// Opens the publisher's file in the folder of the queue, or begins it, and goes on from what it holds.
+    /// Opens the publisher's file in the folder of the queue, or begins it, and goes on from what it holds. Metrics go to
+    /// `cloudwatch` too, where there is one.
     ///
     /// # Errors
-    /// The config asks for what this version cannot; the file is held by another process, foreign, newer or damaged;
+    /// The file is held by another process, foreign, newer or damaged;
     /// or the queue cannot be opened.
     pub fn open(
         config: Config,
         topology: &Topology,
         source: Source,
+        cloudwatch: Option<CloudWatch>,
         registry: &mut Registry,
         part: Part,
     ) -> Result<Self, Error> {
-        let aggregate = Aggregate::new(config, topology)?;
+        let metrics = Metrics::register(registry);
+        let (sink, sender): (Box<dyn Sink>, _) = match cloudwatch {
+            None => (Box::new(Embedded), None),
+            Some(client) => {
+                let sender = Sender::new(client, config.namespace.clone(), &topology.queue.kind, registry);
+                (Box::new(Owing::new(&config.sources)), Some(sender))
+            }
+        };
+        let aggregate = Aggregate::new(config, topology, sink);
         let file = topology.queue.path.join(FILE);
         let mut publisher = Self {
             consumer: Consumer::open(&file, SCHEMA, source)?,
             aggregate,
-            metrics: Metrics::register(registry),
+            metrics,
             part,
+            sender,
+            receiving: Instant::now(),
             stale: true,
         };
         publisher.load()?;
@@ -83,14 +106,25 @@ impl Publisher {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.finish().await
     }
 
-    /// Receives once and settles it. Dropped while it waits, it has lost nothing.
+    /// Receives once and settles it, and has put what is owed. Dropped while it waits, it has lost nothing.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
         self.load()?;
-        let received = self.consumer.receive(LIMIT, TICK).await?;
-        let failing = received.failing.clone();
+        self.turn()?;
+        if let Some(why) = self.sender.as_ref().and_then(Sender::blocked) {
+            // What is received now could only pile up here.
+            self.part.failing(why);
+            let _ = tokio::time::timeout(TICK, call_ended(&mut self.sender)).await;
+            self.receiving = Instant::now();
+            return Ok(());
+        }
+        let received = tokio::select! {
+            received = self.consumer.receive(LIMIT, TICK) => received?,
+            () = call_ended(&mut self.sender) => return Ok(()),
+        };
+        let (failing, empty) = (received.failing.clone(), received.empty);
         let sent = received.deliveries.iter().map(|delivery| delivery.sent);
         self.metrics.oldest(sent.min(), received.at);
         let receipt = Receipt {
@@ -111,7 +145,9 @@ impl Publisher {
         self.metrics.settled(receipt);
 
         let now = clock::now();
-        if self.aggregate.gap_is_due(now) {
+        // A gap that grew old while nothing was received may be filled by what waits.
+        let caught_up = empty || self.receiving.elapsed() >= GAP;
+        if caught_up && self.aggregate.gap_is_due(now) {
             self.skip_gaps(now)?;
         }
         self.metrics.lags(self.aggregate.event_times(), now);
@@ -136,6 +172,9 @@ impl Publisher {
             })
             .await?;
         self.stale = false;
+        if let Some(sender) = &mut self.sender {
+            sender.owes_more();
+        }
         self.metrics.committed(done, begun.elapsed());
         Ok(())
     }
@@ -146,12 +185,33 @@ impl Publisher {
         let aggregate = &mut self.aggregate;
         let done = self.consumer.transaction(|tx| aggregate.skip_gaps(tx, now).map_err(Error::from))?;
         self.stale = false;
+        if let Some(sender) = &mut self.sender {
+            sender.owes_more();
+        }
         tracing::warn!(
             gaps = done.gaps_skipped,
             "batches that a site sent have not come for 30 s; event time goes on without them"
         );
         self.metrics.committed(done, begun.elapsed());
         Ok(())
+    }
+
+    /// Gives the sender its turn.
+    fn turn(&mut self) -> Result<(), Error> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        let sites = self.aggregate.event_times().map(|(_, at)| at);
+        sender.turn(&mut self.consumer, (clock::now(), Instant::now()), sites)
+    }
+
+    /// Lets a put that is under way end, and records it, so that it need not be repeated.
+    async fn finish(&mut self) -> Result<(), Error> {
+        if self.sender.as_ref().is_some_and(Sender::is_busy) {
+            let _ = tokio::time::timeout(LAST_CALL, call_ended(&mut self.sender)).await;
+        }
+        match &mut self.sender {
+            Some(sender) => sender.settle(&mut self.consumer, (clock::now(), Instant::now())),
+            None => Ok(()),
+        }
     }
 
     /// Takes memory from the file again, if it may differ.
@@ -162,6 +222,14 @@ impl Publisher {
             self.stale = false;
         }
         Ok(())
+    }
+}
+
+/// Waits for the put under way; for ever where there is none.
+async fn call_ended(sender: &mut Option<Sender>) {
+    match sender {
+        Some(sender) => sender.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -44,14 +44,10 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// What a valid config asks for and this version cannot do.
-pub(crate) fn warnings(Config { topology, metrics, alerts }: &Config) -> Vec<String> {
+pub(crate) fn warnings(Config { topology, alerts, .. }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if topology.queue.kind != QueueKind::Embedded {
         warnings.push("[queue] kind = \"sqs\": this version has the embedded queue only".to_owned());
-    }
-    if metrics.kind != crosswatch_publisher::config::Kind::Embedded {
-        warnings
-            .push("[metrics] kind = \"cloudwatch\": this version has the embedded metrics only".to_owned());
     }
     for (link, vpn) in topology.vpns().filter(|(_, vpn)| topology.account(vpn).0.is_none()) {
         warnings.push(format!(

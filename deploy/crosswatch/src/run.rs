@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crosswatch_alerter::Alerter;
+use crosswatch_alerter::heartbeat::Heartbeat;
+use crosswatch_aws::Session;
+use crosswatch_aws::cloudwatch::CloudWatch;
 use crosswatch_collector::Collector;
 use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
@@ -14,6 +17,7 @@ use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
 use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
+use crosswatch_publisher::config::{Config as Metrics, Kind};
 use crosswatch_queue::Source;
 use crosswatch_shared::config::topology::{Queue, QueueKind, Topology};
 use crosswatch_shared::observation::Name;
@@ -100,11 +104,13 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     let http = listen(&config.topology, &job).await?;
     eprintln!("listening on http://{}", http.address());
 
+    let cloudwatch = cloudwatch(&config.metrics, &job).await?;
     if let Job::All | Job::Publisher = job {
         let source = source(&config.topology);
         let part = health.part("publisher");
+        let metrics = config.metrics.clone();
         let publisher =
-            Publisher::open(config.metrics.clone(), &config.topology, source, &mut registry, part)?;
+            Publisher::open(metrics, &config.topology, source, cloudwatch.clone(), &mut registry, part)?;
         life.spawn("publisher", stage(publisher.run(life.stop())));
     }
     if let Job::All | Job::Alerter = job {
@@ -113,6 +119,15 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
         let file = folder.join(ALERTER_FILE);
         let alerter =
             Alerter::open(config.alerts.clone(), &config.topology, &file, source, &mut registry, part)?;
+        if let Some(cloudwatch) = cloudwatch {
+            let namespace = config.metrics.namespace.clone();
+            let heartbeat = Heartbeat::new(cloudwatch, namespace, alerter.pulse(), &mut registry);
+            let stop = life.stop();
+            life.spawn("heartbeat", async move {
+                heartbeat.run(stop).await;
+                Ok(())
+            });
+        }
         life.spawn("alerter", stage(alerter.run(life.stop())));
     }
     collectors(&config, &job, &mut registry, &health, &mut life)?;
@@ -128,6 +143,22 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     }
     life.spawn("http", stage(http.serve(registry, health, life.stop())));
     Ok(life.run(DRAIN).await?)
+}
+
+/// CloudWatch, where the config publishes to it and the job has something to put.
+async fn cloudwatch(config: &Metrics, job: &Job) -> anyhow::Result<Option<CloudWatch>> {
+    if config.kind == Kind::Embedded || matches!(job, Job::Collector(_)) {
+        return Ok(None);
+    }
+    let mut session = Session::load().await;
+    if let Some(region) = &config.region {
+        session = session.in_region(region);
+    }
+    ensure!(
+        session.region().is_some(),
+        "[metrics] kind = \"cloudwatch\": no region is known; write region = \"us-east-1\" there, or set AWS_REGION"
+    );
+    Ok(Some(CloudWatch::new(&session)))
 }
 
 /// The site's collector, or every site's.

@@ -34,7 +34,7 @@ pub(crate) const SCHEMA: &str = "
 ";
 
 /// How long a datapoint is kept after its period.
-const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+pub(super) const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The least that may be forgotten in one step, so that a pile of old datapoints goes in time without a long transaction.
 const STEP: usize = 1_000;
@@ -46,11 +46,22 @@ impl Sink for Embedded {
         for datapoint in datapoints {
             put(tx, datapoint)?;
         }
-        forget(tx, now - KEPT, STEP.max(2 * datapoints.len()))
+        forget(tx, now, datapoints.len())
     }
 }
 
-fn put(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<()> {
+/// Where a datapoint was put: rows of the table `datapoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Put {
+    pub(super) series: i64,
+    pub(super) start: i64,
+    pub(super) period: i64,
+    /// Its parts, from this one to the last.
+    pub(super) first: i64,
+    pub(super) last: i64,
+}
+
+pub(super) fn put(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<Put> {
     let series = series(tx, datapoint)?;
     let start = datapoint.start.as_micros();
     let period = i64::try_from(datapoint.period.as_micros()).unwrap_or(i64::MAX);
@@ -61,7 +72,9 @@ fn put(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<()> {
         )?
         .query_row(params![series, start, period], |row| row.get(0))?;
     let mut insert = tx.prepare_cached("INSERT INTO datapoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    let mut last = first;
     for (part, values) in (first..).zip(datapoint.values.parts(MOST_VALUES)) {
+        last = part;
         insert.execute(params![
             series,
             start,
@@ -74,7 +87,7 @@ fn put(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<()> {
             values.encode(),
         ])?;
     }
-    Ok(())
+    Ok(Put { series, start, period, first, last })
 }
 
 fn series(tx: &Transaction<'_>, datapoint: &Datapoint) -> rusqlite::Result<i64> {
@@ -104,7 +117,9 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-fn forget(tx: &Transaction<'_>, before: Timestamp, most: usize) -> rusqlite::Result<()> {
+/// Forgets what is too old, some more than was put.
+pub(super) fn forget(tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
+    let (before, most) = (now - KEPT, STEP.max(2 * put));
     tx.prepare_cached(
         "DELETE FROM datapoint WHERE (series, start, period, part) IN
              (SELECT series, start, period, part FROM datapoint WHERE start < ? ORDER BY start LIMIT ?)",

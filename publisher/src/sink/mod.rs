@@ -1,15 +1,13 @@
 //! The sink: where closed windows go.
 
+pub(crate) mod cloudwatch;
 mod embedded;
 
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::Datapoint;
 use rusqlite::Transaction;
 
-use crate::Error;
-use crate::config::{Config, Kind};
-use embedded::Embedded;
-pub(crate) use embedded::SCHEMA;
+pub(crate) use embedded::{Embedded, SCHEMA};
 
 /// Takes closed windows.
 ///
@@ -20,12 +18,4 @@ pub(crate) trait Sink: Send {
     /// Puts datapoints; several for the same metric, dimensions and period are parts of one. `now` is the wall clock,
     /// which decides only what is old enough to be forgotten.
     fn put(&self, tx: &Transaction<'_>, datapoints: &[Datapoint], now: Timestamp) -> rusqlite::Result<()>;
-}
-
-/// The sink that the config asks for.
-pub(crate) fn open(config: &Config) -> Result<Box<dyn Sink>, Error> {
-    match config.kind {
-        Kind::Embedded => Ok(Box::new(Embedded)),
-        Kind::CloudWatch => Err(Error::CloudWatch),
-    }
 }

@@ -10,7 +10,6 @@ use rusqlite::Connection;
 
 use super::{BEGIN, NOW, batch, config, contents, probe, reply, secs, topology};
 use crate::aggregate::{self, Aggregate, Done};
-use crate::config::{Config, Kind};
 use crate::query::{self, Filter, Row};
 use crate::sink;
 
@@ -22,7 +21,7 @@ fn file() -> Connection {
 }
 
 fn loaded(db: &Connection) -> Aggregate {
-    let mut aggregate = Aggregate::new(config(), &topology()).unwrap();
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded));
     aggregate.load(db).unwrap();
     aggregate
 }
@@ -221,13 +220,6 @@ fn rows_are_found_by_metric_dimension_and_time() {
     let found = query::rows(&db, &filter).unwrap();
     assert_eq!(brief(&found), [(60, 1, 1.0), (120, 1, 2.0)]);
     assert!(found.iter().all(|row| row.period == Duration::from_secs(60)));
-}
-
-#[test]
-fn cloudwatch_is_refused_clearly() {
-    let config = Config { kind: Kind::CloudWatch, ..Config::default() };
-    let error = Aggregate::new(config, &topology()).err().unwrap().to_string();
-    assert!(error.contains("this version cannot publish to CloudWatch"), "{error}");
 }
 
 /// What happens to a group of batches after they were received.

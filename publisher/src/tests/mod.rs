@@ -1,7 +1,9 @@
 //! What an operator relies on: each observation in one datapoint, whatever happens in between.
 
 mod aggregate;
+mod cloudwatch;
 mod run;
+mod standin;
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ fn open(folder: &Path) -> Stage {
     let source = Source::embedded(folder.to_owned(), sites);
     let (mut registry, health) = (Registry::default(), Health::default());
     let part = health.part("publisher");
-    let publisher = Publisher::open(config(), &topology, source, &mut registry, part).unwrap();
+    let publisher = Publisher::open(config(), &topology, source, None, &mut registry, part).unwrap();
     Stage { publisher, registry, health }
 }
 

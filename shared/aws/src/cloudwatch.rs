@@ -98,7 +98,8 @@ impl Datum {
     #[must_use]
     pub fn size(&self) -> usize {
         // Field names, lengths and the small fields are 120 bytes; a number is 9.
-        let dimensions: usize = self.dimensions.iter().map(|(name, value)| 24 + name.len() + value.len()).sum();
+        let dimensions: usize =
+            self.dimensions.iter().map(|(name, value)| 24 + name.len() + value.len()).sum();
         let numbers = if self.all_once() { 1 } else { 2 } * self.values.len();
         128 + self.name.len() + dimensions + 9 * numbers
     }

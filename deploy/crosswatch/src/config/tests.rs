@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crosswatch_alerter::config::{ConfiguredRule, Receiver};
 use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
-use crosswatch_publisher::config::Kind;
+use crosswatch_publisher::config::{Alarms, Kind};
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, SqsQueue, Target, Vpn, VpnSelect,
 };
@@ -161,7 +161,10 @@ fn the_documented_example_means_what_it_says() {
         namespace: "Crosswatch".into(),
         period: Duration::from_secs(60),
         publish: crosswatch_window::Metric::DEFAULT.to_vec(),
-        ..crosswatch_publisher::config::Config::default()
+        region: None,
+        sources: vec!["ec2:*".into()],
+        alarms: Alarms::Both,
+        alarm_topic: None,
     };
     let told = |rule| ConfiguredRule { rule, notify: vec!["oncall".into()] };
     let alerts = crosswatch_alerter::config::Config {
