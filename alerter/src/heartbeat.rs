@@ -97,3 +97,68 @@ impl Heartbeat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use crosswatch_aws::Session;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers each request with this status.
+    async fn server(status: u16) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(&[0xff]) && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {}
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nsmithy-protocol: rpc-v2-cbor\r\ncontent-type: application/cbor\r\n\
+                     content-length: 2\r\nconnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(&[head.as_bytes(), &[0xbf, 0xff]].concat()).await;
+            }
+        });
+        address
+    }
+
+    async fn heartbeat(status: u16, pulse: &Pulse) -> Heartbeat {
+        let session = Session::emulated(&format!("http://{}", server(status).await), "us-east-1").await;
+        let cloudwatch = CloudWatch::new(&session);
+        Heartbeat::new(cloudwatch, "Crosswatch".to_owned(), pulse.clone(), &mut Registry::default())
+    }
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_330_800);
+
+    #[tokio::test]
+    async fn it_beats_once_a_minute_and_only_while_rules_are_judged() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        let mut heartbeat = heartbeat(200, &pulse).await;
+        let secs = Duration::from_secs;
+        heartbeat.step(NOW, begun).await;
+        assert_eq!(heartbeat.puts.get(), 0, "it has judged nothing yet");
+        pulse.beat(begun);
+        for (after, puts) in [(0, 1), (5, 1), (44, 1), (60, 1)] {
+            heartbeat.step(NOW + secs(after), begun + secs(after)).await;
+            assert_eq!(heartbeat.puts.get(), puts, "after {after} s");
+        }
+        pulse.beat(begun + secs(61));
+        heartbeat.step(NOW + secs(65), begun + secs(65)).await;
+        assert_eq!(heartbeat.puts.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_not_taken_is_tried_again() {
+        let pulse = Pulse::default();
+        pulse.beat(Instant::now());
+        let mut heartbeat = heartbeat(403, &pulse).await;
+        for failures in 1..3 {
+            heartbeat.step(NOW, Instant::now()).await;
+            assert_eq!((heartbeat.puts.get(), heartbeat.failures.get()), (0, failures));
+        }
+    }
+}

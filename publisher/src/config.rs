@@ -222,7 +222,7 @@ mod tests {
             read(text).unwrap_err(),
             "c.toml:3:10: 'EU' is not an AWS region; write one such as \"us-east-1\"\n\
              c.toml:4:12: a source must not be empty; write a glob such as \"ec2:*\"\n\
-             c.toml:5:10: 'alarms' can't be 'on'; known: both, backup, off\n\
+             c.toml:5:10: 'alarms' can't be 'on'; did you mean 'off'? known: both, backup, off\n\
              c.toml:6:15: 'oncall' is not the ARN of an SNS topic, such as \"arn:aws:sns:us-east-1:123456789012:NAME\""
         );
     }

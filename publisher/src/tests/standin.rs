@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Hangs,
     /// 403, nothing taken.
     Denied,
+    /// 400 whatever is in it, as for a namespace that it does not like.
+    Refused,
 }
 
 #[derive(Default)]
@@ -128,7 +130,10 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
         }
     }
     let mut body = bytes.split_off(end);
-    assert!(head.starts_with("post /service/graniteserviceversion20100801/operation/putmetricdata "), "{head}");
+    assert!(
+        head.starts_with("post /service/graniteserviceversion20100801/operation/putmetricdata "),
+        "{head}"
+    );
     assert_eq!(header("smithy-protocol").as_deref(), Some("rpc-v2-cbor"));
     let compressed = header("content-encoding").as_deref() == Some("gzip");
     assert_eq!(compressed, body.len() >= 10_240 || compressed, "large bodies are compressed");
@@ -172,6 +177,7 @@ fn answer(body: &[u8], state: &Mutex<State>) -> (Fault, Option<(u16, Option<&'st
         Fault::Down => return (fault, Some((500, Some("InternalServiceError")))),
         Fault::Throttled => return (fault, Some((400, Some("Throttling")))),
         Fault::Denied => return (fault, Some((403, Some("AccessDenied")))),
+        Fault::Refused => return (fault, Some((400, Some("InvalidParameterValue")))),
         Fault::Reset => return (fault, None),
         Fault::None | Fault::AnswerLost | Fault::Hangs => {}
     }
@@ -290,7 +296,9 @@ fn read(decoder: &mut minicbor::Decoder<'_>) -> Cbor {
         Type::Map | Type::MapIndef => {
             let mut map = BTreeMap::new();
             let length = decoder.map().unwrap();
-            while length.map_or_else(|| decoder.datatype().unwrap() != Type::Break, |n| (map.len() as u64) < n) {
+            while length
+                .map_or_else(|| decoder.datatype().unwrap() != Type::Break, |n| (map.len() as u64) < n)
+            {
                 let key = decoder.str().unwrap().to_owned();
                 map.insert(key, read(decoder));
             }

@@ -87,7 +87,8 @@ pub(super) fn summary(db: &Connection, now: Timestamp) -> rusqlite::Result<Summa
     .query_row([now.as_micros()], |row| {
         let time =
             |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
-        let count = |column| Ok::<_, rusqlite::Error>(usize::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+        let count =
+            |column| Ok::<_, rusqlite::Error>(usize::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
         Ok(Summary { count: count(0)?, oldest: time(1)?, ready: count(2)?, newest_end: time(3)? })
     })
 }
