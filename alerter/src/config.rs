@@ -31,12 +31,14 @@ pub struct ConfiguredRule {
 }
 
 /// Somebody to tell, by at least one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Receiver {
     /// Its name.
     pub name: Name,
     /// Phone numbers as E.164 writes them, told by SMS through SNS; may be empty.
     pub sms: Vec<String>,
+    /// How those are sent.
+    pub texting: Texting,
     /// An SNS topic's ARN.
     pub topic: Option<String>,
     /// A URL that the notification is posted to.
@@ -47,6 +49,19 @@ pub struct Receiver {
     pub console: bool,
     /// How many notifications in how long; beyond it one digest.
     pub at_most: Option<Rate>,
+}
+
+/// How a receiver's SMS are sent; what is `None` is left to SNS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Texting {
+    /// Shown as the sender where the country allows it: 1 to 11 letters and digits, a letter at least.
+    pub sender_id: Option<String>,
+    /// The number it is sent from, as E.164 writes it.
+    pub origination_number: Option<String>,
+    /// The most that one text may cost, in US dollars.
+    pub max_price: Option<f64>,
+    /// The region of the SNS that sends it; `None`: the region of the process's own AWS configuration.
+    pub region: Option<String>,
 }
 
 impl Config {

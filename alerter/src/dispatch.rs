@@ -13,17 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crosswatch_host::clock;
+use crosswatch_host::health::Part;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Receiver;
 use crate::error::Error;
 use crate::ledger::{self, Destination, Due, Ledger};
 use crate::metrics::Metrics;
-use crate::notify::{Notifier, NotifyError};
+use crate::notify::{Aws, Notifier, NotifyError};
 
 /// How many tries one channel makes at once.
 const AT_ONCE: usize = 4;
@@ -51,7 +53,9 @@ type Answer = (Result<(), NotifyError>, Timestamp);
 pub(crate) struct Dispatcher {
     file: Connection,
     ledger: Arc<Ledger>,
-    lanes: Vec<(Destination, Notifier)>,
+    lanes: Vec<Lane>,
+    /// Loaded beside everything else, where some lane needs it.
+    aws: Aws,
     tries: JoinSet<Answer>,
     under_way: HashMap<Id, (usize, Due)>,
     /// Tries that ended and are not in the file yet; none of them is tried again before.
@@ -61,10 +65,22 @@ pub(crate) struct Dispatcher {
     metrics: Metrics,
 }
 
+/// One channel of a receiver.
+#[derive(Debug)]
+struct Lane {
+    to: Destination,
+    notifier: Notifier,
+    /// Until when nothing is tried: its service asked for fewer calls.
+    rests_until: Timestamp,
+    /// Says in `/readyz` that somebody must do something; only for ways that tell this from a passing failure.
+    part: Option<Part>,
+}
+
 #[derive(Debug)]
 struct Ended {
     due: Due,
     error: Option<String>,
+    rest: Duration,
     at: Timestamp,
 }
 
@@ -74,25 +90,26 @@ impl Dispatcher {
         path: &Path,
         receivers: &[Receiver],
         ledger: Arc<Ledger>,
+        aws: Aws,
         within: Duration,
+        part: &Part,
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let file = connect(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
         let mut lanes = Vec::new();
         for to in ledger.destinations() {
             if let Some(receiver) = receivers.iter().find(|receiver| receiver.name == to.receiver) {
-                let notifier = Notifier::new(receiver, to, within)?;
-                if matches!(notifier, Notifier::Missing) {
-                    let (receiver, channel) = (&to.receiver, &to.channel);
-                    tracing::error!(%receiver, %channel, "{}; what it is owed is kept", NotifyError::Missing);
-                }
-                lanes.push((to.clone(), notifier));
+                let notifier = Notifier::new(receiver, to, &aws, within)?;
+                let part = matches!(notifier, Notifier::Sns(_))
+                    .then(|| part.section(&format!("notify.{} {}", to.receiver, to.channel)));
+                lanes.push(Lane { to: to.clone(), notifier, rests_until: Timestamp::MIN, part });
             }
         }
         Ok(Self {
             file,
             ledger,
             lanes,
+            aws,
             tries: JoinSet::new(),
             under_way: HashMap::new(),
             ended: Vec::new(),
@@ -104,6 +121,10 @@ impl Dispatcher {
 
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
     pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+        let _loading = self.lanes.iter().any(|lane| matches!(lane.notifier, Notifier::Sns(_))).then(|| {
+            let aws = self.aws.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { _ = aws.session().await }))
+        });
         loop {
             // All that ended meanwhile is recorded at once.
             while let Some(ended) = self.tries.try_join_next_with_id() {
@@ -153,6 +174,7 @@ impl Dispatcher {
             ledger::clock_set_back(&file, now)?;
             file.commit()?;
             self.counted = Timestamp::MIN;
+            self.lanes.iter_mut().for_each(|lane| lane.rests_until = Timestamp::MIN);
         }
         self.last_pass = now;
         self.record()?;
@@ -181,9 +203,12 @@ impl Dispatcher {
 
     /// Starts what is due on one channel, as far as it has room. Gives when more will be.
     fn start(&mut self, lane: usize, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
-        let Some((to, notifier)) = self.lanes.get(lane) else {
+        let Some(Lane { to, notifier, rests_until, .. }) = self.lanes.get(lane) else {
             return Ok(None);
         };
+        if now < *rests_until {
+            return Ok(Some(*rests_until));
+        }
         let under_way: Vec<i64> =
             self.under_way.values().filter(|(its, _)| *its == lane).map(|(_, due)| due.number).collect();
         let room = AT_ONCE.saturating_sub(under_way.len());
@@ -202,14 +227,23 @@ impl Dispatcher {
 
     /// Takes note of a try's end.
     fn end(&mut self, ended: Result<(Id, Answer), JoinError>) {
-        let (id, error, at) = match ended {
-            Ok((id, (result, at))) => (id, result.err().map(|error| error.to_string()), at),
-            Err(error) => (error.id(), Some(error.to_string()), clock::now()),
+        let (id, answer, defect, at) = match ended {
+            Ok((id, (result, at))) => (id, result.err(), None, at),
+            Err(error) => (error.id(), None, Some(error.to_string()), clock::now()),
         };
         let Some((lane, due)) = self.under_way.remove(&id) else {
             return;
         };
-        if let Some((to, _)) = self.lanes.get(lane) {
+        let error = answer.as_ref().map(ToString::to_string).or(defect);
+        let stuck = answer.as_ref().is_some_and(NotifyError::needs_somebody);
+        if let Some(Lane { to, rests_until, part, .. }) = self.lanes.get_mut(lane) {
+            *rests_until =
+                (*rests_until).max(at + answer.as_ref().map_or(Duration::ZERO, NotifyError::rest_of_all));
+            match (part, &error) {
+                (Some(part), None) => part.ok(),
+                (Some(part), Some(error)) if stuck => part.failing(error),
+                _ => {}
+            }
             let (receiver, channel) = (&to.receiver, &to.channel);
             let (id, state, tries) = (&due.id, &due.state, due.attempts + 1);
             match &error {
@@ -218,10 +252,15 @@ impl Dispatcher {
                     tracing::error!(%receiver, %channel, id, state, tries, error, "not notified: trying again");
                 }
             }
-            let result = if error.is_none() { "accepted" } else { "failed" };
+            let result = match &error {
+                None => "accepted",
+                Some(_) if stuck => "refused",
+                Some(_) => "failed",
+            };
             self.metrics.notified(receiver, channel, result, 1);
         }
-        self.ended.push(Ended { due, error, at });
+        let rest = answer.map_or(Duration::ZERO, |error| error.rest());
+        self.ended.push(Ended { due, error, rest, at });
     }
 
     /// Writes what ended into the file.
@@ -230,10 +269,10 @@ impl Dispatcher {
             return Ok(());
         }
         let file = self.file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for Ended { due, error, at } in &self.ended {
+        for Ended { due, error, rest, at } in &self.ended {
             match error {
                 None => ledger::accepted(&file, due.number, *at)?,
-                Some(error) => ledger::failed(&file, due, error, *at)?,
+                Some(error) => ledger::failed(&file, due, error, *rest, *at)?,
             }
         }
         file.commit()?;

@@ -266,13 +266,19 @@ pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqli
     Ok(())
 }
 
-/// It was tried in vain.
-pub(crate) fn failed(file: &Connection, due: &Due, error: &str, now: Timestamp) -> rusqlite::Result<()> {
+/// It was tried in vain; it rests at least so long.
+pub(crate) fn failed(
+    file: &Connection,
+    due: &Due,
+    error: &str,
+    rest: Duration,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let attempts = due.attempts.saturating_add(1);
     file.prepare_cached(
         "UPDATE notification SET attempts = ?2, next_try = ?3, error = ?4 WHERE number = ?1 AND standing = 'owed'",
     )?
-    .execute(params![due.number, attempts, (now + pause(&due.id, attempts)).as_micros(), error])?;
+    .execute(params![due.number, attempts, (now + pause(&due.id, attempts).max(rest)).as_micros(), error])?;
     Ok(())
 }
 

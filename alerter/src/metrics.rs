@@ -49,7 +49,7 @@ impl Metrics {
         all.register("incidents_open", "Incidents that are open", metrics.incidents_open.clone());
         all.register(
             "notifications",
-            "Tries to notify by receiver, channel and result: accepted, failed, or abandoned with its receiver",
+            "Tries to notify by receiver, channel and result: accepted, failed, refused (somebody must change something), or abandoned with its receiver",
             metrics.notifications.clone(),
         );
         all.register(

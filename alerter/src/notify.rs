@@ -2,17 +2,22 @@
 
 mod command;
 mod console;
+mod sns;
 #[cfg(test)]
 mod tests;
 mod webhook;
 
 use std::time::Duration;
 
+use crosswatch_aws::{Failure, Kind};
+
 use crate::config::Receiver;
 use crate::error::Error;
 use crate::ledger::Destination;
 
-/// How long a receiver has to accept.
+pub(crate) use sns::Aws;
+
+/// How long a receiver has to accept. SNS has a second less, so that its failure is told in its own words.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a receiver's own words about a failure is kept, in bytes.
@@ -25,10 +30,10 @@ pub(crate) enum Notifier {
     Webhook(webhook::Webhook),
     /// A program that is run.
     Command(command::Command),
+    /// A phone number or a topic, through Amazon SNS.
+    Sns(sns::Publish),
     /// Standard output.
     Console(Duration),
-    /// A way that the config may name and this version does not have: what is owed on it stays owed.
-    Missing,
 }
 
 /// A try that failed: the receiver has not accepted, or its answer was lost.
@@ -74,11 +79,61 @@ pub(crate) enum NotifyError {
     /// Standard output could not be written to.
     #[error("cannot write to standard output: {0}")]
     Console(String),
-    /// This version cannot send so.
-    #[error(
-        "sms and topic need Amazon SNS, which this version cannot send to; add webhook, command or console"
-    )]
-    Missing,
+    /// Amazon SNS did not take it, as far as is known.
+    #[error("{}{}", .0, way_out(.0.kind))]
+    Sns(Failure),
+}
+
+impl NotifyError {
+    /// Whether it will fail until somebody changes something.
+    pub(crate) fn needs_somebody(&self) -> bool {
+        matches!(self, Self::Sns(Failure { kind: Kind::Refused | Kind::Denied | Kind::Credentials, .. }))
+    }
+
+    /// The least to wait before this notification is tried again. One that SNS may have taken is repeated late, since a
+    /// repeated text is worse than a late one; one that it refuses stays refused until somebody changes something.
+    pub(crate) fn rest(&self) -> Duration {
+        match self {
+            Self::Sns(failure) => match failure.kind {
+                Kind::Refused => Duration::from_secs(60),
+                Kind::Timeout | Kind::Service => UNSURE,
+                Kind::Throttled => THROTTLED,
+                // So the HTTP client names a connection that did not come about: nothing can have been taken.
+                Kind::Unreachable if failure.message.contains("(Connect)") => Duration::ZERO,
+                Kind::Unreachable => UNSURE,
+                Kind::Credentials | Kind::Denied => Duration::ZERO,
+            },
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long nothing at all may be tried on its channel.
+    pub(crate) fn rest_of_all(&self) -> Duration {
+        match self {
+            Self::Sns(Failure { kind: Kind::Throttled, .. }) => THROTTLED,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// How long to wait where a text may have been taken.
+const UNSURE: Duration = Duration::from_secs(15);
+
+/// How long SNS is left alone that asks for fewer calls; it counts them by the second.
+const THROTTLED: Duration = Duration::from_secs(3);
+
+/// What to do about a failure of SNS that does not pass by itself.
+fn way_out(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Refused => {
+            "; it stays owed and is tried once a minute: correct the number, the topic or how SMS are sent, or take the \
+             number off SNS's list of those who opted out"
+        }
+        Kind::Denied => "; allow the alerter's role to call it",
+        Kind::Credentials => "; give the alerter credentials, such as an instance role",
+        Kind::Timeout | Kind::Service => "; whether it was taken is not known",
+        Kind::Unreachable | Kind::Throttled => "",
+    }
 }
 
 impl Notifier {
@@ -86,7 +141,15 @@ impl Notifier {
     ///
     /// # Errors
     /// The webhook's URL cannot be used, or TLS could not be set up.
-    pub(crate) fn new(receiver: &Receiver, to: &Destination, within: Duration) -> Result<Self, Error> {
+    pub(crate) fn new(
+        receiver: &Receiver,
+        to: &Destination,
+        aws: &Aws,
+        within: Duration,
+    ) -> Result<Self, Error> {
+        if let Some(number) = to.channel.strip_prefix("sms:") {
+            return Ok(Self::Sns(sns::Publish::sms(aws, receiver, number, within)));
+        }
         match &*to.channel {
             "webhook" => {
                 let url = receiver.webhook.as_deref().unwrap_or_default();
@@ -95,8 +158,12 @@ impl Notifier {
                 Ok(Self::Webhook(webhook))
             }
             "command" => Ok(Self::Command(command::Command::new(&receiver.command, within))),
-            "console" => Ok(Self::Console(within)),
-            _ => Ok(Self::Missing),
+            "topic" => {
+                let arn = receiver.topic.as_deref().unwrap_or_default();
+                Ok(Self::Sns(sns::Publish::topic(aws, arn, within)))
+            }
+            // A destination has no other channel.
+            _ => Ok(Self::Console(within)),
         }
     }
 
@@ -109,7 +176,7 @@ impl Notifier {
             Self::Webhook(webhook) => webhook.send(body).await,
             Self::Command(command) => command.send(body).await,
             Self::Console(within) => console::send(body, *within).await,
-            Self::Missing => Err(NotifyError::Missing),
+            Self::Sns(sns) => sns.send(body).await,
         }
     }
 }

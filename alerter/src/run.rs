@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::heartbeat::Pulse;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
-use crate::notify::TIMEOUT;
+use crate::notify::{Aws, TIMEOUT};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
 use crate::{incident, reconcile};
@@ -98,7 +98,8 @@ impl Alerter {
             metrics.notified(&receiver, &channel, "abandoned", u64::try_from(count).unwrap_or(0));
         }
         let ledger = Arc::clone(&recorder.ledger);
-        let dispatcher = Dispatcher::open(file, &receivers, ledger, TIMEOUT, metrics.clone())?;
+        let dispatcher =
+            Dispatcher::open(file, &receivers, ledger, Aws::default(), TIMEOUT, &part, metrics.clone())?;
         let judging = Judging {
             consumer,
             path: file.to_owned(),

@@ -72,6 +72,7 @@ impl Endpoint {
         Receiver {
             name: name.into(),
             sms: Vec::new(),
+            texting: crate::config::Texting::default(),
             topic: None,
             webhook: Some(self.url.clone()),
             command: Vec::new(),
@@ -117,4 +118,59 @@ async fn serve(
             }
         }
     }
+}
+
+/// What SNS answers to a publication that it takes.
+pub(crate) const TAKEN: Answer = Answer::Status(
+    200,
+    "content-type: text/xml\r\n",
+    "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult><MessageId>1</MessageId>\
+     </PublishResult><ResponseMetadata><RequestId>2</RequestId></ResponseMetadata></PublishResponse>",
+);
+
+/// What SNS answers to one that it does not.
+pub(crate) fn refusal(status: u16, code: &str) -> Answer {
+    let body = format!(
+        "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>Sender</Type>\
+         <Code>{code}</Code><Message>because</Message></Error><RequestId>2</RequestId></ErrorResponse>"
+    );
+    Answer::Status(status, "content-type: text/xml\r\n", body.leak())
+}
+
+/// A request to SNS: its region, and its parameters. Refuses what SNS would.
+pub(crate) fn publication(request: &str) -> (String, std::collections::BTreeMap<String, String>) {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST / HTTP/1.1\r\n"), "{head}");
+    let scope = head.split("Credential=").nth(1).expect("it is signed");
+    let scope: Vec<&str> = scope.split('/').collect();
+    assert_eq!(scope[3], "sns", "{head}");
+    let pairs = body.split('&').map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap();
+        (decoded(name), decoded(value))
+    });
+    let pairs: std::collections::BTreeMap<_, _> = pairs.collect();
+    assert_eq!(pairs["Action"], "Publish");
+    assert_eq!(pairs["Version"], "2010-03-31");
+    assert!(pairs.contains_key("PhoneNumber") != pairs.contains_key("TopicArn"), "{pairs:?}");
+    if let Some(subject) = pairs.get("Subject") {
+        assert!((1..=100).contains(&subject.len()), "{subject}");
+        assert!(subject.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{subject}");
+    }
+    (scope[2].to_owned(), pairs)
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).unwrap()
 }

@@ -33,6 +33,13 @@ pub(crate) fn line(state: &str, rule: &str, subject: &str, reason: &str) -> Stri
     format!("{state} {rule} {subject}: {reason}")
 }
 
+/// A topic's subject for that line, as SNS takes it: at most 100 characters of printable ASCII.
+#[must_use]
+pub(crate) fn subject(line: &str) -> String {
+    let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    line.chars().map(printable).take(100).collect()
+}
+
 /// The text in the alphabet, on one line.
 fn spell(text: &str) -> String {
     let text: String = text
@@ -123,7 +130,42 @@ mod tests {
         assert!(text.contains(&format!("latency-high {subject}: rrr")), "{text}");
     }
 
+    /// What names the config admits at their longest, and what else a subject or reason may hold.
+    fn longest() -> impl Strategy<Value = (String, String, String)> {
+        let name = "[a-zA-Z0-9._-]{64}";
+        let probe = prop_oneof!["[a-zA-Z0-9._:-]{64}", "icmp:[a-z.-]{253}", "tcp:\\[[0-9a-f:]{39}\\]:65535"];
+        let rule = prop_oneof![
+            "[a-zA-Z0-9._:-]{64}",
+            Just("site-silent".to_owned()),
+            Just("alerter-blind".to_owned()),
+            Just("at-most".to_owned()),
+        ];
+        let reason = prop_oneof!["[ -~]{0,300}", "[€{}\\[\\]~^|\\\\]{0,300}", "[日本語éüß☃ ]{0,300}"];
+        (rule, (name, name, probe).prop_map(|(link, site, probe)| format!("{link}/{site}/{probe}")), reason)
+    }
+
+    #[test]
+    fn a_subject_is_printable_ascii_of_100_characters_at_most() {
+        assert_eq!(subject("FIRING a\u{e9}: b"), "FIRING a?: b");
+        assert_eq!(subject(&"x".repeat(160)).len(), 100);
+    }
+
     proptest! {
+        #[test]
+        fn the_longest_names_fit_with_the_most_important_words_first(
+            firing in any::<bool>(), (rule, subject, reason) in longest(),
+        ) {
+            let state = if firing { "FIRING" } else { "RESOLVED" };
+            let text = line(&state.to_lowercase(), &rule, &subject, &reason);
+            prop_assert!(text.chars().all(|c| septets_of(c).is_some()), "{}", text);
+            prop_assert!(width(&text) <= MOST, "{} is {} wide", text, width(&text));
+            // The state, the start of the rule, then of the subject, whose link and target are both told.
+            let start = format!("{state} {}", &rule[..rule.len().min(15)]);
+            prop_assert!(text.starts_with(&start), "{}", text);
+            prop_assert!(text.contains(&format!(" {}", &subject[..15])), "{}", text);
+            prop_assert!(text.contains(&subject[subject.len() - 15..]), "{}", text);
+        }
+
         #[test]
         fn it_is_always_one_sms(
             firing in any::<bool>(), rule in "\\PC{0,80}|[a-z{}\\[\\]-]{0,300}", subject in ".{0,90}|[a-z{}~€/]{0,400}",

@@ -6,7 +6,7 @@ use crosswatch_shared::config::aws;
 use crosswatch_shared::config::document::{Named, Table, Unique, Value};
 use crosswatch_shared::config::values::{self, short};
 
-use super::Receiver;
+use super::{Receiver, Texting};
 
 /// Takes the receivers; also the names of those that are wrong in something else, so that nobody calls them unknown.
 pub(super) fn take(root: &mut Table<'_>) -> (Vec<Receiver>, Vec<String>) {
@@ -28,6 +28,7 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
     let ways = ["sms", "topic", "webhook", "command", "console"];
     let some_way = ways.iter().any(|way| table.has(way));
     let sms = table.or("sms", Vec::new(), take_sms);
+    let texting = take_texting(&mut table);
     let topic = table.maybe("topic", |value| value.parsed(aws::TOPIC, aws::topic));
     let webhook = table.maybe("webhook", |value| {
         value.parsed("https://example.com/hook", |text| values::http_url(text).map(|()| text.to_owned()))
@@ -53,12 +54,60 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
     Some(Receiver {
         name: name?,
         sms: sms?,
+        texting: texting?,
         topic: topic?,
         webhook: webhook?,
         command: command?,
         console: console?,
         at_most: at_most?,
     })
+}
+
+fn take_texting(table: &mut Table<'_>) -> Option<Texting> {
+    let no_sms = !table.has("sms");
+    let sender_id = table.maybe("sender_id", |value| value.parsed("CROSSWATCH", sender_id));
+    let origination_number =
+        table.maybe("origination_number", |value| value.parsed("+15555550199", phone_number));
+    let max_price = table.maybe("max_price", |value| match value.number()? {
+        // SNS takes five digits after the point.
+        price if (0.00001..=100.0).contains(&price) => Some(price),
+        _ => value.wrong("'max_price' must be from 0.00001 to 100 US dollars a text, such as 0.05"),
+    });
+    let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
+    if no_sms {
+        let mut refused = false;
+        for key in ["sender_id", "origination_number", "max_price", "region"] {
+            if let Some(value) = table.get(key) {
+                refused = true;
+                let _: Option<()> = value
+                    .wrong(format!("'{key}' says how 'sms' is sent; add sms = [\"+…\"], or leave it out"));
+            }
+        }
+        if refused {
+            return None;
+        }
+    }
+    Some(Texting {
+        sender_id: sender_id?,
+        origination_number: origination_number?,
+        max_price: max_price?,
+        region: region?,
+    })
+}
+
+/// As SNS takes it: 1 to 11 letters and digits, a letter at least, no spaces.
+fn sender_id(text: &str) -> Result<String, String> {
+    let valid = (1..=11).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not a sender id; write 1 to 11 letters and digits, a letter at least, such as \"CROSSWATCH\"",
+            short(text)
+        ))
+    }
 }
 
 fn take_sms(value: &Value<'_>) -> Option<Vec<String>> {

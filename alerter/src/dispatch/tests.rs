@@ -1,3 +1,6 @@
+mod sns;
+
+use crosswatch_host::health::Health;
 use crosswatch_judge::{State, Transition};
 use crosswatch_shared::observation::Name;
 
@@ -59,12 +62,15 @@ impl Book {
         self.wake.notify_one();
     }
 
+    fn open(&self, aws: Aws, within: Duration, part: &Part, metrics: Metrics) -> Dispatcher {
+        let ledger = Arc::clone(&self.ledger);
+        Dispatcher::open(&self.path(), &self.receivers, ledger, aws, within, part, metrics).unwrap()
+    }
+
     /// Starts a dispatcher; dropping the handle is its sudden death.
     fn start(&self, within: Duration, stop: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
         let metrics = Metrics::default();
-        let dispatcher =
-            Dispatcher::open(&self.path(), &self.receivers, Arc::clone(&self.ledger), within, metrics)
-                .unwrap();
+        let dispatcher = self.open(Aws::default(), within, &Health::default().part("alerter"), metrics);
         let run = dispatcher.run(Arc::clone(&self.wake), stop.clone());
         tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run))
     }
@@ -171,9 +177,8 @@ async fn the_file_being_locked_by_another_loses_and_repeats_nothing() {
     let mut endpoint = Endpoint::start([]).await;
     let book = Book::new(vec![endpoint.receiver("r")]);
     book.happens(State::Firing, "a");
-    let mut dispatcher =
-        Dispatcher::open(&book.path(), &book.receivers, Arc::clone(&book.ledger), BOUND, Metrics::default())
-            .unwrap();
+    let part = Health::default().part("alerter");
+    let mut dispatcher = book.open(Aws::default(), BOUND, &part, Metrics::default());
     dispatcher.file.busy_timeout(Duration::ZERO).unwrap();
     let now = clock::now();
     assert_ne!(dispatcher.pass(now), AFTER_ERROR);

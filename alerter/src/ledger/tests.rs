@@ -18,6 +18,7 @@ fn receiver(name: &str, at_most: Option<Rate>) -> Receiver {
     Receiver {
         name: name.into(),
         sms: Vec::new(),
+        texting: crate::config::Texting::default(),
         topic: None,
         webhook: Some("http://127.0.0.1:1/".to_owned()),
         command: Vec::new(),
@@ -111,7 +112,7 @@ fn each_channel_is_owed_a_firing_and_then_a_resolved() {
     assert_eq!(waiting(&file, command, at(1)), resolved);
     let first = due(&file, webhook, at(1), 9).unwrap();
     assert_eq!(first.len(), 1, "the resolved waits until the firing was accepted");
-    failed(&file, &first[0], "500", at(1)).unwrap();
+    failed(&file, &first[0], "500", Duration::ZERO, at(1)).unwrap();
     assert_eq!(waiting(&file, webhook, at(1)), [], "also while the firing pauses");
     accepted(&file, first[0].number, at(2)).unwrap();
     assert_eq!(waiting(&file, webhook, at(2)), resolved);
@@ -126,7 +127,7 @@ fn tries_grow_rarer_up_to_a_minute_and_never_end() {
     let mut now = at(0);
     for most in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         let due = due(&file, to, now, 1).unwrap();
-        failed(&file, &due[0], "refused", now).unwrap();
+        failed(&file, &due[0], "refused", Duration::ZERO, now).unwrap();
         let next = next_try(&file, to, now).unwrap().unwrap();
         let pause = next.since(now);
         assert!(pause <= Duration::from_secs(most), "{pause:?} is more than {most} s");
@@ -305,7 +306,7 @@ proptest! {
                 },
                 Step::Refuse => for to in ledger.destinations() {
                     for due in due(&file, to, now, 1).unwrap() {
-                        failed(&file, &due, "refused", now).unwrap();
+                        failed(&file, &due, "refused", Duration::ZERO, now).unwrap();
                     }
                 },
             }

@@ -44,7 +44,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// What a valid config asks for and this version cannot do.
-pub(crate) fn warnings(Config { topology, alerts, .. }: &Config) -> Vec<String> {
+pub(crate) fn warnings(Config { topology, .. }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if topology.queue.kind != QueueKind::Embedded {
         warnings.push("[queue] kind = \"sqs\": this version has the embedded queue only".to_owned());
@@ -54,14 +54,6 @@ pub(crate) fn warnings(Config { topology, alerts, .. }: &Config) -> Vec<String> 
             "link {}: no region is given for the VPN connection at {}: it is polled in the one that the environment \
              names; [site.{}] region = \"…\" sets one",
             link.name, vpn.site, vpn.site
-        ));
-    }
-    for receiver in
-        alerts.receivers.iter().filter(|receiver| !receiver.sms.is_empty() || receiver.topic.is_some())
-    {
-        warnings.push(format!(
-            "[notify.{}] sms and topic: this version does not send to SNS; use webhook, command or console",
-            receiver.name
         ));
     }
     warnings

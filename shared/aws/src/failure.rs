@@ -100,7 +100,9 @@ impl Failure {
                 let why = failure.as_connector_error().map_or_else(String::new, |error| because(error));
                 if failure.is_timeout() {
                     own(Kind::Timeout, "Timeout", "no connection in time".to_owned())
-                } else if failure.is_io() || failure.is_user() {
+                // The HTTP client says what kind of trouble it had with a connection, also with one that was closed before
+                // the answer; who found no credentials says nothing.
+                } else if failure.is_io() || failure.is_user() || failure.as_other().is_some() {
                     own(Kind::Unreachable, "Unreachable", why)
                 } else {
                     own(Kind::Credentials, "NoCredentials", why)

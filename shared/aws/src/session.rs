@@ -48,6 +48,11 @@ impl Session {
         Self { config: loader.load().await }
     }
 
+    /// [`Self::at`] an emulator of AWS, with keys that emulators take.
+    pub async fn emulated(endpoint: &str, region: &str) -> Self {
+        Self::at(endpoint, region, "test", "test").await
+    }
+
     /// The same in this region.
     #[must_use]
     pub fn in_region(&self, region: &str) -> Self {

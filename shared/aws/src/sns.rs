@@ -3,14 +3,24 @@
 //! A text is accepted, not delivered, and there is no idempotency token: a repetition after a lost answer may arrive
 //! twice. [SMS]: 160 characters of GSM-7 are one billed part.
 //!
+//! A publication is therefore tried **once** a call, within [`WITHIN`]: the SDK's own retries would repeat a text whose answer was
+//! lost within a tenth of a second, and whoever calls could neither see nor pace it.
+//!
 //! [SMS]: https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html
 
+use std::time::Duration;
+
 use aws_sdk_sns::Client;
+use aws_sdk_sns::config::retry::RetryConfig;
+use aws_sdk_sns::config::timeout::TimeoutConfig;
 use aws_sdk_sns::types::MessageAttributeValue;
 
 use crate::{Failure, Kind, Session};
 
 const OPERATION: &str = "sns:Publish";
+
+/// How long a publication may take, finding credentials included.
+pub const WITHIN: Duration = Duration::from_secs(9);
 
 /// How SMS are sent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +43,13 @@ impl Sns {
     /// In the session's region.
     #[must_use]
     pub fn new(session: &Session) -> Self {
-        Self { client: Client::new(session.config()) }
+        let within =
+            TimeoutConfig::builder().operation_attempt_timeout(WITHIN).operation_timeout(WITHIN).build();
+        let config = aws_sdk_sns::config::Builder::from(session.config())
+            .timeout_config(within)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        Self { client: Client::from_conf(config) }
     }
 
     /// Sends a text, as Transactional, to a phone number as E.164 writes it.

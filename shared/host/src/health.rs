@@ -47,6 +47,14 @@ impl Health {
 }
 
 impl Part {
+    /// A part of this one, which works until it says otherwise.
+    #[must_use]
+    pub fn section(&self, name: &str) -> Self {
+        let section = Self { name: format!("{}: {name}", self.name), health: self.health.clone() };
+        section.ok();
+        section
+    }
+
     /// It works.
     pub fn ok(&self) {
         self.health.set(&self.name, Ok(()));
@@ -71,5 +79,8 @@ mod tests {
         alerter.ok();
         publisher.failing("the disk is full");
         assert_eq!(health.failures(), ["publisher: the disk is full"]);
+        publisher.ok();
+        publisher.section("disk").failing("full");
+        assert_eq!(health.failures(), ["publisher: disk: full"]);
     }
 }

@@ -185,6 +185,7 @@ fn the_documented_example_means_what_it_says() {
         receivers: vec![Receiver {
             name: "oncall".into(),
             sms: vec!["+15555550100".into()],
+            texting: crosswatch_alerter::config::Texting::default(),
             topic: None,
             webhook: None,
             command: Vec::new(),
