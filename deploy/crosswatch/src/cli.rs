@@ -53,6 +53,19 @@ pub(crate) enum Command {
     Alerter,
     /// Say everything that is wrong with the config, or else what it watches, judges and tells.
     Check,
+    /// Show what the config costs a month on AWS, line by line
+    ///
+    /// By a dated price table of us-east-1, at most and without free tiers, beside the same probes bought as Network
+    /// Synthetic Monitor. Only what the config has on AWS is counted: SQS for `[queue] kind = "sqs"`, CloudWatch for
+    /// `[metrics] kind = "cloudwatch"`.
+    #[command(verbatim_doc_comment)]
+    Cost {
+        #[command(flatten)]
+        args: CostArgs,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Write a commented config to start from: what `run` does without one.
     Init {
         /// The file to write; one that is there is left as it is [default: that of --config, or crosswatch.toml].
@@ -146,6 +159,59 @@ impl RangeArgs {
         let until = self.until.map_or(Timestamp::MAX, |when| when.at(now));
         (since, until)
     }
+}
+
+/// What a bill depends on besides the config.
+#[derive(Debug, Args)]
+pub(crate) struct CostArgs {
+    /// How many incidents page in the month, each by a firing and a resolved text to every number.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub pages: u32,
+    /// What one SMS costs, in US dollars [default: the table's, to a number in the US].
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
+    pub sms_price: Option<f64>,
+    /// Leave the instances and their disks out, when they are there anyway.
+    #[arg(long)]
+    pub no_instances: bool,
+    /// How the instances reach AWS.
+    #[arg(long, value_enum, default_value_t = Way::PublicIpv4)]
+    pub network: Way,
+}
+
+impl CostArgs {
+    pub(crate) fn options(&self) -> crosswatch_cost::Options {
+        crosswatch_cost::Options {
+            pages: self.pages,
+            sms_price: self.sms_price,
+            instances: !self.no_instances,
+            network: match self.network {
+                Way::PublicIpv4 => crosswatch_cost::Network::PublicIpv4,
+                Way::Nat => crosswatch_cost::Network::Nat,
+                Way::Endpoints => crosswatch_cost::Network::Endpoints,
+                Way::None => crosswatch_cost::Network::Free,
+            },
+        }
+    }
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(dollars) if dollars.is_finite() && dollars >= 0.0 => Ok(dollars),
+        _ => Err("write a price in US dollars, such as 0.05".to_owned()),
+    }
+}
+
+/// How instances reach AWS's services.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Way {
+    /// A public IPv4 address each.
+    PublicIpv4,
+    /// A NAT gateway a region, and one for the centre.
+    Nat,
+    /// Interface endpoints.
+    Endpoints,
+    /// It is there already.
+    None,
 }
 
 /// For people or for programs.

@@ -5,6 +5,7 @@ mod alarms;
 mod check;
 mod cli;
 mod config;
+mod cost;
 mod export;
 mod init;
 mod metrics;
@@ -45,6 +46,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Alerter => run::run(load(config)?, Job::Alerter),
         Command::Alarms(command) => alarms::run(&load(config)?, command),
         Command::Check => check::run(&load(config)?),
+        Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
         Command::Export { range, site, link } => {
