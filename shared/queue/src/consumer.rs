@@ -194,6 +194,11 @@ impl Consumer {
         self.queue.backlog().await
     }
 
+    /// Ends the receiving in order; see [`Queue::close`]. What was received and not settled comes again.
+    pub async fn close(mut self) {
+        self.queue.close().await;
+    }
+
     /// Tells batches from what was seen before and from what cannot be read.
     fn sort(&mut self, page: Page, at: Timestamp) -> Received {
         self.missed += page.missed;
@@ -204,8 +209,8 @@ impl Consumer {
             failing: page.failing,
             ..Received::default()
         };
-        for Message { receipt, sent, payload } in page.messages {
-            match self.read(&payload) {
+        for Message { receipt, sent, payload, unreadable } in page.messages {
+            match unreadable.map_or_else(|| self.read(&payload), Err) {
                 Ok(decoded) => {
                     let batch = decoded.batch;
                     if self.seen.contains(&batch) || received.holds(&batch) {
@@ -218,7 +223,7 @@ impl Consumer {
                 Err(reason) => {
                     let source = match &receipt {
                         Receipt::Place(place) => format!("journal {}, entry {}", place.journal, place.id),
-                        Receipt::Handle { queue, .. } => format!("queue {queue}"),
+                        Receipt::Handle { queue, handle } => format!("queue {queue}, message {handle}"),
                     };
                     tracing::error!(%source, %reason, "a message cannot be read; it goes to the dead letters");
                     received.dead += 1;

@@ -44,6 +44,12 @@ pub trait Queue: Send {
     /// # Errors
     /// The queue cannot be asked.
     fn backlog(&mut self) -> Pending<'_, Backlog>;
+
+    /// Ends the receiving in order: what a backend puts off of its commits is done, and what it holds back goes to
+    /// whoever receives next, at once. As well as can be, and soon: without it the same comes about with time.
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {})
+    }
 }
 
 /// What one call received.
@@ -51,7 +57,8 @@ pub trait Queue: Send {
 pub struct Page {
     /// The messages.
     pub messages: Vec<Message>,
-    /// The queue was read to its end: after these there was nothing more.
+    /// The queue was read to its end just now: after these there was nothing more. A part of it that fails, or does not
+    /// answer, was not read.
     pub empty: bool,
     /// How many messages the queue let go before this consumer had them, found out with this page.
     pub missed: u64,
@@ -68,6 +75,8 @@ pub struct Message {
     pub sent: Timestamp,
     /// A batch in its wire form, if its sender is sound.
     pub payload: Vec<u8>,
+    /// Why the backend could not even make that of it; the payload is the message as it came then.
+    pub unreadable: Option<String>,
 }
 
 /// What a message is committed by.

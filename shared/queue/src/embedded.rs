@@ -186,7 +186,8 @@ impl Journal {
                 identity: identity.clone(),
                 id: entry.id,
             });
-            let message = Message { receipt, sent: entry.written_at, payload: entry.payload };
+            let message =
+                Message { receipt, sent: entry.written_at, payload: entry.payload, unreadable: None };
             (entry.id, message)
         };
         Ok(entries

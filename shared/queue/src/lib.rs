@@ -72,7 +72,7 @@ impl QueueError {
 
 /// Runs what blocks on the disk. On a runtime with several threads the others are told to carry on without this one;
 /// elsewhere nothing else could run meanwhile anyway.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
