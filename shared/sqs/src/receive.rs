@@ -115,6 +115,8 @@ impl Receiver {
             queue.lock().take_back(now);
         }
         let until = tokio::time::Instant::now() + wait;
+        // A consumer that is always served at once must not keep the tasks from running.
+        tokio::task::yield_now().await;
         loop {
             let news = Arc::clone(&self.news);
             let news = news.notified();
