@@ -11,6 +11,9 @@ pub enum Error {
     /// The queue or the alerter's own file cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The history of what came over SQS cannot be opened or appended to.
+    #[error(transparent)]
+    History(#[from] crosswatch_journal::JournalError),
     /// The alerter's own file cannot be opened a second time.
     #[error("{}: {source}", .path.display())]
     File {
@@ -48,7 +51,11 @@ impl Error {
     /// Whether trying again can help.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Queue(error) if error.is_temporary())
+        match self {
+            Self::Queue(error) => error.is_temporary(),
+            Self::History(error) => error.is_full(),
+            _ => false,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 mod dispatch;
 mod error;
 pub mod heartbeat;
+mod history;
 mod incident;
 mod ledger;
 mod memory;
@@ -26,4 +27,5 @@ mod testing;
 mod text;
 
 pub use error::Error;
+pub use history::HISTORY;
 pub use run::Alerter;

@@ -12,7 +12,7 @@ use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_judge::rule::Rule;
 use crosswatch_queue::{Consumer, Received, Source};
-use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
 use rusqlite::Connection;
@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::Error;
 use crate::heartbeat::Pulse;
+use crate::history::History;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT};
@@ -47,6 +48,8 @@ pub struct Alerter {
 /// The half that judges.
 struct Judging {
     consumer: Consumer,
+    /// With SQS alone: the journals hold it otherwise.
+    history: Option<History>,
     path: PathBuf,
     rules: Vec<Rule>,
     topology: Topology,
@@ -80,6 +83,10 @@ impl Alerter {
         let Config { rules, receivers } = config;
         let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
         let mut consumer = Consumer::open(file, SCHEMA, source)?;
+        let history = match topology.queue.kind {
+            QueueKind::Embedded => None,
+            QueueKind::Sqs { .. } => Some(History::open(topology, Instant::now())?),
+        };
         let now = clock::now();
         let (memory, abandoned) = consumer.transaction(|step| {
             let gone = reconcile::rules(step, rules.iter())?;
@@ -102,6 +109,7 @@ impl Alerter {
             Dispatcher::open(file, &receivers, ledger, Aws::default(), TIMEOUT, &part, metrics.clone())?;
         let judging = Judging {
             consumer,
+            history,
             path: file.to_owned(),
             rules,
             topology: topology.clone(),
@@ -140,7 +148,8 @@ impl Alerter {
             }
         };
         judged.cancel();
-        dispatching.await.map_err(|error| Error::Dispatcher(error.to_string()))?;
+        let (dispatched, ()) = tokio::join!(dispatching, judging.consumer.close());
+        dispatched.map_err(|error| Error::Dispatcher(error.to_string()))?;
         result
     }
 }
@@ -182,6 +191,10 @@ impl Judging {
         let steady = Instant::now();
         let received = received.inspect_err(|_| self.memory.cut_off(steady))?;
         let now = received.at;
+        if let Some(history) = &mut self.history {
+            history.append(&received.deliveries, now).inspect_err(|_| self.memory.cut_off(steady))?;
+            history.prune(steady, now);
+        }
         self.count_received(&received);
         let failing = received.failing.clone();
         let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);

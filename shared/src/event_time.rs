@@ -77,7 +77,8 @@ impl EventTime {
         current.follow()
     }
 
-    /// Skips the gaps that have been open for [`GAP`] at `now`, the consumer's own time.
+    /// Skips the gaps that have been open for [`GAP`] at `now`, the consumer's own time. Only for who has just read the
+    /// queue to its end: what is missing may lie in it else.
     pub fn skip_gaps(&mut self, now: Timestamp) -> Option<Advance> {
         let current = self.current.as_mut()?;
         let mut advance = None;

@@ -22,6 +22,7 @@ struct Scene {
     sites: Vec<Name>,
     writers: HashMap<Name, (Writer, u64, u64)>,
     config: Config,
+    kind: QueueKind,
     registry: Registry,
 }
 
@@ -41,7 +42,14 @@ impl Scene {
             .collect();
         let notify = receivers.iter().map(|receiver| receiver.name.clone()).collect();
         let rules = vec![ConfiguredRule { rule: rule(3), notify }];
-        Self { folder, sites, writers, config: Config { rules, receivers }, registry: Registry::default() }
+        Self {
+            folder,
+            sites,
+            writers,
+            config: Config { rules, receivers },
+            kind: QueueKind::Embedded,
+            registry: Registry::default(),
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -70,7 +78,7 @@ impl Scene {
             }],
             queue: Queue {
                 path: self.folder.path().to_owned(),
-                kind: QueueKind::Embedded,
+                kind: self.kind.clone(),
                 keep: Duration::from_secs(3600),
                 max_bytes: 1 << 30,
             },
@@ -307,4 +315,50 @@ async fn many_outages_at_once_stay_within_the_limit() {
     assert_eq!(lost, 18, "each of the others is in the digest");
     alerter.stop().await.unwrap();
     assert!(endpoint.requests.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_sqs_what_came_is_kept_once_before_it_is_judged_and_pruned() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    scene.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    let history = crosswatch_journal::file(&crate::history::folder(scene.folder.path()), "a");
+    let numbers = || {
+        let mut reader = crosswatch_journal::Reader::open(&history).unwrap();
+        let entries = reader.after(0, 1_000, usize::MAX).unwrap();
+        let number = |payload: &[u8]| {
+            crosswatch_shared::wire::decode_batch(payload, &mut Default::default()).unwrap().batch.number
+        };
+        entries.iter().map(|entry| number(&entry.payload)).collect::<Vec<_>>()
+    };
+    let stop = CancellationToken::new();
+    let mut alerter = scene.open().unwrap();
+    scene.sees("a", &[true]);
+    scene.sees("a", &[false, false, false]);
+    let other = Connection::open(scene.file()).unwrap();
+    let trigger =
+        "CREATE TRIGGER full BEFORE INSERT ON notification BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    other.execute_batch(trigger).unwrap();
+    for _ in 0..2 {
+        alerter.judging.step(&stop).await.unwrap_err();
+        assert_eq!(numbers(), [0, 1], "kept although it could not be judged");
+    }
+    // As after a crash between the two.
+    drop(alerter);
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    scene.sees("a", &[true]);
+    let mut alerter = scene.open().unwrap();
+    alerter.judging.step(&stop).await.unwrap();
+    assert_eq!(numbers(), [0, 1, 2], "each once");
+
+    let history = alerter.judging.history.as_mut().unwrap();
+    let later = Instant::now() + Duration::from_secs(7_200);
+    history.prune(Instant::now(), clock::now() + Duration::from_secs(7_200));
+    assert_eq!(numbers().len(), 3, "not due yet");
+    history.prune(later, clock::now() + Duration::from_secs(7_200));
+    assert_eq!(numbers(), [0; 0]);
+    let running =
+        Running { stop: stop.clone(), task: AbortOnDropHandle::new(tokio::spawn(alerter.run(stop))) };
+    assert_eq!(endpoint.next_of(RULE).await.state, "firing");
+    running.stop().await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crosswatch_shared::config::topology::{QueueKind, VpnSelect};
+use crosswatch_shared::config::topology::VpnSelect;
 
 use crate::config::Config;
 
@@ -46,8 +46,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 /// What a valid config asks for and this version cannot do.
 pub(crate) fn warnings(Config { topology, .. }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if topology.queue.kind != QueueKind::Embedded {
-        warnings.push("[queue] kind = \"sqs\": this version has the embedded queue only".to_owned());
+    if let Err(several) = crate::run::several(&topology.queue.kind) {
+        warnings.push(several.to_string());
     }
     for (link, vpn) in topology.vpns().filter(|(_, vpn)| topology.account(vpn).0.is_none()) {
         warnings.push(format!(

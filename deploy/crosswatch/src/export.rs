@@ -11,7 +11,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{Names, decode_batch, encode_row};
 
 use crate::config::Config;
-use crate::run::journals;
+use crate::run::archive;
 
 /// How much is read at a time.
 const PAGE_BATCHES: usize = 256;
@@ -33,11 +33,10 @@ pub(crate) struct Wanted {
 /// Prints the observations wanted, batch by batch in the order of time, and on standard error what could not be read.
 pub(crate) fn run(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
     wanted.check(config)?;
-    let folder = journals(&config.topology.queue);
     let sites = config.topology.sites.iter().map(|site| &site.name);
     let mut pages = Vec::new();
     for site in sites.filter(|site| wanted.site.as_ref().is_none_or(|only| *only == ***site)) {
-        pages.push(Pages::open(&folder, site, wanted)?);
+        pages.push(Pages::open(&archive(&config.topology.queue, site), site, wanted)?);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let mut names = Names::default();

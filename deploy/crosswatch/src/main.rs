@@ -25,7 +25,7 @@ use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
-use run::{Job, UnknownSite};
+use run::{Job, SeveralQueues, UnknownSite};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -90,6 +90,7 @@ fn told(error: &anyhow::Error) -> String {
 fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
+        || error.is::<SeveralQueues>()
         || error.is::<ReplayError>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }

@@ -19,8 +19,9 @@ use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_publisher::config::{Config as Metrics, Kind};
 use crosswatch_queue::Source;
-use crosswatch_shared::config::topology::{Queue, QueueKind, Topology};
+use crosswatch_shared::config::topology::{Queue, QueueKind, SqsQueue, Topology};
 use crosswatch_shared::observation::Name;
+use crosswatch_sqs::receive::Receiver;
 use prometheus_client::registry::Registry;
 
 use crate::check;
@@ -67,13 +68,20 @@ pub(crate) struct UnknownSite {
     known: Vec<Name>,
 }
 
+/// Links are to be spread over several queues, which this version does not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "[queue] {stage} has {count} queues: this version has one {stage}, which reads one queue; write one URL (and one standby)"
+)]
+pub(crate) struct SeveralQueues {
+    stage: &'static str,
+    count: usize,
+}
+
 /// Runs a job until SIGINT, SIGTERM or a stage's failure.
 pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
-    ensure!(
-        config.topology.queue.kind == QueueKind::Embedded,
-        "[queue] kind = \"sqs\": this version has the embedded queue only"
-    );
+    several(&config.topology.queue.kind)?;
     if let Job::Collector(site) = &job {
         let known: Vec<Name> = config.topology.sites.iter().map(|site| site.name.clone()).collect();
         if !known.contains(site) {
@@ -105,8 +113,12 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     eprintln!("listening on http://{}", http.address());
 
     let cloudwatch = cloudwatch(&config.metrics, &job).await?;
+    let session = match config.topology.queue.kind {
+        QueueKind::Embedded => None,
+        QueueKind::Sqs { .. } => Some(Session::load().await),
+    };
     if let Job::All | Job::Publisher = job {
-        let source = source(&config.topology);
+        let source = source(&config.topology, session.as_ref(), |of| of.publisher);
         let part = health.part("publisher");
         let metrics = config.metrics.clone();
         let publisher =
@@ -114,7 +126,7 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
         life.spawn("publisher", stage(publisher.run(life.stop())));
     }
     if let Job::All | Job::Alerter = job {
-        let source = source(&config.topology);
+        let source = source(&config.topology, session.as_ref(), |of| of.alerter);
         let part = health.part("alerter");
         let file = folder.join(ALERTER_FILE);
         let alerter =
@@ -206,7 +218,14 @@ fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal
     SiteJournal::open(&journals(queue), site, queue.keep, queue.max_bytes, positions)
 }
 
-/// The folder of the journals.
+/// The folder to read what a site saw from: with SQS the alerter's history, where it has one of that site.
+pub(crate) fn archive(queue: &Queue, site: &str) -> PathBuf {
+    let history = queue.path.join(crosswatch_alerter::HISTORY);
+    let has_history = || crosswatch_journal::file(&history, site).exists();
+    if matches!(queue.kind, QueueKind::Sqs { .. }) && has_history() { history } else { journals(queue) }
+}
+
+/// The folder of the collectors' journals.
 pub(crate) fn journals(queue: &Queue) -> PathBuf {
     queue.path.join("journal")
 }
@@ -215,7 +234,45 @@ async fn stage<E: Into<StageError>>(run: impl Future<Output = Result<(), E>>) ->
     run.await.map_err(Into::into)
 }
 
-fn source(topology: &Topology) -> Source {
+/// The queues of the stages, where they are on SQS.
+pub(crate) struct StageQueues<'a> {
+    pub(crate) publisher: &'a [SqsQueue],
+    pub(crate) alerter: &'a [SqsQueue],
+}
+
+impl<'a> StageQueues<'a> {
+    pub(crate) fn of(kind: &'a QueueKind) -> Option<Self> {
+        match kind {
+            QueueKind::Embedded => None,
+            QueueKind::Sqs { publisher, alerter } => Some(Self { publisher, alerter }),
+        }
+    }
+}
+
+/// One queue a stage.
+pub(crate) fn several(kind: &QueueKind) -> Result<(), SeveralQueues> {
+    let Some(StageQueues { publisher, alerter }) = StageQueues::of(kind) else {
+        return Ok(());
+    };
+    for (stage, queues) in [("publisher", publisher), ("alerter", alerter)] {
+        if queues.len() > 1 {
+            return Err(SeveralQueues { stage, count: queues.len() });
+        }
+    }
+    Ok(())
+}
+
+/// The queue of a stage: the journals of all sites, or one of its own on SQS.
+fn source<'a>(
+    topology: &'a Topology,
+    session: Option<&Session>,
+    of: impl FnOnce(StageQueues<'a>) -> &'a [SqsQueue],
+) -> Source {
+    let queue = StageQueues::of(&topology.queue.kind).and_then(|queues| of(queues).first());
+    if let (Some(queue), Some(session)) = (queue, session) {
+        let (queue, session) = (queue.clone(), session.clone());
+        return Source::new(move |_| Ok(Receiver::open(&session, &queue)));
+    }
     let sites = topology.sites.iter().map(|site| site.name.clone()).collect();
     Source::embedded(journals(&topology.queue), sites)
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
-use crosswatch_queue::Source;
+use crosswatch_queue::{Backlog, Message, Page, Pending, Queue, Receipt, Source};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::Batch;
+use crosswatch_shared::wire;
 use prometheus_client::registry::Registry;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
@@ -150,4 +151,73 @@ async fn damaged_state_stops_the_start_and_says_what_to_do() {
     let error = stage.publisher.step().await.unwrap_err();
     assert!(matches!(error, Error::EventTime { .. }) && !error.is_temporary());
     assert!(error.to_string().contains("move it away to begin anew"), "{error}");
+}
+
+/// A queue that gives these pages, and says whether each is all there is.
+struct Pages(std::vec::IntoIter<(Vec<Batch>, bool)>);
+
+impl Queue for Pages {
+    fn receive(&mut self, _limit: usize, _wait: std::time::Duration) -> Pending<'_, Page> {
+        let (batches, empty) = self.0.next().unwrap();
+        let message = |batch: Batch| Message {
+            receipt: Receipt::Handle { queue: "q".into(), handle: batch.number.to_string() },
+            sent: NOW,
+            payload: wire::encode_batch(&batch).into_bytes(),
+            unreadable: None,
+        };
+        let messages = batches.into_iter().map(message).collect();
+        Box::pin(async move { Ok(Page { messages, empty, ..Page::default() }) })
+    }
+
+    fn commit<'a>(&'a mut self, _receipts: &'a [Receipt]) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn extend<'a>(&'a mut self, _receipts: &'a [Receipt], _by: std::time::Duration) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn backlog(&mut self) -> Pending<'_, Backlog> {
+        Box::pin(async { Ok(Backlog::default()) })
+    }
+}
+
+#[tokio::test]
+async fn the_disorder_of_a_backlog_is_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let [zero, one, two, three, four] = <[Batch; 5]>::try_from(batches(0..5)).unwrap();
+    let pages = vec![
+        (vec![zero, two], false),
+        (vec![], false),
+        (vec![one, four], false),
+        (vec![], true),
+        (vec![three], true),
+    ];
+    let (mut registry, health) = (Registry::default(), Health::default());
+    let mut topology = topology();
+    topology.queue.path = folder.path().to_owned();
+    let source = Source::new(move |_| Ok(Pages(pages.into_iter())));
+    let part = health.part("publisher");
+    let mut publisher = Publisher::open(config(), &topology, source, &mut registry, part).unwrap();
+    let skipped = |registry: &Registry| metric(registry, "crosswatch_publisher_gaps_skipped_total");
+    let db = Connection::open(folder.path().join(FILE)).unwrap();
+    // As if half a minute had passed since the batch beyond the gap came.
+    let age = |publisher: &mut Publisher| {
+        let state: String = db.query_row("SELECT state FROM event_time", [], |row| row.get(0)).unwrap();
+        let mut state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        for ahead in state["current"]["ahead"].as_object_mut().unwrap().values_mut() {
+            ahead[1] = ahead[0].clone();
+        }
+        db.execute("UPDATE event_time SET state = ?1", [state.to_string()]).unwrap();
+        publisher.mark_stale();
+    };
+    publisher.step().await.unwrap();
+    age(&mut publisher);
+    publisher.step().await.unwrap();
+    publisher.step().await.unwrap();
+    assert_eq!(skipped(&registry), "0", "there is more in the queue");
+    age(&mut publisher);
+    publisher.step().await.unwrap();
+    assert_eq!(skipped(&registry), "1", "there is not");
+    publisher.step().await.unwrap();
 }

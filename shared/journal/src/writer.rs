@@ -107,16 +107,20 @@ impl Writer {
     /// # Errors
     /// Nothing was written; where [`JournalError::is_full`], the same call can work later.
     pub fn append(&mut self, batch: &Batch, now: Timestamp) -> Result<i64, JournalError> {
-        self.append_all(std::slice::from_ref(batch), now)
+        self.append_all([batch], now)
     }
 
     /// Writes several batches, all or none. Gives the last one's id, 0 for none.
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn append_all(&mut self, batches: &[Batch], now: Timestamp) -> Result<i64, JournalError> {
+    pub fn append_all<'a>(
+        &mut self,
+        batches: impl IntoIterator<Item = &'a Batch>,
+        now: Timestamp,
+    ) -> Result<i64, JournalError> {
         let (mut id, mut total, mut boot) = (0, self.total, self.boot.clone());
-        let mut write = || {
+        let write = || {
             let step = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for batch in batches {
                 id = insert(&step, batch, now, &mut total, &mut boot)?;
@@ -128,6 +132,27 @@ impl Writer {
         self.lock.ring();
         self.empty_wal();
         Ok(id)
+    }
+
+    /// The newest batches, at most so many, the oldest of them first: collector, boot and number.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn newest(&self, batches: usize) -> Result<Vec<(Name, Name, u64)>, JournalError> {
+        let read = || {
+            let mut query = self.db.prepare(
+                "SELECT collector, boot.boot, number FROM batch JOIN boot ON boot.id = batch.boot
+                 ORDER BY batch.id DESC LIMIT ?1",
+            )?;
+            let rows = query.query_map([i64::try_from(batches).unwrap_or(i64::MAX)], |row| {
+                let name = |column| row.get::<_, String>(column).map(Name::from);
+                Ok((name(0)?, name(1)?, row.get::<_, i64>(2)?.cast_unsigned()))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let mut newest = read().map_err(|error| JournalError::of(&self.path, error))?;
+        newest.reverse();
+        Ok(newest)
     }
 
     /// Keeps the WAL small under readers that always overlap. Failing is no harm: the next append tries again.

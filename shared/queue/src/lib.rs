@@ -70,7 +70,7 @@ impl QueueError {
     }
 }
 
-/// Runs what blocks on the disk. On a runtime with several threads the others are told to carry on without this one;
+/// Runs what blocks on the disk, for a consumer's own files, too. On a runtime with several threads the others are told to carry on without this one;
 /// elsewhere nothing else could run meanwhile anyway.
 pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {

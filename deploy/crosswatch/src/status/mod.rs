@@ -10,18 +10,24 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use crosswatch_alerter::status::{OpenIncident, Owed};
 use crosswatch_host::clock;
-use crosswatch_shared::config::topology::{Link, Probe, Site, Vpn, VpnSelect};
+use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
 use crosswatch_shared::observation::Outcome;
 use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
 
 use crate::cli::Format;
 use crate::config::Config;
-use crate::run::{ALERTER_FILE, journals};
+use crate::run::{ALERTER_FILE, archive};
 use tail::{Seen, Tail};
 
 /// A site that has sent nothing for so long is silent; the alerter's own judgement, where there is one, counts first.
-const SILENT: Duration = Duration::from_secs(5);
+const fn silence(queue: &QueueKind) -> Duration {
+    match queue {
+        QueueKind::Embedded => Duration::from_secs(5),
+        // Routine is kept back for 10 s, and three of that may pass.
+        QueueKind::Sqs { .. } => Duration::from_secs(35),
+    }
+}
 
 /// Everything that is watched, as it is now.
 #[derive(Debug, Serialize)]
@@ -150,14 +156,15 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         }
         None => Vec::new(),
     };
+    let hold = silence(&topology.queue.kind);
     let mut tails = Vec::new();
     let mut sites = Vec::new();
     for site in &topology.sites {
-        let tail = Tail::read(&journals(&topology.queue), &site.name, topology, now)
+        let tail = Tail::read(&archive(&topology.queue, &site.name), &site.name, topology, now)
             .with_context(|| format!("the journal of site '{}' cannot be read", site.name))?;
         let state = match tail.written_at {
             None => State::Unknown,
-            Some(at) if silent(site) || now.since(at) > SILENT => State::Silent,
+            Some(at) if silent(site) || now.since(at) > hold => State::Silent,
             Some(_) => State::Up,
         };
         sites.push(SiteStatus { site: site.name.to_string(), state, last_at: tail.written_at });
@@ -172,7 +179,9 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         let known = of_site(&probe.from);
         let seen = known.and_then(|(_, tail)| tail.probe(&link.name, &probe.name));
         let firing = firing(&subject);
-        probe_status(subject, known.map(|(state, _)| state), seen, probe, now, firing)
+        // As the rules' default deadline, and what an observation may take to be here.
+        let deadline = probe.every * 3 + Duration::from_secs(5) + hold;
+        probe_status(subject, known.map(|(state, _)| state), seen, deadline, now, firing)
     };
     let vpn_status = |link: &Link, vpn: &Vpn| {
         let known = of_site(&vpn.site);
@@ -210,16 +219,14 @@ fn probe_status(
     subject: String,
     site: Option<State>,
     seen: Option<&Seen>,
-    probe: &Probe,
+    deadline: Duration,
     now: Timestamp,
     firing: Vec<String>,
 ) -> ProbeStatus {
-    // As the rules' default deadline.
-    let deadline = probe.every * 3 + Duration::from_secs(5);
     let state = match (site, seen) {
         (Some(State::Silent), _) => State::Silent,
         (_, None) => State::Unknown,
-        (_, Some(seen)) if now.since(seen.at) > deadline + SILENT => State::Unknown,
+        (_, Some(seen)) if now.since(seen.at) > deadline => State::Unknown,
         (_, Some(seen)) if seen.is_up() => State::Up,
         (_, Some(_)) => State::Down,
     };
