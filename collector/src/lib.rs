@@ -2,8 +2,11 @@
 //!
 //! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), and so does the state of the tunnels
 //! that EC2 is asked for ([`tunnels`]); news goes at once and routine in bulk ([`news`], [`pace`]), how the collecting itself
-//! goes is observed too ([`rounds`]), and everything goes to the journal first ([`Journal`], on disk [`journal::SiteJournal`]), whose failures are waited out with bounded memory.
+//! goes is observed too ([`rounds`]), and everything goes to the journal first ([`Journal`], on disk [`journal::SiteJournal`]),
+//! whose failures are waited out with bounded memory. From there [`forward`] sends it on to queues of Amazon SQS, where
+//! the stages are elsewhere.
 
+pub mod forward;
 pub mod journal;
 pub mod metrics;
 pub mod news;
@@ -56,6 +59,16 @@ pub enum Error {
         site: Name,
         /// As the runtime tells it.
         why: String,
+    },
+    /// A forwarder's file or the journal cannot be used.
+    #[error("collector of {site}, forwarding to the {queue}: {source}")]
+    Forwarder {
+        /// Whose.
+        site: Name,
+        /// To which queue: `publisher`, `alerter`, or with a number one more of them.
+        queue: String,
+        /// As the queue says it.
+        source: crosswatch_queue::QueueError,
     },
     /// The process ends with observations that the journal would not take.
     #[error(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A batch goes this long after the one before it, even an empty one: its `through` is the site's sign of life.
+/// Where nothing else is asked for, a batch goes this long after the one before it, even an empty one: its `through` is the site's sign of life.
 pub const HOLD: Duration = Duration::from_secs(1);
 
 /// News waits until the batch before it is this old: at most five batches a second.
@@ -11,6 +11,7 @@ pub const GAP: Duration = Duration::from_millis(200);
 /// When the last batch went, and whether news waits.
 #[derive(Debug)]
 pub struct Pace {
+    hold: Duration,
     last: Instant,
     news: bool,
 }
@@ -19,7 +20,13 @@ impl Pace {
     /// The first batch goes after the routine hold, or at once with news.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { last: now.checked_sub(GAP).unwrap_or(now), news: false }
+        Self::with_hold(now, HOLD)
+    }
+
+    /// The same with another routine hold.
+    #[must_use]
+    pub fn with_hold(now: Instant, hold: Duration) -> Self {
+        Self { hold, last: now.checked_sub(GAP).unwrap_or(now), news: false }
     }
 
     /// Something is to go at once.
@@ -30,7 +37,7 @@ impl Pace {
     /// When the next batch goes.
     #[must_use]
     pub fn due(&self) -> Instant {
-        self.last + if self.news { GAP } else { HOLD }
+        self.last + if self.news { GAP } else { self.hold }
     }
 
     /// A batch with everything unsent goes now.

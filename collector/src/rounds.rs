@@ -2,10 +2,11 @@
 //! are not collected in rounds: there each poll has one.
 //!
 //! `took_ms` is the collecting's own worst delay in the round: for `icmp` and `tcp` between a probe's slot and its sending,
-//! for `dns` the slowest lookup, for `journal` the slowest append. A round is not ok when anything of it failed, and its
+//! for `dns` the slowest lookup, for `journal` the slowest append, for `sqs:…` the slowest sending to a queue. A round is not ok when anything of it failed, and its
 //! error says what and how often.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crosswatch_shared::observation::{Body, Name};
@@ -68,21 +69,15 @@ impl Rounds {
     /// Something took so long.
     pub fn took(&mut self, source: Source, took: Duration) {
         if let Some(round) = self.sources.get_mut(&source) {
-            round.took = round.took.max(took);
+            round.took(took);
         }
     }
 
     /// Something failed so many times.
     pub fn failed(&mut self, source: Source, times: u64, why: &str) {
-        let Some(round) = self.sources.get_mut(&source) else {
-            return;
-        };
-        if times == 0 {
-            return;
+        if let Some(round) = self.sources.get_mut(&source) {
+            round.failed(times, why);
         }
-        let known = round.failures.contains_key(why) || round.failures.len() < KINDS;
-        let why = if known { why } else { "other failures" };
-        *round.failures.entry(why.to_owned()).or_default() += times;
     }
 
     /// Ends the round: what it comes to.
@@ -95,7 +90,52 @@ impl Rounds {
     }
 }
 
+/// A source that reports from elsewhere in the process. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Report {
+    source: Name,
+    round: Arc<Mutex<Round>>,
+}
+
+impl Report {
+    /// For the source of this name.
+    #[must_use]
+    pub fn new(source: &str) -> Self {
+        Self { source: Name::from(source), round: Arc::default() }
+    }
+
+    /// Something took so long.
+    pub fn took(&self, took: Duration) {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner).took(took);
+    }
+
+    /// Something failed so many times.
+    pub fn failed(&self, times: u64, why: &str) {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner).failed(times, why);
+    }
+
+    /// Ends the round: what it comes to.
+    #[must_use]
+    pub fn end(&self) -> Body {
+        let round = std::mem::take(&mut *self.round.lock().unwrap_or_else(PoisonError::into_inner));
+        of(self.source.clone(), round.error(), round.took)
+    }
+}
+
 impl Round {
+    fn took(&mut self, took: Duration) {
+        self.took = self.took.max(took);
+    }
+
+    fn failed(&mut self, times: u64, why: &str) {
+        if times == 0 {
+            return;
+        }
+        let known = self.failures.contains_key(why) || self.failures.len() < KINDS;
+        let why = if known { why } else { "other failures" };
+        *self.failures.entry(why.to_owned()).or_default() += times;
+    }
+
     fn error(&self) -> Option<String> {
         let failures = self.failures.iter().map(|(why, times)| match times {
             1 => why.clone(),
@@ -109,12 +149,11 @@ impl Round {
 /// A `collection` observation.
 #[must_use]
 pub fn collection(source: Source, error: Option<String>, took: Duration) -> Body {
-    Body::Collection {
-        source: Name::from(source.word()),
-        ok: error.is_none(),
-        error,
-        took_ms: took.as_secs_f64() * 1e3,
-    }
+    of(Name::from(source.word()), error, took)
+}
+
+fn of(source: Name, error: Option<String>, took: Duration) -> Body {
+    Body::Collection { source, ok: error.is_none(), error, took_ms: took.as_secs_f64() * 1e3 }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::pace::Pace;
 use crate::pack::Packer;
 use crate::poll::{Polled, Polls};
 use crate::resolve::{self, Lookup, Names, until};
-use crate::rounds::{self, ROUND, Rounds, Source};
+use crate::rounds::{self, ROUND, Report, Rounds, Source};
 use crate::spool::{Done, Journal, Spool};
 use crate::tunnels::{Plan, Seen};
 
@@ -62,6 +62,7 @@ pub struct Collector {
     packer: Packer,
     pace: Pace,
     rounds: Rounds,
+    reports: Vec<Report>,
     spool: Spool,
     metrics: OfSite,
     part: Part,
@@ -142,6 +143,7 @@ impl Collector {
             packer: Packer::new(origin, waiting),
             pace: Pace::new(now),
             rounds: Rounds::new(sources),
+            reports: Vec::new(),
             spool: Spool::new(site.clone(), journal, now),
             metrics: metrics.of(&site),
             part,
@@ -158,6 +160,13 @@ impl Collector {
     #[must_use]
     pub fn with_session(mut self, session: Session) -> Self {
         self.polls.set_session(session);
+        self
+    }
+
+    /// What these report is observed, too, round by round.
+    #[must_use]
+    pub fn observing(mut self, reports: Vec<Report>) -> Self {
+        self.reports = reports;
         self
     }
 
@@ -263,7 +272,8 @@ impl Collector {
                 self.part.failing(HANGS);
             }
         }
-        for body in self.rounds.end() {
+        let reported = self.reports.iter().map(Report::end);
+        for body in self.rounds.end().into_iter().chain(reported) {
             self.packer.observe(self.now, body);
         }
     }

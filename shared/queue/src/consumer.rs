@@ -18,7 +18,11 @@ use crate::seen::Seen;
 use crate::{Embedded, QueueError, Schema, blocking};
 
 /// How a consumer's queue is opened, once it is known how far the consumer has come.
-pub struct Source(Box<Open>);
+pub struct Source {
+    open: Box<Open>,
+    /// What was received is settled later, together with what comes after it.
+    gathers: bool,
+}
 
 type Open = dyn FnOnce(&[Place]) -> Result<Box<dyn Queue>, QueueError> + Send;
 
@@ -27,13 +31,22 @@ impl Source {
     pub fn new<Q: Queue + 'static>(
         open: impl FnOnce(&[Place]) -> Result<Q, QueueError> + Send + 'static,
     ) -> Self {
-        Self(Box::new(|places| Ok(Box::new(open(places)?))))
+        Self { open: Box::new(|places| Ok(Box::new(open(places)?))), gathers: false }
     }
 
     /// The journals of these sites in the folder of the journals.
     #[must_use]
     pub fn embedded(folder: PathBuf, sites: Vec<Name>) -> Self {
         Self::new(move |places| Embedded::open(&folder, &sites, places))
+    }
+
+    /// The same for a consumer that gathers: what it received does not come again while it is neither settled nor given
+    /// back, and [`Consumer::receive`] settles nothing by itself. What it holds is to be settled in the order received,
+    /// put together by [`Received::join`].
+    #[must_use]
+    pub fn gathered(folder: PathBuf, sites: Vec<Name>) -> Self {
+        let source = Self::new(move |places| Ok(Embedded::open(&folder, &sites, places)?.once()));
+        Self { gathers: true, ..source }
     }
 }
 
@@ -43,6 +56,7 @@ pub struct Consumer {
     path: PathBuf,
     _lock: Lock,
     queue: Box<dyn Queue>,
+    gathers: bool,
     seen: Seen,
     names: Names,
     /// Messages that went before they were had, told until a settled page has told it.
@@ -101,7 +115,8 @@ impl Consumer {
         let places = inspect::read_places(&db).map_err(of)?;
         let seen = Seen::load(&db).map_err(of)?;
         Ok(Self {
-            queue: source.0(&places)?,
+            queue: (source.open)(&places)?,
+            gathers: source.gathers,
             path: file.to_owned(),
             _lock: lock,
             names: Names::default(),
@@ -120,7 +135,7 @@ impl Consumer {
         let page = self.queue.receive(limit, wait).await?;
         let at = Timestamp::from(SystemTime::now());
         let mut received = blocking(|| self.sort(page, at));
-        if received.deliveries.is_empty() && !received.receipts.is_empty() {
+        if !self.gathers && received.deliveries.is_empty() && !received.receipts.is_empty() {
             let known = Received {
                 receipts: std::mem::take(&mut received.receipts),
                 poison: std::mem::take(&mut received.poison),
@@ -175,6 +190,13 @@ impl Consumer {
             commit(step, &self.path)?;
             Ok(value)
         })
+    }
+
+    /// Gives back what was received and will not be settled now: it comes again.
+    pub async fn give_back(&mut self, received: Received) {
+        if let Err(error) = self.queue.extend(&received.receipts, Duration::ZERO).await {
+            tracing::debug!(%error, "batches were not given back; they come again once their receipts expire");
+        }
     }
 
     /// The messages that could not be read, with ids after `after`, at most `limit`, the oldest first.
@@ -282,6 +304,37 @@ impl Received {
     /// A queue may deliver one message twice in a page.
     fn holds(&self, batch: &Batch) -> bool {
         self.deliveries.iter().any(|one| one.batch.number == batch.number && one.batch.origin == batch.origin)
+    }
+
+    /// Puts what was received after this to it, to be settled as one. For a consumer that gathers.
+    pub fn join(&mut self, after: Self) {
+        let Self {
+            deliveries,
+            at,
+            empty,
+            repeated,
+            dead,
+            unknown_kinds,
+            missed,
+            failing,
+            receipts,
+            poison,
+        } = after;
+        self.deliveries.extend(deliveries);
+        (self.at, self.empty, self.failing) = (at, empty, failing);
+        self.repeated += repeated;
+        self.dead += dead;
+        self.unknown_kinds += unknown_kinds;
+        // It counts since the last page settled.
+        self.missed = self.missed.max(missed);
+        self.receipts.extend(receipts);
+        self.poison.extend(poison);
+    }
+
+    /// Whether there is nothing to settle.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.receipts.is_empty()
     }
 
     /// The last place in each journal. A page holds all of a journal up to there, in order.

@@ -37,6 +37,9 @@ struct Journal {
     committed: i64,
     /// What is committed beyond a gap.
     ahead: BTreeSet<i64>,
+    /// All up to here was given out, for a reader that gets each message once; `None` for one that gets again what it
+    /// has not committed.
+    given: Option<i64>,
     failing: bool,
 }
 
@@ -57,6 +60,7 @@ impl Embedded {
                 identity: place.map(|place| place.identity.clone()),
                 committed: place.map_or(0, |place| place.id),
                 ahead: BTreeSet::new(),
+                given: None,
                 failing: false,
             })
         };
@@ -65,6 +69,16 @@ impl Embedded {
             turn: 0,
             watch: Watch::new(folder, sites),
         })
+    }
+
+    /// For a reader that gathers: what it was given does not come again until it is given back, by an extension of zero,
+    /// or until the queue is opened again.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        for journal in &mut self.journals {
+            journal.given = Some(0);
+        }
+        self
     }
 
     async fn wait_for_page(&mut self, limit: usize, wait: Duration) -> Page {
@@ -154,8 +168,16 @@ impl Queue for Embedded {
         Box::pin(async { Ok(()) })
     }
 
-    /// Nothing expires here, and what is not committed comes again at once.
-    fn extend<'a>(&'a mut self, _receipts: &'a [Receipt], _by: Duration) -> Pending<'a, ()> {
+    /// Nothing expires here, and what is not committed comes again at once, or once it is given back.
+    fn extend<'a>(&'a mut self, receipts: &'a [Receipt], by: Duration) -> Pending<'a, ()> {
+        for receipt in receipts.iter().filter(|_| by.is_zero()) {
+            if let Receipt::Place(place) = receipt
+                && let Some(journal) = self.journals.iter_mut().find(|one| one.site == place.journal)
+                && let Some(given) = &mut journal.given
+            {
+                *given = (*given).min(place.id - 1);
+            }
+        }
         Box::pin(async { Ok(()) })
     }
 
@@ -175,10 +197,11 @@ impl Journal {
         let Some(identity) = self.follow()? else {
             return Ok(Vec::new());
         };
-        let entries = self.reader.after(after.unwrap_or(self.committed), limit + self.ahead.len(), bytes)?;
+        let from = self.given.unwrap_or(self.committed).max(self.committed);
+        let entries = self.reader.after(after.unwrap_or(from), limit + self.ahead.len(), bytes)?;
         self.failing = false;
         if let (None, Some(first)) = (after, entries.first()) {
-            *missed += self.pass_pruned(first.id);
+            *missed += self.pass_pruned(from, first.id);
         }
         let message = |entry: Entry| {
             let receipt = Receipt::Place(Place {
@@ -190,12 +213,16 @@ impl Journal {
                 Message { receipt, sent: entry.written_at, payload: entry.payload, unreadable: None };
             (entry.id, message)
         };
-        Ok(entries
+        let messages: Vec<_> = entries
             .into_iter()
             .filter(|entry| !self.ahead.contains(&entry.id))
             .take(limit)
             .map(message)
-            .collect())
+            .collect();
+        if let (Some(given), Some((last, _))) = (&mut self.given, messages.last()) {
+            *given = *last;
+        }
+        Ok(messages)
     }
 
     /// Takes note of a journal that was begun anew: a place in the one before means nothing in it.
@@ -213,14 +240,19 @@ impl Journal {
         self.identity = Some(identity.clone());
         self.committed = 0;
         self.ahead.clear();
+        self.given = self.given.map(|_| 0);
         Ok(Some(identity))
     }
 
     /// Ids are dense, so a jump is what was pruned: it will not come. Who begins now has not missed what was before.
-    fn pass_pruned(&mut self, first: i64) -> u64 {
-        let pruned = first - self.committed - 1;
-        let begins = self.committed == 0;
-        self.committed += pruned;
+    fn pass_pruned(&mut self, from: i64, first: i64) -> u64 {
+        let pruned = first - from - 1;
+        let begins = from == 0;
+        if from == self.committed {
+            self.committed += pruned;
+        } else {
+            (from + 1..first).for_each(|id| self.commit(id));
+        }
         if begins { 0 } else { u64::try_from(pruned).unwrap_or(0) }
     }
 

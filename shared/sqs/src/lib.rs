@@ -1,5 +1,6 @@
-//! Amazon SQS as a queue of batches: the text that a batch travels as ([`body`]), and, as they are built, its sending and
-//! its receiving ([`receive`]).
+//! Amazon SQS as a queue of batches: the text that a batch travels as ([`body`]), its sending ([`send`]) and its receiving
+//! ([`receive`]).
 
 pub mod body;
 pub mod receive;
+pub mod send;

@@ -2,6 +2,7 @@
 
 mod links;
 mod queue;
+mod shard;
 mod target;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,8 @@ use std::time::Duration;
 use super::document::Table;
 use super::values;
 use crate::observation::Name;
+
+pub use shard::shard;
 
 /// Who watches what, and over which queue: the sections `site`, `link`, `queue` and `http`.
 #[derive(Clone, Debug, PartialEq)]
