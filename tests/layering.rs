@@ -296,6 +296,7 @@ fn faults_are_found_and_told_with_the_way_to_them() {
     add("crosswatch-judge", Some("alerter/judge"), &["crosswatch-shared", "aws-sdk-sqs"], &[]);
     add("crosswatch-alarms", Some("deploy/alarms"), &["crosswatch-judge"], &[]);
     add("crosswatch-evaluator", Some("deploy/lab/evaluator"), &["crosswatch-shared"], &[]);
+    add("crosswatch-cost", Some("deploy/cost"), &["crosswatch-shared"], &[]);
     add("crosswatch-queue", Some("shared/queue"), &["crosswatch-judge"], &[]);
     add("crosswatch-collector", Some("collector"), &["crosswatch-shared"], &["crosswatch-publisher"]);
     add("crosswatch-publisher", Some("publisher"), &["crosswatch-window", "tokio"], &["crosswatch"]);

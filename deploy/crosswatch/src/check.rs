@@ -1,4 +1,7 @@
-//! `check`: validates a config, and says what it would do.
+//! `check`: validates a config, and says what it would do; `--aws` and `--probe` try it.
+
+pub(crate) mod aws;
+pub(crate) mod probe;
 
 use std::io::{self, Write};
 

@@ -51,8 +51,21 @@ pub(crate) enum Command {
     Publisher,
     /// Run the alerter: observations to notifications.
     Alerter,
-    /// Say everything that is wrong with the config, or else what it watches, judges and tells.
-    Check,
+    /// Say everything that is wrong with the config, or else what it watches, judges and tells
+    ///
+    /// With --aws or --probe also whether it works from here: exit 1 when something on AWS is missing.
+    #[command(verbatim_doc_comment)]
+    Check {
+        /// Try one harmless call for each permission that the config needs on AWS, as this machine's identity.
+        #[arg(long)]
+        aws: bool,
+        /// Measure each probe for ten seconds from this machine, and compare with the thresholds.
+        #[arg(long)]
+        probe: bool,
+        /// Where this machine is: only this site's probes are measured.
+        #[arg(long)]
+        site: Option<String>,
+    },
     /// Show what the config costs a month on AWS, line by line
     ///
     /// By a dated price table of us-east-1, at most and without free tiers, beside the same probes bought as Network

@@ -45,7 +45,15 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Publisher => run::run(load(config)?, Job::Publisher),
         Command::Alerter => run::run(load(config)?, Job::Alerter),
         Command::Alarms(command) => alarms::run(&load(config)?, command),
-        Command::Check => check::run(&load(config)?),
+        Command::Check { aws, probe, site } => {
+            let config = load(config)?;
+            let site = site.map(|site| run::known_site(&config, site.into())).transpose()?;
+            check::run(&config)?;
+            if probe {
+                check::probe::run(&config, site.as_deref())?;
+            }
+            if aws { check::aws::run(&config, site.as_deref()) } else { Ok(()) }
+        }
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),

@@ -83,10 +83,7 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
     several(&config.topology.queue.kind)?;
     if let Job::Collector(site) = &job {
-        let known: Vec<Name> = config.topology.sites.iter().map(|site| site.name.clone()).collect();
-        if !known.contains(site) {
-            return Err(UnknownSite { site: site.clone(), known }.into());
-        }
+        known_site(&config, site.clone())?;
     }
     for warning in check::warnings(&config) {
         tracing::warn!("{warning}");
@@ -97,6 +94,12 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(host(config, job))
+}
+
+/// The site, if the config has it.
+pub(crate) fn known_site(config: &Config, site: Name) -> Result<Name, UnknownSite> {
+    let known: Vec<Name> = config.topology.sites.iter().map(|site| site.name.clone()).collect();
+    if known.contains(&site) { Ok(site) } else { Err(UnknownSite { site, known }) }
 }
 
 /// Config, build, spawn, bounded drain.

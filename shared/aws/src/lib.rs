@@ -9,6 +9,7 @@ pub mod alarms;
 pub mod ec2;
 pub mod cloudwatch;
 mod failure;
+pub mod probe;
 mod session;
 pub mod sns;
 pub mod sqs;

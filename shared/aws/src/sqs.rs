@@ -73,11 +73,7 @@ impl Sqs {
     /// The queue of this URL, in the region that the URL names, or else the session's.
     #[must_use]
     pub fn new(session: &Session, url: &str) -> Self {
-        let client = match region(url) {
-            Some(region) => Client::new(session.in_region(region).config()),
-            None => Client::new(session.config()),
-        };
-        Self { client, url: url.to_owned() }
+        Self { client: client(session, url), url: url.to_owned() }
     }
 
     /// Its URL.
@@ -199,6 +195,14 @@ impl Sqs {
             in_flight: number(ApproximateNumberOfMessagesNotVisible)?,
             delayed: number(ApproximateNumberOfMessagesDelayed)?,
         })
+    }
+}
+
+/// For the queue of this URL.
+pub(crate) fn client(session: &Session, url: &str) -> Client {
+    match region(url) {
+        Some(region) => Client::new(session.in_region(region).config()),
+        None => Client::new(session.config()),
     }
 }
 
