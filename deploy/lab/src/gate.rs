@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::http::{self, Request};
+use crate::http::{self, Answer, Request};
 
 /// A client of the gate's control socket; each call is a connection of its own.
 #[derive(Clone, Debug)]
@@ -37,12 +37,17 @@ impl Gate {
         self.send("POST", "/faults", Some(fault)).map(drop)
     }
 
-    /// Ends the fault of this id.
+    /// Ends the fault of this id, if there is one: a gate that was started anew has none.
     ///
     /// # Errors
-    /// The gate does not answer, or has none of that id.
+    /// The gate does not answer.
     pub fn remove_fault(&self, id: &str) -> Result<()> {
-        self.send("DELETE", &format!("/faults/{id}"), None::<&()>).map(drop)
+        let path = format!("/faults/{id}");
+        let answer = self.ask("DELETE", &path, "")?;
+        if answer.status == 404 {
+            return Ok(());
+        }
+        answer.ok().map(drop).map_err(|why| failed(&format!("DELETE {path}"), why))
     }
 
     /// What is at a path: `/messages`, `/alarms`, `/datapoints`, `/record`, `/counts`.
@@ -58,10 +63,14 @@ impl Gate {
         let what = format!("{method} {path}");
         let body = body.map(serde_json::to_string).transpose();
         let body = body.map_err(|error| failed(&what, error.to_string()))?.unwrap_or_default();
+        self.ask(method, path, &body)?.ok().map_err(|why| failed(&what, why))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
         let headers = [("content-type", "application/json")];
-        let request = Request { method, path, headers: &headers, body: &body };
-        let answer = http::over_unix(&self.socket, request).map_err(|error| error.to_string());
-        answer.and_then(http::Answer::ok).map_err(|why| failed(&what, why))
+        let request = Request { method, path, headers: &headers, body };
+        let answer = http::over_unix(&self.socket, request);
+        answer.map_err(|error| failed(&format!("{method} {path}"), error.to_string()))
     }
 }
 

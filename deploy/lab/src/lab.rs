@@ -1,7 +1,7 @@
 //! A lab as a whole: up, broken, healed, down.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::http::{self, Answer, Request};
 use crate::namespace::Namespace;
 use crate::network::Network;
 use crate::process::{self, LOOK, Process};
-use crate::record::{self, Cloud, Record, Setup, State};
+use crate::record::{self, Cloud, Lock, Record, Setup, State};
 use crate::site::{AWS, HOST_PORT};
 use crate::wan::{LONGEST_DELAY, Wan};
 
@@ -310,7 +310,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts a process that has ended, and returns when it answers; one that runs is left alone.
+    /// Starts a process that has ended, and returns when it answers; one that runs is left alone. The WAN and AWS are as the
+    /// faults want them then; what was in the queues is lost, for the emulator keeps nothing.
     ///
     /// # Errors
     /// It does not come up.
@@ -320,7 +321,24 @@ impl Lab {
             return Ok(());
         }
         self.launch(process)?;
-        self.await_up(process)
+        self.await_up(process)?;
+        let faults = &self.record.faults;
+        match process {
+            Process::Wan => {
+                self.wan().set(&[fault::policy(faults, self.record.setup.delay); 2])?;
+            }
+            Process::Aws => {
+                self.network.centre.enter(aws::make)??;
+                if let Some(gate) = self.gate() {
+                    gate.set_tunnels(&fault::tunnel_table(fault::tunnels_up(faults), &now()))?;
+                    if let Some(throttle) = fault::throttle(faults) {
+                        gate.add_fault(&throttle)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether a process runs.
@@ -545,7 +563,7 @@ impl Lab {
     }
 
     /// Locks the lab, and reads what another process has changed of it.
-    fn lock(&mut self) -> Result<File> {
+    fn lock(&mut self) -> Result<Lock> {
         let lock = record::lock(&self.folder)?;
         let record = Record::load(&self.folder)?.filter(|record| record.state == State::Up);
         self.record = record.ok_or_else(|| Error::Down { folder: self.folder.clone() })?;

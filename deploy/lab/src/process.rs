@@ -69,11 +69,13 @@ impl Identity {
     /// Of the process that has this id and runs; `None` too for one that has ended and only waits to be reaped.
     fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field, the name in parentheses, may hold anything; the state is field 3, the start field 22.
+        // The second field, the name in parentheses, may hold anything; state, threads and start are fields 3, 20 and 22.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        if matches!(state, "Z" | "X") {
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        // While other threads of it are still on their way out, it has its files yet.
+        if matches!(state, "Z" | "X") && threads <= 1 {
             // Ours to reap where we started it in this very process; not our child otherwise, which does no harm.
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
             return None;

@@ -93,13 +93,25 @@ impl Record {
     }
 }
 
-/// Holds the folder's lock until it is dropped: one process changes a lab at a time.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+/// The folder's lock, held until it is dropped: one process changes a lab at a time.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do at once: a process that another thread is just starting has the file too, until it
+        // has become its program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock.
+pub(crate) fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK);
     let file = |source| Error::File { path: path.clone(), source };
     let lock = File::options().create(true).append(true).open(&path).map_err(file)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(fs::TryLockError::WouldBlock) => Err(Error::Busy { folder: folder.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(file(source)),
     }

@@ -59,6 +59,7 @@ fn stand_in() {
 
 /// Answers what the lab asks of SQS and SNS, and writes down what comes to the control socket, in the lab's folder.
 fn stand_in_gate() {
+    let _ = fs::remove_file("gate.sock");
     let control = UnixListener::bind("gate.sock").unwrap();
     std::thread::spawn(move || {
         let mut requests = fs::File::create("gate.requests").unwrap();
@@ -215,6 +216,8 @@ fn the_wan_delays_slows_loses_and_swallows_as_told() {
 
     // Besides: the worse counts, and both end with heal.
     lab.fault(Fault::BlackHole).unwrap();
+    lab.kill(Process::Wan, Signal::SIGKILL).unwrap();
+    lab.start(Process::Wan).unwrap();
     assert_eq!(ping(lab.region(A), B, 20, 0.01).received, 0);
     assert_eq!(lab.faults().len(), 2);
     lab.heal().unwrap();
@@ -427,5 +430,12 @@ fn faults_of_aws_are_asked_of_the_gate_and_taken_back_and_a_table_of_others_is_l
     let healed = new();
     assert_eq!(healed[0], "DELETE /faults/lab-throttled ");
     assert!(healed[1].starts_with("PUT /tunnels ") && !healed[1].contains("DOWN"), "{healed:?}");
+    // A gate that is started anew is told what it should be like; the stand-in begins a new file.
+    lab.fault(Fault::TunnelDown { tunnel: Tunnel::Both }).unwrap();
+    lab.fault(Fault::Throttled { service: None, one_in: 2 }).unwrap();
+    lab.kill(Process::Aws, Signal::SIGKILL).unwrap();
+    lab.start(Process::Aws).unwrap();
+    let again = fs::read_to_string(&requests).unwrap();
+    assert!(again.contains("DOWN") && again.contains("POST /faults "), "{again}");
     assert_eq!(lab.control().unwrap().get("/messages").unwrap(), serde_json::json!({}));
 }
