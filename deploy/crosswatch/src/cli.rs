@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crosswatch_shared::time::Timestamp;
 
+use crate::queue::Tool;
 use crate::when;
 
 /// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when
@@ -108,6 +109,9 @@ pub(crate) enum Command {
         /// Only what was seen of this link.
         #[arg(long)]
         link: Option<String>,
+        /// The journals in this folder, such as one that `queue capture` wrote, in place of the config's.
+        #[arg(long, value_name = "FOLDER")]
+        journals: Option<PathBuf>,
     },
     /// Judge observations from a file by the config's rules, and print what they would have said
     ///
@@ -122,6 +126,9 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Rows::Jsonl)]
         format: Rows,
     },
+    /// Look after the queues: how much lies in them, and what could not be read.
+    #[command(subcommand)]
+    Queue(Tool),
     /// Show the metrics that the publisher has kept, a line a datapoint, oldest first.
     Metrics {
         /// The metric, such as `PingLatency`; without it every metric.

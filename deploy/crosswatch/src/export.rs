@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use crosswatch_journal::{Entry, Reader, file};
@@ -28,6 +28,8 @@ pub(crate) struct Wanted {
     pub(crate) site: Option<String>,
     /// Only this link's; collections belong to no link.
     pub(crate) link: Option<String>,
+    /// The folder of the journals, in place of the config's.
+    pub(crate) journals: Option<PathBuf>,
 }
 
 /// Prints the observations wanted, batch by batch in the order of time, and on standard error what could not be read.
@@ -36,7 +38,8 @@ pub(crate) fn run(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
     let sites = config.topology.sites.iter().map(|site| &site.name);
     let mut pages = Vec::new();
     for site in sites.filter(|site| wanted.site.as_ref().is_none_or(|only| *only == ***site)) {
-        pages.push(Pages::open(&archive(&config.topology.queue, site), site, wanted)?);
+        let folder = wanted.journals.clone().unwrap_or_else(|| archive(&config.topology.queue, site));
+        pages.push(Pages::open(&folder, site, wanted)?);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let mut names = Names::default();
@@ -128,7 +131,13 @@ mod tests {
         let config = Config::starter(Some([192, 0, 2, 1].into())).unwrap();
         let told = |site: Option<&str>, link: Option<&str>| {
             let (from, to) = (Timestamp::MIN, Timestamp::MAX);
-            let wanted = Wanted { from, to, site: site.map(str::to_owned), link: link.map(str::to_owned) };
+            let wanted = Wanted {
+                from,
+                to,
+                site: site.map(str::to_owned),
+                link: link.map(str::to_owned),
+                journals: None,
+            };
             wanted.check(&config).map_err(|error| error.to_string())
         };
         assert_eq!(told(Some("here"), Some("gateway")), Ok(()));

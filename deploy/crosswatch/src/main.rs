@@ -9,6 +9,7 @@ mod cost;
 mod export;
 mod init;
 mod metrics;
+mod queue;
 mod replay;
 mod run;
 mod status;
@@ -57,11 +58,12 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
-        Command::Export { range, site, link } => {
+        Command::Export { range, site, link, journals } => {
             let (from, to) = range.at(clock::now());
-            export::run(&load(config)?, &Wanted { from, to, site, link })
+            export::run(&load(config)?, &Wanted { from, to, site, link, journals })
         }
         Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
+        Command::Queue(tool) => queue::run(&load(config)?, tool),
         Command::Metrics { name, dimensions, range, format } => {
             metrics::run(&load(config)?, name, &dimensions, range.at(clock::now()), format)
         }

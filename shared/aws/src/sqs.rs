@@ -33,6 +33,8 @@ pub const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// How long an answer may take beyond the time it was asked to wait.
 const ANSWER: Duration = Duration::from_secs(5);
 
+const ATTRIBUTES: &str = "sqs:GetQueueAttributes";
+
 /// One queue.
 #[derive(Clone, Debug)]
 pub struct Sqs {
@@ -173,7 +175,7 @@ impl Sqs {
             ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
             ApproximateNumberOfMessagesNotVisible,
         };
-        const OPERATION: &str = "sqs:GetQueueAttributes";
+        const OPERATION: &str = ATTRIBUTES;
         let answer = self
             .client
             .get_queue_attributes()
@@ -195,6 +197,53 @@ impl Sqs {
             in_flight: number(ApproximateNumberOfMessagesNotVisible)?,
             delayed: number(ApproximateNumberOfMessagesDelayed)?,
         })
+    }
+
+    /// The queue of this ARN.
+    ///
+    /// # Errors
+    /// It is no queue's ARN, or the call failed.
+    pub async fn of_arn(session: &Session, arn: &str) -> Result<Self, Failure> {
+        const OPERATION: &str = "sqs:GetQueueUrl";
+        let [_, _, "sqs", region, account, name] = arn.splitn(6, ':').collect::<Vec<_>>()[..] else {
+            return Err(Failure::bad_answer(OPERATION, format!("'{arn}' is not the ARN of a queue")));
+        };
+        let client = Client::new(session.in_region(region).config());
+        let call = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
+        let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+        let url = answer.queue_url.ok_or_else(|| Failure::bad_answer(OPERATION, "no URL"))?;
+        Ok(Self { client, url })
+    }
+
+    /// The ARN of its dead-letter queue, where its redrive policy names one.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn dead_letters(&self) -> Result<Option<String>, Failure> {
+        let name = QueueAttributeName::RedrivePolicy;
+        let Some(policy) = self.attribute(name).await? else { return Ok(None) };
+        let policy: serde_json::Value = serde_json::from_str(&policy).map_err(|error| {
+            Failure::bad_answer(ATTRIBUTES, format!("the redrive policy is not JSON: {error}"))
+        })?;
+        Ok(policy["deadLetterTargetArn"].as_str().map(str::to_owned))
+    }
+
+    /// Begins to move all its messages, those of a dead-letter queue, to where they came from. SQS goes on by itself.
+    ///
+    /// # Errors
+    /// The call failed; nothing has begun.
+    pub async fn move_back(&self) -> Result<(), Failure> {
+        const OPERATION: &str = "sqs:StartMessageMoveTask";
+        let arn = self.attribute(QueueAttributeName::QueueArn).await?;
+        let call = self.client.start_message_move_task().set_source_arn(arn);
+        call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+        Ok(())
+    }
+
+    async fn attribute(&self, name: QueueAttributeName) -> Result<Option<String>, Failure> {
+        let call = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
+        let answer = call.send().await.map_err(|error| Failure::of(ATTRIBUTES, &error))?;
+        Ok(answer.attributes.and_then(|mut attributes| attributes.remove(&name)))
     }
 }
 

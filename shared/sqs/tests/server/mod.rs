@@ -49,13 +49,22 @@ impl Server {
         server
     }
 
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     pub(crate) fn session(&self) -> Session {
-        Session::at_endpoint(&format!("http://127.0.0.1:{}", self.port))
+        Session::at_endpoint(&self.endpoint())
     }
 
     /// Makes a queue, and gives its URL.
     pub(crate) fn queue(&self, name: &str) -> String {
-        let made = self.call("CreateQueue", &json!({ "QueueName": name }));
+        self.queue_with(name, &json!({}))
+    }
+
+    /// Makes a queue with these attributes.
+    pub(crate) fn queue_with(&self, name: &str, attributes: &Value) -> String {
+        let made = self.call("CreateQueue", &json!({ "QueueName": name, "Attributes": attributes }));
         made["QueueUrl"].as_str().unwrap_or_else(|| panic!("no queue: {made}")).to_owned()
     }
 

@@ -1,0 +1,177 @@
+//! The program on SQS: the stages read their queues, and the tools say what lies in them.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../../shared/queue/tests/batches/mod.rs"]
+#[allow(dead_code)]
+mod batches;
+#[path = "../../../shared/sqs/tests/server/mod.rs"]
+#[allow(dead_code)]
+mod server;
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use batches::batch;
+use crosswatch_shared::wire;
+use serde_json::{Value, json};
+use server::Server;
+
+/// How long a test waits for what must come.
+const BOUND: Duration = Duration::from_secs(120);
+
+struct World {
+    server: Server,
+    folder: tempfile::TempDir,
+    publisher: String,
+    alerter: String,
+    dead: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let server = Server::start();
+        let publisher = server.queue("for-publisher");
+        let dead = server.queue("for-alerter-dead");
+        let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:for-alerter-dead","maxReceiveCount":"100"}"#;
+        let alerter = server.queue_with("for-alerter", &json!({ "RedrivePolicy": policy }));
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[site.a]\n[site.b]\n[[link]]\nname = 'a-b'\nbetween = ['a', 'b']\n\
+             probe = [{{ from = 'a', icmp = '10.1.0.10', every = '1s', timeout = '500ms' }}]\n\
+             [queue]\nkind = 'sqs'\npublisher = '{publisher}'\nalerter = '{alerter}'\n[http]\nlisten = '127.0.0.1:0'\n"
+        );
+        std::fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
+        Self { server, folder, publisher, alerter, dead }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("AWS_ENDPOINT_URL", self.server.endpoint())
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
+    /// Batches waiting, by the queue's URL.
+    fn waiting(&self, queue: &str) -> u64 {
+        let lines: Value = serde_json::from_str(&self.says(&["queue", "depth", "--format", "json"])).unwrap();
+        let line = lines.as_array().unwrap().iter().find(|line| line["queue"] == queue);
+        line.unwrap_or_else(|| panic!("no {queue} in {lines}"))["waiting"].as_u64().unwrap()
+    }
+
+    fn send(&self, url: &str, numbers: std::ops::Range<u64>) {
+        numbers.for_each(|number| self.server.send(url, &wire::encode_batch(&batch("a", "1", number))));
+    }
+}
+
+/// A stage that runs until this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn count(text: &str) -> usize {
+    text.lines().count()
+}
+
+fn until(mut reached: impl FnMut() -> bool) {
+    let end = Instant::now() + BOUND;
+    while !reached() {
+        assert!(Instant::now() < end, "it never came to this");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn publisher_and_alerter_read_a_queue_each_and_the_tools_read_what_the_alerter_kept() {
+    let world = World::new();
+    world.send(&world.alerter, 0..3);
+    world.send(&world.publisher, 0..3);
+    assert_eq!((world.waiting(&world.alerter), world.waiting(&world.publisher)), (3, 3));
+    let start = |stage: &str| {
+        let child = world.command(&[stage]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+        Running(child.unwrap())
+    };
+    let stages = (start("publisher"), start("alerter"));
+    until(|| count(&world.says(&["export"])) == 30);
+    let depths = || {
+        let lines: Value =
+            serde_json::from_str(&world.says(&["queue", "depth", "--format", "json"])).unwrap();
+        let sum = |line: &Value| line["waiting"].as_u64().unwrap() + line["in_flight"].as_u64().unwrap();
+        lines.as_array().unwrap().iter().map(sum).sum::<u64>()
+    };
+    until(|| depths() == 0);
+    let status: Value = serde_json::from_str(&world.says(&["status", "--format", "json"])).unwrap();
+    assert_eq!(status["sites"][0]["state"], "up", "{status}");
+    drop(stages);
+}
+
+#[test]
+fn a_captured_queue_is_in_journals_and_what_cannot_be_read_stays() {
+    let world = World::new();
+    world.send(&world.alerter, 0..25);
+    world.send(&world.alerter, 3..5);
+    world.server.send(&world.alerter, "not a batch");
+    let told = world.says(&["queue", "capture", "--stage", "alerter", "--into", "captured"]);
+    assert!(told.contains("25 batches of 250 observations") && told.contains("2 came twice"), "{told}");
+    assert!(told.contains("1 messages cannot be read and stay"), "{told}");
+    assert!(Path::new(&world.folder.path().join("captured/a.db")).exists());
+    assert_eq!(count(&world.says(&["export", "--journals", "captured"])), 250);
+    assert_eq!(world.waiting(&world.alerter), 1);
+}
+
+#[test]
+fn dead_letters_are_listed_shown_peeked_at_and_sent_back() {
+    let world = World::new();
+    world.server.send(&world.dead, "zstd:!!!");
+    world.send(&world.dead, 7..8);
+    let listed: Value =
+        serde_json::from_str(&world.says(&["queue", "dead", "list", "--format", "json"])).unwrap();
+    let letter = |reason: &str| {
+        let letters = listed.as_array().unwrap();
+        letters.iter().find(|letter| letter["reason"].as_str().unwrap().contains(reason)).unwrap()["id"]
+            .clone()
+    };
+    let (poison, sound) = (letter("not base64"), letter("a sound batch"));
+    assert_eq!(world.says(&["queue", "dead", "show", poison.as_str().unwrap()]), "zstd:!!!\n");
+    assert!(world.says(&["queue", "dead", "show", sound.as_str().unwrap()]).contains("\"a-b\""));
+    let peeked = world.says(&["queue", "peek", "--stage", "alerter"]);
+    assert!(peeked.contains("batch 7 of a, boot 1, 10 observations"), "{peeked}");
+    assert_eq!(world.waiting(&world.dead), 2, "looking takes nothing");
+
+    let told = world.says(&["queue", "dead", "redrive"]);
+    assert!(told.contains("2 messages"), "{told}");
+    assert_eq!((world.waiting(&world.dead), world.waiting(&world.alerter)), (0, 2));
+}
+
+#[test]
+fn more_queues_than_one_are_refused_with_the_way_out() {
+    let world = World::new();
+    let file = world.folder.path().join("crosswatch.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let several = config.replace(
+        &format!("alerter = '{}'", world.alerter),
+        "alerter = ['https://sqs.us-east-1.amazonaws.com/1/a', 'https://sqs.us-east-1.amazonaws.com/1/b']",
+    );
+    std::fs::write(&file, several).unwrap();
+    let output = world.command(&["alerter"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("write one URL"));
+}
