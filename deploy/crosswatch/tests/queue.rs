@@ -2,24 +2,42 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../../../shared/queue/tests/batches/mod.rs"]
-#[allow(dead_code)]
-mod batches;
 #[path = "../../../shared/sqs/tests/server/mod.rs"]
 #[allow(dead_code)]
 mod server;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use batches::batch;
+use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
+use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
 use serde_json::{Value, json};
 use server::Server;
 
 /// How long a test waits for what must come.
 const BOUND: Duration = Duration::from_secs(120);
+
+/// A batch of ten replies.
+fn batch(number: u64) -> Batch {
+    let at = Timestamp::from(SystemTime::now());
+    let observation = |index: u64| Observation {
+        at,
+        seq: number * 10 + index,
+        body: Body::Probe {
+            link: "a-b".into(),
+            probe: "icmp:10.1.0.10".into(),
+            outcome: Outcome::Reply { rtt_ms: 81.7 },
+        },
+    };
+    Batch {
+        origin: Origin { site: "a".into(), collector: "c".into(), boot: "1".into() },
+        number,
+        through: at,
+        observations: (0..10).map(observation).collect(),
+    }
+}
 
 struct World {
     server: Server,
@@ -65,15 +83,17 @@ impl World {
         String::from_utf8(stdout).unwrap()
     }
 
-    /// Batches waiting, by the queue's URL.
-    fn waiting(&self, queue: &str) -> u64 {
+    /// Messages in the queue of this URL, those in flight included: the server goes on with a poll whose caller has
+    /// gone, and may hide what was given back just now.
+    fn depth(&self, queue: &str) -> u64 {
         let lines: Value = serde_json::from_str(&self.says(&["queue", "depth", "--format", "json"])).unwrap();
         let line = lines.as_array().unwrap().iter().find(|line| line["queue"] == queue);
-        line.unwrap_or_else(|| panic!("no {queue} in {lines}"))["waiting"].as_u64().unwrap()
+        let line = line.unwrap_or_else(|| panic!("no {queue} in {lines}"));
+        line["waiting"].as_u64().unwrap() + line["in_flight"].as_u64().unwrap()
     }
 
     fn send(&self, url: &str, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| self.server.send(url, &wire::encode_batch(&batch("a", "1", number))));
+        numbers.for_each(|number| self.server.send(url, &wire::encode_batch(&batch(number))));
     }
 }
 
@@ -104,20 +124,14 @@ fn publisher_and_alerter_read_a_queue_each_and_the_tools_read_what_the_alerter_k
     let world = World::new();
     world.send(&world.alerter, 0..3);
     world.send(&world.publisher, 0..3);
-    assert_eq!((world.waiting(&world.alerter), world.waiting(&world.publisher)), (3, 3));
+    assert_eq!((world.depth(&world.alerter), world.depth(&world.publisher)), (3, 3));
     let start = |stage: &str| {
         let child = world.command(&[stage]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
         Running(child.unwrap())
     };
     let stages = (start("publisher"), start("alerter"));
     until(|| count(&world.says(&["export"])) == 30);
-    let depths = || {
-        let lines: Value =
-            serde_json::from_str(&world.says(&["queue", "depth", "--format", "json"])).unwrap();
-        let sum = |line: &Value| line["waiting"].as_u64().unwrap() + line["in_flight"].as_u64().unwrap();
-        lines.as_array().unwrap().iter().map(sum).sum::<u64>()
-    };
-    until(|| depths() == 0);
+    until(|| world.depth(&world.alerter) + world.depth(&world.publisher) == 0);
     let status: Value = serde_json::from_str(&world.says(&["status", "--format", "json"])).unwrap();
     assert_eq!(status["sites"][0]["state"], "up", "{status}");
     drop(stages);
@@ -134,7 +148,7 @@ fn a_captured_queue_is_in_journals_and_what_cannot_be_read_stays() {
     assert!(told.contains("1 messages cannot be read and stay"), "{told}");
     assert!(Path::new(&world.folder.path().join("captured/a.db")).exists());
     assert_eq!(count(&world.says(&["export", "--journals", "captured"])), 250);
-    assert_eq!(world.waiting(&world.alerter), 1);
+    assert_eq!(world.depth(&world.alerter), 1);
 }
 
 #[test]
@@ -154,11 +168,11 @@ fn dead_letters_are_listed_shown_peeked_at_and_sent_back() {
     assert!(world.says(&["queue", "dead", "show", sound.as_str().unwrap()]).contains("\"a-b\""));
     let peeked = world.says(&["queue", "peek", "--stage", "alerter"]);
     assert!(peeked.contains("batch 7 of a, boot 1, 10 observations"), "{peeked}");
-    assert_eq!(world.waiting(&world.dead), 2, "looking takes nothing");
+    assert_eq!(world.depth(&world.dead), 2, "looking takes nothing");
 
     let told = world.says(&["queue", "dead", "redrive"]);
     assert!(told.contains("2 messages"), "{told}");
-    assert_eq!((world.waiting(&world.dead), world.waiting(&world.alerter)), (0, 2));
+    assert_eq!((world.depth(&world.dead), world.depth(&world.alerter)), (0, 2));
 }
 
 #[test]

@@ -76,9 +76,10 @@ impl Server {
     fn call(&self, action: &str, body: &Value) -> Value {
         let body = body.to_string();
         let request = format!(
-            "POST / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-amz-target: AmazonSQS.{action}\r\ncontent-type: \
+            "POST / HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nx-amz-target: AmazonSQS.{action}\r\ncontent-type: \
              application/x-amz-json-1.0\r\nauthorization: AWS4-HMAC-SHA256 Credential=test/20261122/us-east-1/sqs/aws4_request, \
              SignedHeaders=host, Signature=0\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            self.port,
             body.len()
         );
         let answer = forward(self.port, request.as_bytes());
