@@ -8,7 +8,6 @@ use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_queue::{Consumer, Received, Schema, Source};
 use crosswatch_shared::config::topology::Topology;
-use crosswatch_shared::event_time::GAP;
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -106,8 +105,9 @@ impl Publisher {
                 Err(error) => return Err(error),
             }
         }
+        self.finish().await?;
         self.consumer.close().await;
-        self.finish().await
+        Ok(())
     }
 
     /// Receives once and settles it, and has put what is owed. Dropped while it waits, it has lost nothing.

@@ -27,7 +27,7 @@ pub const AFTER: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// So much of a site's name goes into a text of 160 characters.
-const NAME: usize = 60;
+const NAME: usize = 50;
 
 /// How the forwarders to the alerter's queues fare. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]

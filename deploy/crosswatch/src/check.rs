@@ -52,6 +52,15 @@ pub(crate) fn warnings(Config { topology, .. }: &Config) -> Vec<String> {
     if let Err(several) = crate::run::several(&topology.queue.kind) {
         warnings.push(several.to_string());
     }
+    if topology.queue.kind != QueueKind::Embedded {
+        for site in topology.sites.iter().filter(|site| site.topic.is_none()) {
+            warnings.push(format!(
+                "site {0}: its collector can tell nobody when it reaches no alerter: give [site.{0}] topic an SNS topic of \
+                 its own region",
+                site.name
+            ));
+        }
+    }
     for (link, vpn) in topology.vpns().filter(|(_, vpn)| topology.account(vpn).0.is_none()) {
         warnings.push(format!(
             "link {}: no region is given for the VPN connection at {}: it is polled in the one that the environment \

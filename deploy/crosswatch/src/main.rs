@@ -2,11 +2,13 @@
 //! the config is read and the pieces are put together.
 
 mod alarms;
+mod aws;
 mod check;
 mod cli;
 mod config;
 mod cost;
 mod export;
+mod forward;
 mod init;
 mod metrics;
 mod queue;

@@ -1,5 +1,6 @@
 //! The jobs: stages put together into one process, run until it is told to stop.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +25,9 @@ use crosswatch_shared::observation::Name;
 use crosswatch_sqs::receive::Receiver;
 use prometheus_client::registry::Registry;
 
-use crate::check;
 use crate::config::{Config, news_thresholds};
+use crate::forward::{self, Forwarding};
+use crate::{aws, check};
 use crate::status;
 
 /// Which stages a process runs.
@@ -118,7 +120,7 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     let cloudwatch = cloudwatch(&config.metrics, &job).await?;
     let session = match config.topology.queue.kind {
         QueueKind::Embedded => None,
-        QueueKind::Sqs { .. } => Some(Session::load().await),
+        QueueKind::Sqs { .. } => Some(aws::session().await.clone()),
     };
     if let Job::All | Job::Publisher = job {
         let source = source(&config.topology, session.as_ref(), |of| of.publisher);
@@ -145,7 +147,7 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
         }
         life.spawn("alerter", stage(alerter.run(life.stop())));
     }
-    collectors(&config, &job, &mut registry, &health, &mut life)?;
+    collectors(&config, &job, &mut registry, &health, &mut life).await?;
     if let Job::All = job {
         let stop = life.stop();
         life.spawn("greeting", async move {
@@ -165,7 +167,7 @@ async fn cloudwatch(config: &Metrics, job: &Job) -> anyhow::Result<Option<CloudW
     if config.kind == Kind::Embedded || matches!(job, Job::Collector(_)) {
         return Ok(None);
     }
-    let mut session = Session::load().await;
+    let mut session = aws::session().await.clone();
     if let Some(region) = &config.region {
         session = session.in_region(region);
     }
@@ -176,8 +178,8 @@ async fn cloudwatch(config: &Metrics, job: &Job) -> anyhow::Result<Option<CloudW
     Ok(Some(CloudWatch::new(&session)))
 }
 
-/// The site's collector, or every site's.
-fn collectors(
+/// The site's collector, or every site's, each with its forwarders where the stages' queues are elsewhere.
+async fn collectors(
     config: &Config,
     job: &Job,
     registry: &mut Registry,
@@ -191,15 +193,39 @@ fn collectors(
         Job::Publisher | Job::Alerter => return Ok(()),
     };
     let metrics = crosswatch_collector::metrics::Metrics::register(registry);
+    let forwards = match topology.queue.kind {
+        QueueKind::Embedded => None,
+        QueueKind::Sqs { .. } => {
+            let metrics = crosswatch_collector::forward::metrics::Metrics::register(registry);
+            Some((aws::session().await, metrics))
+        }
+    };
     let thresholds = news_thresholds(config);
     for site in sites {
-        let news_over = thresholds
+        let news_over: HashMap<_, _> = thresholds
             .iter()
             .filter(|((_, of, _), _)| *of == site)
             .map(|((link, _, probe), over)| ((link.clone(), probe.clone()), *over))
             .collect();
         let journal = journal(&topology.queue, &site)?;
         let part = health.part(&format!("collector {site}"));
+        let mut reports = Vec::new();
+        if let Some((session, metrics)) = &forwards {
+            let Forwarding { forwarders, reports: of_site, last_gasp } =
+                forward::open(topology, &site, &news_over, session, metrics, health)?;
+            for (name, forwarder) in forwarders {
+                let run = forwarder.run(life.stop());
+                life.spawn(&format!("forwarder of {site} to the {name}"), stage(run));
+            }
+            if let Some(last_gasp) = last_gasp {
+                let stop = life.stop();
+                life.spawn(&format!("last gasp of {site}"), async move {
+                    last_gasp.run(stop).await;
+                    Ok(())
+                });
+            }
+            reports = of_site;
+        }
         let own = crosswatch_collector::Config {
             site: site.clone(),
             collector: None,
@@ -207,15 +233,20 @@ fn collectors(
             news_over,
             waiting: WAITING,
         };
-        let collector = Collector::open(own, Box::new(journal), &metrics, part)?;
+        let collector = Collector::open(own, Box::new(journal), &metrics, part)?.observing(reports);
         life.spawn(&format!("collector {site}"), stage(collector.run(life.stop())));
     }
     Ok(())
 }
 
-/// The site's journal, pruned of what both consumers have had.
+/// The site's journal, pruned of what both consumers, or all forwarders, have had.
 fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
-    let files = [queue.path.join(crosswatch_publisher::FILE), queue.path.join(ALERTER_FILE)];
+    let files = match queue.kind {
+        QueueKind::Embedded => {
+            vec![queue.path.join(crosswatch_publisher::FILE), queue.path.join(ALERTER_FILE)]
+        }
+        QueueKind::Sqs { .. } => forward::files(queue, site),
+    };
     let of = site.clone();
     let positions = Box::new(move |identity: &str| crosswatch_queue::positions(&of, identity, &files));
     SiteJournal::open(&journals(queue), site, queue.keep, queue.max_bytes, positions)

@@ -81,6 +81,7 @@ pub struct Attempt {
 pub struct Sender {
     first: Arc<dyn Post>,
     standby: Option<Arc<dyn Post>>,
+    patience: Duration,
     /// When the first began to fail.
     failing_since: Option<Instant>,
     backoff: Backoff,
@@ -124,6 +125,7 @@ impl Sender {
         Self {
             first,
             standby,
+            patience: PATIENCE,
             failing_since: None,
             backoff: Backoff::new(AGAIN.0, AGAIN.1),
             again_at: None,
@@ -133,10 +135,17 @@ impl Sender {
         }
     }
 
+    /// With another patience than [`PATIENCE`].
+    #[must_use]
+    pub fn waiting(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Whether the standby gets what is sent now.
     #[must_use]
     pub fn is_on_standby(&self) -> bool {
-        let failing = self.failing_since.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let failing = self.failing_since.is_some_and(|since| since.elapsed() >= self.patience);
         self.standby.is_some() && failing
     }
 
@@ -157,7 +166,7 @@ impl Sender {
                 standby.send(&bodies).await
             }
             None if self.standby.is_some() => {
-                timeout(PATIENCE, self.first.send(&bodies)).await.unwrap_or_else(|_| Err(late()))
+                timeout(self.patience, self.first.send(&bodies)).await.unwrap_or_else(|_| Err(late(self.patience)))
             }
             None => self.first.send(&bodies).await,
         };
@@ -210,7 +219,7 @@ impl Sender {
         if attempt.route == Route::First {
             let since = *self.failing_since.get_or_insert(attempt.begun);
             if self.standby.is_some() {
-                again_at = again_at.min(since + PATIENCE);
+                again_at = again_at.min(since + self.patience);
             }
         }
         self.again_at = Some(again_at);
@@ -252,11 +261,11 @@ impl Drop for Sender {
     }
 }
 
-fn late() -> Failure {
+fn late(patience: Duration) -> Failure {
     Failure {
         operation: "sqs:SendMessage",
         kind: Kind::Timeout,
         code: "Timeout".to_owned(),
-        message: format!("no answer in {} s", PATIENCE.as_secs()),
+        message: format!("no answer in {patience:?}"),
     }
 }
