@@ -175,8 +175,11 @@ impl Forwarder {
         let (pieces, numbers) =
             consumer.transaction(|step| Ok::<_, QueueError>(file::load(step)?)).map_err(of)?;
         let metrics = metrics.of(&site, &name);
+        // The first goes at once, to show that the queue takes it.
+        let now = Instant::now().into_std();
+        let held = now.checked_sub(stage.hold()).unwrap_or(now);
         Ok(Self {
-            pace: Pace::with_hold(Instant::now().into_std(), stage.hold()),
+            pace: Pace::with_hold(held, stage.hold()),
             urgent: stage == Stage::Alerter,
             judge: Judge::new(probes),
             held: Received::default(),

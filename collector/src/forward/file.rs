@@ -54,7 +54,8 @@ pub(crate) fn load(db: &Connection) -> rusqlite::Result<(Vec<Piece>, Numbers)> {
     let mut numbers = Numbers::default();
     let mut query = db.prepare("SELECT collector, boot, next FROM numbering WHERE next > 0")?;
     let rows = query.query_map([], |row| {
-        let origin = Origin { site: "".into(), collector: row.get(0).map(name)?, boot: row.get(1).map(name)? };
+        let origin =
+            Origin { site: "".into(), collector: row.get(0).map(name)?, boot: row.get(1).map(name)? };
         Ok((origin, row.get::<_, i64>(2)?.cast_unsigned()))
     })?;
     for row in rows {

@@ -38,7 +38,10 @@ enum Queue {
     /// Nothing was sent yet.
     Untried,
     Taking,
-    Failing { since: Instant, code: String },
+    Failing {
+        since: Instant,
+        code: String,
+    },
 }
 
 /// How it is with all of them.
@@ -220,7 +223,10 @@ fn text(site: &str, say: Say, state: &State, now: Timestamp, steady: Instant) ->
         (Say::Cut, State::Cut { since, code }) => {
             let since = (now - steady.saturating_duration_since(*since)).to_string();
             let at = since.get(11..19).unwrap_or_default();
-            format!("CUT OFF {site}: collector reaches no alerter since {at}Z ({}); it goes on probing", plain(code, 30))
+            format!(
+                "CUT OFF {site}: collector reaches no alerter since {at}Z ({}); it goes on probing",
+                plain(code, 30)
+            )
         }
         _ => format!("BACK {site}: its collector reaches the alerter again"),
     }

@@ -242,12 +242,17 @@ async fn news_goes_to_the_alerter_at_once_with_everything_unsent_and_routine_doe
     let [one, other] = forwarders.map(|(stage, queue)| world.open(stage, queue, &health, &report));
     let stop = CancellationToken::new();
     let tasks = [tokio::spawn(one.run(stop.clone())), tokio::spawn(other.run(stop.clone()))];
+    world.append(1, REPLY);
+    // The first goes at once, and shows that the queue works.
+    tokio::join!(alerter.has(1), publisher.has(1));
     world.append(3, REPLY);
     world.append(1, LOST);
     // Well before the routine hold of 10 s.
-    tokio::time::timeout(Duration::from_secs(5), alerter.has(4)).await.unwrap();
-    assert_eq!(alerter.messages.lock().unwrap().len(), 1);
-    assert_eq!(*publisher.calls.lock().unwrap(), 0);
+    tokio::time::timeout(Duration::from_secs(5), alerter.has(5)).await.unwrap();
+    let counts: Vec<_> =
+        alerter.messages.lock().unwrap().values().map(|batch| batch.observations.len()).collect();
+    assert_eq!(counts, [1, 4]);
+    assert_eq!(*publisher.calls.lock().unwrap(), 1);
     stop.cancel();
     for task in tasks {
         task.await.unwrap().unwrap();
@@ -259,7 +264,8 @@ async fn a_backlog_goes_in_large_messages_in_order_without_waiting_for_the_hold(
     let mut world = World::new();
     let wanted: usize = (0..100).map(|_| world.append(1_000, REPLY)).sum();
     let queue = Arc::new(Queue::default());
-    let forwarder = world.open(Stage::Publisher, &queue, &Health::default(), &Report::new("sqs"));
+    let mut forwarder = world.open(Stage::Publisher, &queue, &Health::default(), &Report::new("sqs"));
+    forwarder.pace.sent(Instant::now().into_std());
     // What is less than a full call waits for its hold.
     tokio::select! {
         () = queue.has(TOGETHER) => {}

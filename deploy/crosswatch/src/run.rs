@@ -27,8 +27,8 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{Config, news_thresholds};
 use crate::forward::{self, Forwarding};
-use crate::{aws, check};
 use crate::status;
+use crate::{aws, check};
 
 /// Which stages a process runs.
 #[derive(Debug)]

@@ -308,18 +308,8 @@ impl Received {
 
     /// Puts what was received after this to it, to be settled as one. For a consumer that gathers.
     pub fn join(&mut self, after: Self) {
-        let Self {
-            deliveries,
-            at,
-            empty,
-            repeated,
-            dead,
-            unknown_kinds,
-            missed,
-            failing,
-            receipts,
-            poison,
-        } = after;
+        let Self { deliveries, at, empty, repeated, dead, unknown_kinds, missed, failing, receipts, poison } =
+            after;
         self.deliveries.extend(deliveries);
         (self.at, self.empty, self.failing) = (at, empty, failing);
         self.repeated += repeated;

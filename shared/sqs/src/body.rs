@@ -70,8 +70,8 @@ pub fn decode(body: &str) -> Result<Vec<u8>, BodyError> {
     };
     let compressed = STANDARD_NO_PAD.decode(text)?;
     let damaged = |why: &str| BodyError::Zstd(std::io::Error::other(why.to_owned()));
-    let told = zstd_safe::get_frame_content_size(&compressed)
-        .map_err(|_| damaged("it has no header of zstd"))?;
+    let told =
+        zstd_safe::get_frame_content_size(&compressed).map_err(|_| damaged("it has no header of zstd"))?;
     match told.map(|told| (told, usize::try_from(told))) {
         // The buffer is as long as the header says; what is longer than it says is refused.
         Some((_, Ok(told))) if told <= LONGEST => {

@@ -165,9 +165,9 @@ impl Sender {
                 self.try_first(&bodies, begun);
                 standby.send(&bodies).await
             }
-            None if self.standby.is_some() => {
-                timeout(self.patience, self.first.send(&bodies)).await.unwrap_or_else(|_| Err(late(self.patience)))
-            }
+            None if self.standby.is_some() => timeout(self.patience, self.first.send(&bodies))
+                .await
+                .unwrap_or_else(|_| Err(late(self.patience))),
             None => self.first.send(&bodies).await,
         };
         let bytes = bodies.iter().map(String::len).sum();
