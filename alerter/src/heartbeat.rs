@@ -127,7 +127,7 @@ mod tests {
     }
 
     async fn heartbeat(status: u16, pulse: &Pulse) -> Heartbeat {
-        let session = Session::emulated(&format!("http://{}", server(status).await), "us-east-1").await;
+        let session = Session::emulated(&format!("http://{}", server(status).await), "us-east-1");
         let cloudwatch = CloudWatch::new(&session);
         Heartbeat::new(cloudwatch, "Crosswatch".to_owned(), pulse.clone(), &mut Registry::default())
     }

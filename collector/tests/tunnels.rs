@@ -57,7 +57,7 @@ impl Running {
     async fn start(ec2: &Ec2, vpns: Vec<Vpn>, probes: Vec<Probe>) -> Self {
         let (tell, batches) = unbounded_channel();
         let topology = topology(vpns, probes);
-        let session = Session::at(&ec2.url(), "us-east-1", "test", "test").await;
+        let session = Session::at(&ec2.url(), "us-east-1", "test", "test");
         let collector = open(&topology, Box::new(Told(tell))).with_session(session);
         let stop = CancellationToken::new();
         Self { batches, task: tokio::spawn(collector.run(stop.clone())), stop }

@@ -5,7 +5,7 @@ pub(crate) mod probe;
 
 use std::io::{self, Write};
 
-use crosswatch_shared::config::topology::VpnSelect;
+use crosswatch_shared::config::topology::{QueueKind, VpnSelect};
 
 use crate::config::Config;
 

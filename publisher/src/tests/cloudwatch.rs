@@ -461,7 +461,7 @@ impl Drop for Ministack {
 #[tokio::test]
 async fn an_emulator_that_is_not_ours_understands_what_is_put() {
     let ministack = Ministack::start().await;
-    let session = crosswatch_aws::Session::emulated(&ministack.endpoint, "us-east-1").await;
+    let session = crosswatch_aws::Session::emulated(&ministack.endpoint, "us-east-1");
     let folder = tempfile::tempdir().unwrap();
     // Enough to be compressed.
     let probes: Vec<String> =

@@ -198,7 +198,7 @@ async fn the_disorder_of_a_backlog_is_no_gap() {
     topology.queue.path = folder.path().to_owned();
     let source = Source::new(move |_| Ok(Pages(pages.into_iter())));
     let part = health.part("publisher");
-    let mut publisher = Publisher::open(config(), &topology, source, &mut registry, part).unwrap();
+    let mut publisher = Publisher::open(config(), &topology, source, None, &mut registry, part).unwrap();
     let skipped = |registry: &Registry| metric(registry, "crosswatch_publisher_gaps_skipped_total");
     let db = Connection::open(folder.path().join(FILE)).unwrap();
     // As if half a minute had passed since the batch beyond the gap came.

@@ -102,7 +102,7 @@ impl StandIn {
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
         });
-        let client = CloudWatch::new(&Session::emulated(&endpoint, "us-east-1").await);
+        let client = CloudWatch::new(&Session::emulated(&endpoint, "us-east-1"));
         Self { state, client, _serving: AbortOnDropHandle::new(serving) }
     }
 }

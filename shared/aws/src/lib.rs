@@ -6,8 +6,8 @@
 //! again is the caller's business, which [`Failure`] helps with.
 
 pub mod alarms;
-pub mod ec2;
 pub mod cloudwatch;
+pub mod ec2;
 mod failure;
 pub mod probe;
 mod session;

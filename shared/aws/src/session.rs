@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 
 /// How long a connection may take to be made.
@@ -36,21 +36,29 @@ impl Session {
     /// Takes up what the environment and the profile say. No call is made yet, but outside of an instance that has a
     /// region for itself the metadata service may be asked for one; that ends by itself within seconds.
     pub async fn load() -> Self {
-        Self { config: defaults().load().await }
+        let loader = aws_config::defaults(BehaviorVersion::latest());
+        Self { config: loader.timeout_config(timeouts()).retry_config(retries()).load().await }
     }
 
     /// One whose endpoint, region and credentials are given outright, whatever the environment says: for what stands in
     /// for AWS.
-    pub async fn at(endpoint: &str, region: &str, key_id: &str, secret: &str) -> Self {
+    #[must_use]
+    pub fn at(endpoint: &str, region: &str, key_id: &str, secret: &str) -> Self {
         let credentials = Credentials::new(key_id, secret, None, None, "given");
-        let region = Region::new(region.to_owned());
-        let loader = defaults().endpoint_url(endpoint).region(region).credentials_provider(credentials);
-        Self { config: loader.load().await }
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .endpoint_url(endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .timeout_config(timeouts())
+            .retry_config(retries());
+        Self { config: config.build() }
     }
 
     /// [`Self::at`] an emulator of AWS, with keys that emulators take.
-    pub async fn emulated(endpoint: &str, region: &str) -> Self {
-        Self::at(endpoint, region, "test", "test").await
+    #[must_use]
+    pub fn emulated(endpoint: &str, region: &str) -> Self {
+        Self::at(endpoint, region, "test", "test")
     }
 
     /// The same in this region.
@@ -90,18 +98,20 @@ impl Session {
     }
 }
 
-fn defaults() -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .read_timeout(ATTEMPT)
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(OPERATION)
-        .build();
-    let retry = RetryConfig::standard()
+        .build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)
         .with_initial_backoff(PAUSE)
-        .with_max_backoff(LONGEST_PAUSE);
-    aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retry)
+        .with_max_backoff(LONGEST_PAUSE)
 }
 
 /// STS takes 2 to 64 characters of `[\w+=,.@-]`.

@@ -23,7 +23,7 @@ fn texted(name: &str, numbers: &[&str]) -> Receiver {
 }
 
 async fn aws(url: &str) -> Aws {
-    Aws::of(Session::emulated(url, "us-east-1").await)
+    Aws::of(Session::emulated(url, "us-east-1"))
 }
 
 async fn number(endpoint: &mut Endpoint) -> String {

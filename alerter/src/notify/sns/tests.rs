@@ -24,7 +24,7 @@ fn receiver(texting: Texting) -> Receiver {
 /// Notifiers of every destination of a receiver, over a stand-in that answers so.
 async fn notifiers(endpoint: &Endpoint, texting: Texting, within: Duration) -> Vec<Notifier> {
     let url = endpoint.url.split("/hook").next().unwrap();
-    let aws = Aws::of(Session::emulated(url, "us-east-1").await);
+    let aws = Aws::of(Session::emulated(url, "us-east-1"));
     let receiver = receiver(texting);
     let ledger = Ledger::new(std::slice::from_ref(&receiver));
     let of = |to: &Destination| Notifier::new(&receiver, to, &aws, within).unwrap();
@@ -137,7 +137,7 @@ fn what_may_have_been_taken_is_repeated_late_and_what_is_refused_seldom() {
 
 #[tokio::test]
 async fn what_never_left_is_tried_again_soon() {
-    let aws = Aws::of(Session::emulated("http://127.0.0.1:1", "us-east-1").await);
+    let aws = Aws::of(Session::emulated("http://127.0.0.1:1", "us-east-1"));
     let notifier = Publish::sms(&aws, &receiver(Texting::default()), "+15555550100", BOUND);
     let error = notifier.send(BODY).await.unwrap_err();
     assert!(matches!(error, NotifyError::Sns(Failure { kind: Kind::Unreachable, .. })), "{error}");

@@ -54,7 +54,7 @@ impl Server {
     }
 
     pub(crate) fn session(&self) -> Session {
-        Session::at_endpoint(&self.endpoint())
+        Session::emulated(&self.endpoint(), "us-east-1")
     }
 
     /// Makes a queue, and gives its URL.
@@ -142,7 +142,7 @@ impl Gate {
     }
 
     pub(crate) fn session(&self) -> Session {
-        Session::at_endpoint(&format!("http://127.0.0.1:{}", self.port))
+        Session::emulated(&format!("http://127.0.0.1:{}", self.port), "us-east-1")
     }
 
     /// From now on this call, of queues whose URL ends so, is refused, or no more.

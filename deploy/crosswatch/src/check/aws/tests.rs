@@ -182,7 +182,7 @@ fn answer(head: &str, body: &str, codes: &BTreeMap<&str, &str>) -> Vec<u8> {
 
 async fn lines(codes: &[(&'static str, &'static str)]) -> Vec<String> {
     let stand_in = StandIn::start(codes).await;
-    let session = Session::emulated(&stand_in.url, "us-east-1").await;
+    let session = Session::emulated(&stand_in.url, "us-east-1");
     let verdicts = all(&session, wanted(&config(&stand_in.url))).await;
     let line = |((place, call), verdict): &((Place, Call), Verdict)| {
         line(place, call, verdict).replace(&stand_in.url, "URL")
@@ -274,7 +274,7 @@ async fn sandbox_spend_limit_and_opt_outs_are_told() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_told_from_what_is_missing() {
-    let session = Session::emulated("http://127.0.0.1:1", "us-east-1").await;
+    let session = Session::emulated("http://127.0.0.1:1", "us-east-1");
     let wanted = [(Place::default(), Call::Sms("+15555550100".to_owned()))].into();
     let verdicts = all(&session, wanted).await;
     let told = line(&verdicts[0].0.0, &verdicts[0].0.1, &verdicts[0].1);
