@@ -43,6 +43,8 @@ pub struct Publisher {
     part: Part,
     /// What puts to CloudWatch, where the config wants that.
     sender: Option<Sender>,
+    /// How long a step waits for a batch.
+    tick: Duration,
     /// Since when batches are received without a break.
     receiving: Instant,
     /// Memory is ahead of the file, since a transaction failed.
@@ -80,6 +82,7 @@ impl Publisher {
             metrics,
             part,
             sender,
+            tick: TICK,
             receiving: Instant::now(),
             stale: true,
         };
@@ -117,12 +120,12 @@ impl Publisher {
         if let Some(why) = self.sender.as_ref().and_then(Sender::blocked) {
             // What is received now could only pile up here.
             self.part.failing(why);
-            let _ = tokio::time::timeout(TICK, call_ended(&mut self.sender)).await;
+            let _ = tokio::time::timeout(self.tick, call_ended(&mut self.sender)).await;
             self.receiving = Instant::now();
             return Ok(());
         }
         let received = tokio::select! {
-            received = self.consumer.receive(LIMIT, TICK) => received?,
+            received = self.consumer.receive(LIMIT, self.tick) => received?,
             () = call_ended(&mut self.sender) => return Ok(()),
         };
         let (failing, empty) = (received.failing.clone(), received.empty);
@@ -238,6 +241,11 @@ impl Publisher {
     /// Receives without settling, as a process does that dies then.
     pub(crate) async fn receive(&mut self) -> Received {
         self.consumer.receive(LIMIT, TICK).await.unwrap()
+    }
+
+    /// Waits for next to nothing, so that a test need not.
+    pub(crate) fn hurry(&mut self) {
+        self.tick = Duration::from_millis(10);
     }
 
     pub(crate) fn mark_stale(&mut self) {

@@ -150,9 +150,6 @@ impl Sender {
         (now, steady): (Timestamp, Instant),
         sites: impl IntoIterator<Item = Timestamp>,
     ) -> Result<(), Error> {
-        if self.call.is_some() {
-            return Ok(());
-        }
         self.settle(consumer, (now, steady))?;
         if self.stale || self.owed.ready < self.owed.count {
             self.owed = consumer.transaction(|tx| Ok::<_, Error>(owed::summary(tx, now)?))?;
@@ -161,7 +158,7 @@ impl Sender {
             self.metrics.owed.set(i64::try_from(self.owed.count).unwrap_or(i64::MAX));
         }
         self.metrics.age.set(self.owed.oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64()));
-        if self.pause_until.is_some_and(|until| steady < until) {
+        if self.call.is_some() || self.pause_until.is_some_and(|until| steady < until) {
             return Ok(());
         }
         let heartbeat = (self.beat != Some(minute(now))).then(|| Datum::heartbeat("publisher", now));
