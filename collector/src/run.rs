@@ -175,6 +175,8 @@ impl Collector {
     /// # Errors
     /// When the prober or the journal has ended by a defect, or what was left could not be written.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        // EC2 or the resolver may answer before the prober has anything: what they bring is of a time, too.
+        self.look()?;
         loop {
             let next = self.next();
             let ready = async {

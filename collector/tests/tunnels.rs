@@ -10,7 +10,7 @@ use std::env;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crosswatch_aws::Session;
 use crosswatch_collector::journal::SiteJournal;
@@ -48,6 +48,7 @@ impl Journal for Told {
 }
 
 struct Running {
+    since: Timestamp,
     batches: UnboundedReceiver<Batch>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
@@ -55,12 +56,13 @@ struct Running {
 
 impl Running {
     async fn start(ec2: &Ec2, vpns: Vec<Vpn>, probes: Vec<Probe>) -> Self {
+        let since = SystemTime::now().into();
         let (tell, batches) = unbounded_channel();
         let topology = topology(vpns, probes);
         let session = Session::at(&ec2.url(), "us-east-1", "test", "test");
         let collector = open(&topology, Box::new(Told(tell))).with_session(session);
         let stop = CancellationToken::new();
-        Self { batches, task: tokio::spawn(collector.run(stop.clone())), stop }
+        Self { since, batches, task: tokio::spawn(collector.run(stop.clone())), stop }
     }
 
     /// What is observed of VPN connections up to and with the next outcome of a poll: the tunnels by id, and the fault.
@@ -68,7 +70,9 @@ impl Running {
         let mut seen = HashMap::new();
         loop {
             let batch = tokio::time::timeout(BOUND, self.batches.recv()).await.unwrap().unwrap();
-            for Observation { body, .. } in batch.observations {
+            for Observation { at, body, .. } in batch.observations {
+                // However soon the first answer came.
+                assert!(at >= self.since, "{at} is before the start");
                 match body {
                     Body::Tunnels { link, vpn, tunnels } => {
                         assert_eq!(&*link, "a-b");

@@ -45,8 +45,6 @@ pub struct Publisher {
     sender: Option<Sender>,
     /// How long a step waits for a batch.
     tick: Duration,
-    /// Since when batches are received without a break.
-    receiving: Instant,
     /// Memory is ahead of the file, since a transaction failed.
     stale: bool,
 }
@@ -83,7 +81,6 @@ impl Publisher {
             part,
             sender,
             tick: TICK,
-            receiving: Instant::now(),
             stale: true,
         };
         publisher.load()?;
@@ -121,7 +118,6 @@ impl Publisher {
             // What is received now could only pile up here.
             self.part.failing(why);
             let _ = tokio::time::timeout(self.tick, call_ended(&mut self.sender)).await;
-            self.receiving = Instant::now();
             return Ok(());
         }
         let received = tokio::select! {

@@ -17,7 +17,7 @@ const HOLDS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
 const POLL: Duration = Duration::from_secs(10);
 
 /// How long deletions are gathered for one request.
-const GATHER: Duration = Duration::from_secs(2);
+const GATHER: Duration = Duration::from_secs(10);
 
 /// How many observations fit what is billed as one request.
 const OBSERVATIONS: f64 = 3_000.0;

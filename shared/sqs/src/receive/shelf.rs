@@ -16,7 +16,7 @@ const HELD: usize = 5 * MESSAGES;
 const BYTES: usize = 8 << 20;
 
 /// How long committed messages are gathered for one call to delete them.
-const GATHER: Duration = Duration::from_secs(2);
+const GATHER: Duration = Duration::from_secs(10);
 
 /// How many deletions wait at most, while they fail; then the oldest are given up: these messages come again.
 const DELETIONS: usize = 1_000;
