@@ -163,7 +163,11 @@ impl Forwarder {
         let Config { site, stage, share, folder: queue, probes } = config;
         let Observers { metrics, part, report, reach } = observers;
         let name = name(stage, share.index);
-        let of = |source| Error::Forwarder { site: site.clone(), queue: name.clone(), source };
+        let of = |source: QueueError| Error::Forwarder {
+            site: site.clone(),
+            queue: name.clone(),
+            source: Box::new(source),
+        };
         let folder = folder(queue, &site);
         std::fs::create_dir_all(&folder).map_err(|source| {
             let advice = "the folder it belongs in must be there and writable";
@@ -226,7 +230,7 @@ impl Forwarder {
                     return Err(Error::Forwarder {
                         site: self.site.clone(),
                         queue: self.name.clone(),
-                        source,
+                        source: Box::new(source),
                     });
                 }
             }

@@ -68,7 +68,7 @@ pub enum Error {
         /// To which queue: `publisher`, `alerter`, or with a number one more of them.
         queue: String,
         /// As the queue says it.
-        source: crosswatch_queue::QueueError,
+        source: Box<crosswatch_queue::QueueError>,
     },
     /// The process ends with observations that the journal would not take.
     #[error(

@@ -199,9 +199,10 @@ async fn each_observation_is_received_once_however_often_the_forwarder_is_killed
     let mut wanted = 0;
     for _ in 0..60 {
         for _ in 0..queue.roll() % 4 {
-            wanted += world.append(queue.roll() % 50, if queue.roll() % 3 == 0 { LOST } else { REPLY });
+            wanted +=
+                world.append(queue.roll() % 50, if queue.roll().is_multiple_of(3) { LOST } else { REPLY });
         }
-        if queue.roll() % 8 == 0 {
+        if queue.roll().is_multiple_of(8) {
             world.begin();
         }
         wanted += world.append(1 + queue.roll() % 50, REPLY);

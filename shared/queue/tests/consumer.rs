@@ -284,3 +284,48 @@ fn a_consumers_file_is_held_by_one_migrated_and_never_downgraded() {
     let missing = Consumer::open(&folder.path().join("none/c.db"), SCHEMA, source()).err().unwrap();
     assert!(missing.to_string().contains("none/c.lock"), "{missing}");
 }
+
+/// What is held is neither received again nor passed by, not even by poison that comes after it.
+#[tokio::test]
+async fn a_consumer_that_gathers_gets_each_once_and_settles_all_of_it_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let gatherer = || {
+        let source = Source::gathered(folder.path().join("journal"), vec!["a".into()]);
+        Consumer::open(&folder.path().join("c.db"), SCHEMA, source).unwrap()
+    };
+    let mut writer = writer(folder.path(), "a");
+    for number in 0..4 {
+        writer.append(&batch("a", "1", number), NOW).unwrap();
+    }
+    forge(folder.path(), 3, b"no batch");
+    let numbers = |received: &crosswatch_queue::Received| {
+        received.deliveries.iter().map(|delivery| delivery.batch.number).collect::<Vec<_>>()
+    };
+
+    let mut consumer = gatherer();
+    let mut held = consumer.receive(2, Duration::ZERO).await.unwrap();
+    assert_eq!(numbers(&held), [0, 1]);
+    let poison = consumer.receive(1, Duration::ZERO).await.unwrap();
+    assert_eq!((numbers(&poison), poison.dead, poison.is_nothing()), (vec![], 1, false));
+    held.join(poison);
+    drop((consumer, held));
+
+    // None of it was settled.
+    let mut consumer = gatherer();
+    let mut held = consumer.receive(10, Duration::ZERO).await.unwrap();
+    assert_eq!((numbers(&held), held.dead), (vec![0, 1, 3], 1));
+    assert!(consumer.receive(10, Duration::ZERO).await.unwrap().is_nothing(), "it is held");
+    consumer.give_back(std::mem::take(&mut held)).await;
+    let mut held = consumer.receive(1, Duration::ZERO).await.unwrap();
+    // What is pruned meanwhile is missed, but for what is held.
+    let pruned = writer.prune(NOW + LONG, Duration::ZERO, 1, &[]).unwrap();
+    assert_eq!(pruned.batches, 4);
+    writer.append(&batch("a", "1", 4), NOW).unwrap();
+    held.join(consumer.receive(10, Duration::ZERO).await.unwrap());
+    assert_eq!((numbers(&held), held.missed), (vec![0, 4], 3));
+    consumer.settle(held, apply).await.unwrap();
+    assert_eq!(rows(&mut consumer), 2);
+    assert_eq!(consumer.backlog().await.unwrap().batches, 0);
+    drop(consumer);
+    assert!(gatherer().receive(10, Duration::ZERO).await.unwrap().is_nothing());
+}
