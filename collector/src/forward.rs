@@ -1,10 +1,10 @@
 //! The forwarder: a consumer of the site's own journal that sends to one queue of Amazon SQS.
 //!
 //! The journal stays the spool. A forwarder reads on from its position, gathers what there is until its pace says that it
-//! is time ([`judge`], [`crate::pace`]), puts it together anew for its queue ([`plan`]), writes down what determines the
-//! messages ([`file`]), sends them until all are taken, and only then moves its position. Whatever it is stopped at, it sends the
-//! same messages under the same numbers afterwards. There is one forwarder for each queue, and none knows of the others:
-//! one queue's trouble delays nothing else.
+//! is time ([`judge`], [`crate::pace`]), puts it together anew for its queue ([`plan`]), writes down in a file of its own
+//! what determines the messages, sends them until all are taken, and only then moves its position. Whatever it is stopped
+//! at, it sends the same messages under the same numbers afterwards. There is one forwarder for each queue, and none knows
+//! of the others: one queue's trouble delays nothing else.
 //!
 //! After an outage it sends as much as fits, again and again without waiting, the oldest first, since event time follows the
 //! numbers: news of the present waits for what is older, and no longer.
