@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crosswatch_evaluator::{Comparison, MetricAlarm, Missing, State, Statistic, composite};
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::alarms::{Comparison, Evaluator, MetricAlarm, Missing, State, Statistic};
 use crate::answer::{Answer, Refusal};
 use crate::call::{Call, Input};
 use crate::cbor::Value;
@@ -14,8 +14,6 @@ use crate::gate::{State as Gate, lock};
 use crate::metrics::{self, Series};
 
 const ACTIONS: usize = 5;
-const CHILDREN: usize = 100;
-const RULE: usize = 10_240;
 const DAY: i64 = 86_400;
 /// How many transitions of an alarm are kept.
 const HISTORY: usize = 1_000;
@@ -39,7 +37,7 @@ pub(crate) struct Alarm {
     pub(crate) updated: Timestamp,
     configured: Timestamp,
     tags: BTreeMap<String, String>,
-    enabled: bool,
+    pub(crate) enabled: bool,
     history: VecDeque<Transition>,
     failed_actions: Vec<String>,
 }
@@ -47,7 +45,7 @@ pub(crate) struct Alarm {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Metric { alarm: MetricAlarm, series: Series },
-    Composite { rule: String, children: Vec<String> },
+    Composite { rule: composite::Rule, text: String },
 }
 
 /// A message that a change of state owes.
@@ -136,8 +134,8 @@ impl Alarms {
     /// The composites that depend on an alarm.
     fn parents<'a>(&'a self, call: &'a Call, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.of(call).filter_map(move |alarm| match &alarm.kind {
-            Kind::Composite { children, .. } => {
-                children.iter().any(|child| bare(child) == name).then_some(alarm.name.as_str())
+            Kind::Composite { rule, .. } => {
+                rule.children().iter().any(|child| bare(child) == name).then_some(alarm.name.as_str())
             }
             Kind::Metric { .. } => None,
         })
@@ -147,10 +145,6 @@ impl Alarms {
 impl Alarm {
     pub(crate) fn arn(&self) -> String {
         format!("arn:aws:cloudwatch:{}:{}:alarm:{}", self.region, self.account, self.name)
-    }
-
-    pub(crate) fn actions_enabled(&self) -> bool {
-        self.enabled
     }
 
     /// The state of a composite's child. One that was deleted behind its back has none.
@@ -165,8 +159,8 @@ impl Alarm {
         }
         self.history.push_back(Transition {
             at: now,
-            from: before.name().to_owned(),
-            to: self.state.name().to_owned(),
+            from: before.word().to_owned(),
+            to: self.state.word().to_owned(),
             reason,
         });
     }
@@ -177,7 +171,7 @@ impl Alarm {
             region: self.region.clone(),
             name: self.name.clone(),
             kind: if matches!(self.kind, Kind::Metric { .. }) { "metric" } else { "composite" }.to_owned(),
-            state: self.state.name().to_owned(),
+            state: self.state.word().to_owned(),
             reason: self.reason.clone(),
             tags: self.tags.clone(),
             history: self.history.iter().cloned().collect(),
@@ -199,7 +193,7 @@ impl Alarm {
         fields.extend([
             ("ActionsEnabled".to_owned(), Value::Bool(self.enabled)),
             ("AlarmArn".to_owned(), Value::Text(self.arn())),
-            ("StateValue".to_owned(), self.state.name().into()),
+            ("StateValue".to_owned(), self.state.word().into()),
             ("StateReason".to_owned(), Value::Text(self.reason.clone())),
             ("StateUpdatedTimestamp".to_owned(), time(self.updated)),
             ("StateTransitionedTimestamp".to_owned(), time(self.updated)),
@@ -296,28 +290,14 @@ fn read_metric(input: &Value) -> Result<MetricAlarm, Refusal> {
     }
     let threshold = input.get("Threshold").and_then(Value::number).filter(|threshold| threshold.is_finite());
     let threshold = threshold.ok_or_else(|| invalid("Threshold must be a number"))?;
-    let comparison = match input.text("ComparisonOperator").unwrap_or("") {
-        "GreaterThanOrEqualToThreshold" => Comparison::GreaterThanOrEqualToThreshold,
-        "GreaterThanThreshold" => Comparison::GreaterThanThreshold,
-        "LessThanThreshold" => Comparison::LessThanThreshold,
-        "LessThanOrEqualToThreshold" => Comparison::LessThanOrEqualToThreshold,
-        other => {
-            return Err(invalid(format!(
-                "Value '{other}' at 'comparisonOperator' failed to satisfy constraint"
-            )));
-        }
-    };
-    let missing = match input.text("TreatMissingData").unwrap_or("missing") {
-        "breaching" => Missing::Breaching,
-        "notBreaching" => Missing::NotBreaching,
-        "ignore" => Missing::Ignore,
-        "missing" => Missing::Missing,
-        other => {
-            return Err(invalid(format!(
-                "TreatMissingData was '{other}': breaching, notBreaching, ignore or missing"
-            )));
-        }
-    };
+    let operator = input.text("ComparisonOperator").unwrap_or("");
+    let comparison = Comparison::parse(operator).ok_or_else(|| {
+        invalid(format!("Value '{operator}' at 'comparisonOperator' failed to satisfy constraint"))
+    })?;
+    let missing = input.text("TreatMissingData").unwrap_or("missing");
+    let missing = Missing::parse(missing).ok_or_else(|| {
+        invalid(format!("TreatMissingData was '{missing}': breaching, notBreaching, ignore or missing"))
+    })?;
     let u32 = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(MetricAlarm {
         period: Duration::from_secs(period.unsigned_abs()),
@@ -334,48 +314,30 @@ fn statistic(input: &Value) -> Result<Statistic, Refusal> {
     match (input.text("Statistic"), input.text("ExtendedStatistic")) {
         (Some(_), Some(_)) => Err(invalid("Statistic and ExtendedStatistic exclude each other")),
         (None, None) => Err(invalid("Statistic or ExtendedStatistic is required")),
-        (Some("Average"), None) => Ok(Statistic::Average),
-        (Some("Minimum"), None) => Ok(Statistic::Minimum),
-        (Some("Maximum"), None) => Ok(Statistic::Maximum),
-        (Some("Sum"), None) => Ok(Statistic::Sum),
-        (Some("SampleCount"), None) => Ok(Statistic::SampleCount),
-        (Some(other), None) => {
-            Err(invalid(format!("Value '{other}' at 'statistic' failed to satisfy constraint")))
-        }
-        (None, Some(extended)) => {
-            let percent =
-                extended.strip_prefix('p').filter(|digits| digits.starts_with(|c: char| c.is_ascii_digit()));
-            let percent = percent.and_then(|digits| digits.parse::<f64>().ok());
-            let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
-            percent.map(Statistic::Percentile).ok_or_else(|| {
+        (Some(simple), None) => Statistic::parse(simple)
+            .filter(|statistic| !matches!(statistic, Statistic::Percentile(_)))
+            .ok_or_else(|| invalid(format!("Value '{simple}' at 'statistic' failed to satisfy constraint"))),
+        (None, Some(extended)) => Statistic::parse(extended)
+            .filter(|statistic| matches!(statistic, Statistic::Percentile(_)))
+            .ok_or_else(|| {
                 invalid(format!("ExtendedStatistic '{extended}': the gate takes p0 to p100, such as p99.9"))
-            })
-        }
+            }),
     }
 }
 
 fn put_composite(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refusal> {
     check_common(call, input)?;
-    let rule = input.text("AlarmRule").unwrap_or("");
-    if rule.is_empty() || rule.len() > RULE {
-        return Err(invalid("AlarmRule must have 1 to 10240 characters"));
-    }
+    let text = input.text("AlarmRule").unwrap_or("");
+    let rule = composite::parse(text).map_err(|error| invalid(format!("Invalid AlarmRule: {error}")))?;
     if input.get("ActionsSuppressor").is_some() {
         return Err(invalid("the gate does not know ActionsSuppressor, so it does not take it"));
     }
-    let Some(evaluator) = &gate.evaluator else {
-        return Err(Refusal::new(
-            501,
-            "InvalidAction",
-            "this gate has no evaluator, which reads alarm rules",
-        ));
-    };
-    let children = children(evaluator.as_ref(), rule)?;
     {
         let alarms = lock(&gate.alarms);
         let name = input.text("AlarmName").unwrap_or("");
-        let there = |child: &&String| alarms.of(call).any(|alarm| is_child(alarm, child));
-        let absent: Vec<_> = children.iter().filter(|child| !there(child)).map(String::as_str).collect();
+        let children = rule.children();
+        let there = |child: &str| alarms.of(call).any(|alarm| is_child(alarm, child));
+        let absent: Vec<_> = children.iter().copied().filter(|child| !there(child)).collect();
         if !absent.is_empty() {
             return Err(invalid(format!(
                 "Could not save the composite alarm as alarms [{}] in the alarm rule do not exist",
@@ -394,18 +356,7 @@ fn put_composite(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refu
             at += 1;
         }
     }
-    keep(gate, call, input, Kind::Composite { rule: rule.to_owned(), children })
-}
-
-fn children(evaluator: &dyn Evaluator, rule: &str) -> Result<Vec<String>, Refusal> {
-    let mut children =
-        evaluator.children(rule).map_err(|why| invalid(format!("Invalid AlarmRule: {why}")))?;
-    children.sort();
-    children.dedup();
-    if children.len() > CHILDREN {
-        return Err(invalid(format!("AlarmRule names {} alarms; 100 is the most", children.len())));
-    }
-    Ok(children)
+    keep(gate, call, input, Kind::Composite { rule, text: text.to_owned() })
 }
 
 fn is_child(alarm: &Alarm, child: &str) -> bool {
@@ -534,7 +485,7 @@ fn describe(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refusal> 
         .of(call)
         .filter(|alarm| names.is_empty() || names.contains(&alarm.name))
         .filter(|alarm| prefix.is_none_or(|prefix| alarm.name.starts_with(prefix)))
-        .filter(|alarm| input.text("StateValue").is_none_or(|state| alarm.state.name() == state))
+        .filter(|alarm| input.text("StateValue").is_none_or(|state| alarm.state.word() == state))
         .filter(|alarm| {
             let all = ["OKActions", "AlarmActions", "InsufficientDataActions"];
             input.text("ActionPrefix").is_none_or(|prefix| {
@@ -597,7 +548,10 @@ fn delete(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refusal> {
 }
 
 fn set_state(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refusal> {
-    let state = State::of(input.text("StateValue").unwrap_or(""))
+    let wanted = input.text("StateValue").unwrap_or("");
+    let state = [State::Ok, State::Alarm, State::InsufficientData]
+        .into_iter()
+        .find(|state| state.word() == wanted)
         .ok_or_else(|| invalid("StateValue is OK, ALARM or INSUFFICIENT_DATA"))?;
     let reason = input.text("StateReason").unwrap_or("");
     if reason.is_empty() || reason.chars().count() > 1_023 {

@@ -1,12 +1,11 @@
 //! The life of alarms: when they are evaluated, and what a change of state sets off.
 //!
-//! How an alarm's state follows from its data is not decided here but by an [`Evaluator`]; [`evaluator`] is the one
-//! place where it is plugged in. Without one every alarm stays in the state it has.
+//! How an alarm's state follows from its data is not decided here but by `crosswatch_evaluator`.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crosswatch_evaluator::{Datum, Evaluation, State, acts};
 use crosswatch_shared::time::Timestamp;
 use serde_json::json;
 
@@ -14,125 +13,6 @@ use crate::alarm_calls::{Alarm, Kind, Publication};
 use crate::gate::{State as Gate, lock};
 use crate::metrics::{Series, Stored};
 use crate::sns::Message;
-
-/// The data of a metric at one time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Datum {
-    /// Its own time.
-    pub at: Timestamp,
-    /// Values, and how often each.
-    pub values: Vec<(f64, f64)>,
-}
-
-/// What an alarm on one metric says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricAlarm {
-    /// The length of its periods.
-    pub period: Duration,
-    /// N of 'M of N'.
-    pub evaluation_periods: u32,
-    /// M of 'M of N'.
-    pub datapoints_to_alarm: u32,
-    /// What is made of a period's data.
-    pub statistic: Statistic,
-    /// How that is compared with the threshold.
-    pub comparison: Comparison,
-    /// The threshold.
-    pub threshold: f64,
-    /// How missing data is treated.
-    pub missing: Missing,
-}
-
-/// What is made of a period's data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Statistic {
-    Average,
-    Minimum,
-    Maximum,
-    Sum,
-    SampleCount,
-    /// From 0 to 100.
-    Percentile(f64),
-}
-
-/// Which values breach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Comparison {
-    GreaterThanOrEqualToThreshold,
-    GreaterThanThreshold,
-    LessThanThreshold,
-    LessThanOrEqualToThreshold,
-}
-
-/// How missing data is treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Missing {
-    Breaching,
-    NotBreaching,
-    Ignore,
-    Missing,
-}
-
-/// The state of an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum State {
-    Ok,
-    Alarm,
-    InsufficientData,
-}
-
-impl State {
-    /// As CloudWatch writes it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Alarm => "ALARM",
-            Self::InsufficientData => "INSUFFICIENT_DATA",
-        }
-    }
-
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        [Self::Ok, Self::Alarm, Self::InsufficientData].into_iter().find(|state| state.name() == name)
-    }
-}
-
-/// What an evaluation comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evaluation {
-    /// The state from now on.
-    pub state: State,
-    /// Why.
-    pub reason: String,
-}
-
-/// What decides the states of alarms, by the rules that AWS documents.
-pub trait Evaluator: fmt::Debug + Send + Sync {
-    /// The state of an alarm on one metric, from its datums of at least the last N periods and ten more.
-    fn evaluate(&self, alarm: &MetricAlarm, data: &[Datum], now: Timestamp, present: State) -> Evaluation;
-
-    /// The names of the alarms that a composite rule depends on.
-    ///
-    /// # Errors
-    /// It is no rule; says where.
-    fn children(&self, rule: &str) -> Result<Vec<String>, String>;
-
-    /// Whether a composite rule holds.
-    ///
-    /// # Errors
-    /// It is no rule; says where.
-    fn holds(&self, rule: &str, state: &dyn Fn(&str) -> State) -> Result<bool, String>;
-}
-
-/// The evaluator of this program.
-#[must_use]
-pub fn evaluator() -> Option<Arc<dyn Evaluator>> {
-    None
-}
 
 /// How many more periods an evaluator is given than the alarm looks at.
 const MORE: u32 = 10;
@@ -149,7 +29,7 @@ pub(crate) async fn run(gate: Arc<Gate>, every: Option<Duration>, tunnels: Durat
     loop {
         tokio::select! {
             _ = evaluations.tick() => {
-                let all = every.is_some() || step % SLOW == 0;
+                let all = every.is_some() || step.is_multiple_of(SLOW);
                 step += 1;
                 let publications = evaluate(&gate, gate.now(), all);
                 publish(&gate, publications).await;
@@ -161,7 +41,6 @@ pub(crate) async fn run(gate: Arc<Gate>, every: Option<Duration>, tunnels: Durat
 
 /// Evaluates the alarms on metrics that are due, then the composite ones, until nothing more changes.
 fn evaluate(gate: &Gate, now: Timestamp, all: bool) -> Vec<Publication> {
-    let Some(evaluator) = &gate.evaluator else { return Vec::new() };
     let metrics = lock(&gate.metrics);
     let mut alarms = lock(&gate.alarms);
     let mut publications = Vec::new();
@@ -175,7 +54,7 @@ fn evaluate(gate: &Gate, now: Timestamp, all: bool) -> Vec<Publication> {
             .since(series, start)
             .map(|stored| Datum { at: stored.at, values: stored.values.clone() })
             .collect();
-        let Evaluation { state, reason } = evaluator.evaluate(rule, &data, now, alarm.state);
+        let Evaluation { state, reason } = crosswatch_evaluator::evaluate(rule, &data, now, alarm.state);
         publications.extend(alarm.change(state, reason, now));
     }
     // A composite of composites settles one layer a round.
@@ -183,11 +62,9 @@ fn evaluate(gate: &Gate, now: Timestamp, all: bool) -> Vec<Publication> {
         let before = publications.len();
         let states = alarms.states();
         for alarm in alarms.iter_mut() {
-            let Kind::Composite { rule, .. } = &alarm.kind else { continue };
-            let state_of = |child: &str| alarm.child_state(&states, child);
-            let Ok(holds) = evaluator.holds(rule, &state_of) else { continue };
-            let state = if holds { State::Alarm } else { State::Ok };
-            let reason = format!("{} is {}", rule, if holds { "true" } else { "false" });
+            let Kind::Composite { rule, text } = &alarm.kind else { continue };
+            let state = rule.evaluate(|child| alarm.child_state(&states, child));
+            let reason = format!("{text} is {}", state == State::Alarm);
             publications.extend(alarm.change(state, reason, now));
         }
         if publications.len() == before && alarms.states() == states {
@@ -200,12 +77,12 @@ fn evaluate(gate: &Gate, now: Timestamp, all: bool) -> Vec<Publication> {
 /// Sends what changes of state owe to SNS, through the emulator, so that subscriptions work.
 pub(crate) async fn publish(gate: &Gate, publications: Vec<Publication>) {
     for Publication { account, region, topic, alarm, state, message } in publications {
-        let text = format!("{}: \"{alarm}\" in {region}", state.name());
+        let text = format!("{}: \"{alarm}\" in {region}", state.word());
         let subject: String = text.chars().filter(|c| (' '..='~').contains(c)).take(100).collect();
         let each = json!({"default": message, "sms": text}).to_string();
         let answer = gate.upstream.publish(&account, &region, &topic, &subject, &each).await;
         if answer.is_success() {
-            let attributes = [("alarm", alarm), ("state", state.name().to_owned()), ("message", message)];
+            let attributes = [("alarm", alarm), ("state", state.word().to_owned()), ("message", message)];
             lock(&gate.messages).push(Message {
                 n: 0,
                 at: gate.now(),
@@ -259,7 +136,7 @@ impl Alarm {
         self.reason.clone_from(&reason);
         self.updated = now;
         self.note(before, reason.clone(), now);
-        if !self.actions_enabled() {
+        if !acts(before, state, self.enabled) {
             return Vec::new();
         }
         let actions = match state {
@@ -271,12 +148,12 @@ impl Alarm {
             "AlarmName": self.name,
             "AlarmDescription": self.input.text("AlarmDescription"),
             "AWSAccountId": self.account,
-            "NewStateValue": state.name(),
+            "NewStateValue": state.word(),
             "NewStateReason": reason,
             "StateChangeTime": now,
             "Region": self.region,
             "AlarmArn": self.arn(),
-            "OldStateValue": before.name(),
+            "OldStateValue": before.word(),
         });
         let topics =
             self.input.texts(actions).into_iter().filter(|action| action.starts_with("arn:aws:sns:"));

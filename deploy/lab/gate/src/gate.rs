@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::alarm_calls::{self, Alarms, Publication};
-use crate::alarms::{self, Evaluator};
+use crate::alarms;
 use crate::answer::{Answer, Refusal};
 use crate::buckets::Buckets;
 use crate::call::{Call, Input, Service};
@@ -53,8 +53,6 @@ pub struct Options {
     pub tunnel_state_every: Duration,
     /// How many messages of a queue may be in flight; 120,000 on AWS.
     pub in_flight_limit: usize,
-    /// What evaluates alarms; without one they are kept in the state they have.
-    pub evaluator: Option<Arc<dyn Evaluator>>,
 }
 
 impl Options {
@@ -68,7 +66,6 @@ impl Options {
             evaluate_every: None,
             tunnel_state_every: Duration::from_secs(300),
             in_flight_limit: 120_000,
-            evaluator: alarms::evaluator(),
         }
     }
 }
@@ -124,7 +121,6 @@ impl Drop for Gate {
 /// What all parts share.
 pub(crate) struct State {
     pub(crate) upstream: Upstream,
-    pub(crate) evaluator: Option<Arc<dyn Evaluator>>,
     pub(crate) in_flight_limit: usize,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) record: Mutex<Record>,
@@ -145,7 +141,6 @@ impl State {
     fn new(upstream: Upstream, options: &Options) -> Self {
         Self {
             upstream,
-            evaluator: options.evaluator.clone(),
             in_flight_limit: options.in_flight_limit,
             faults: Mutex::default(),
             record: Mutex::default(),
@@ -168,7 +163,7 @@ impl State {
 
     /// True for the first entry that it is asked for, false for the second, and so on.
     pub(crate) fn every_second(&self) -> bool {
-        self.entries.fetch_add(1, Ordering::Relaxed) % 2 == 0
+        self.entries.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
     }
 }
 

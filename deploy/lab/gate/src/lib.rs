@@ -7,7 +7,7 @@
 //! The limits are those of the AWS documentation of each service. Signatures and permissions are not checked.
 
 mod alarm_calls;
-pub mod alarms;
+mod alarms;
 mod answer;
 mod buckets;
 mod call;

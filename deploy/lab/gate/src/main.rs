@@ -55,11 +55,6 @@ async fn main() -> anyhow::Result<()> {
     let mut options = Options::new(arguments.listen, arguments.control, emulator);
     options.evaluate_every = arguments.evaluate_every.map(Duration::from_millis);
     options.tunnel_state_every = Duration::from_millis(arguments.tunnel_state_every);
-    if options.evaluator.is_none() {
-        eprintln!(
-            "gate: no evaluator is built in: alarms on metrics keep their state, composite alarms are refused"
-        );
-    }
     let gate = tokio::select! {
         gate = Gate::start(options) => gate?,
         _ = terminate.recv() => return Ok(()),

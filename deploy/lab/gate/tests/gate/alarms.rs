@@ -1,43 +1,12 @@
 //! Alarms: what is refused, kept and told; that states come from the evaluator, and that changes page.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crosswatch_gate::Vpn;
-use crosswatch_gate::alarms::{Datum, Evaluation, Evaluator, MetricAlarm, State};
-use crosswatch_shared::time::Timestamp;
 use serde_json::{Value as Json, json};
 
 use crate::cbor::Value;
-use crate::world::{World, cbor, until};
-
-/// In place of the real one, whose tests are its own: below the threshold is alarm, by the newest datum alone; a rule
-/// is names with a plus between them, of which one must be in alarm.
-#[derive(Debug)]
-struct Simple;
-
-impl Evaluator for Simple {
-    fn evaluate(&self, alarm: &MetricAlarm, data: &[Datum], _now: Timestamp, present: State) -> Evaluation {
-        let state = match data.last() {
-            Some(datum) if datum.values[0].0 < alarm.threshold => State::Alarm,
-            Some(_) => State::Ok,
-            None => present,
-        };
-        Evaluation { state, reason: "by the newest".to_owned() }
-    }
-
-    fn children(&self, rule: &str) -> Result<Vec<String>, String> {
-        if rule.contains('(') {
-            Err("at 1".to_owned())
-        } else {
-            Ok(rule.split('+').map(str::to_owned).collect())
-        }
-    }
-
-    fn holds(&self, rule: &str, state: &dyn Fn(&str) -> State) -> Result<bool, String> {
-        Ok(rule.split('+').any(|child| state(child) == State::Alarm))
-    }
-}
+use crate::world::{World, cbor, seconds_now, until};
 
 fn alarm(name: &str, change: Json) -> Value {
     let mut input = json!({
@@ -69,7 +38,7 @@ fn names(answer: &Value, kind: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_alarm_is_refused() {
     let test = "what_is_no_alarm_is_refused";
-    let Some(world) = World::with(test, |options| options.evaluator = Some(Arc::new(Simple))).await else {
+    let Some(world) = World::new(test).await else {
         return;
     };
     let arn = "arn:aws:sns:eu-west-1:000000000000:page";
@@ -105,8 +74,8 @@ async fn what_is_no_alarm_is_refused() {
     for change in [json!({"EvaluationPeriods": 1_440}), json!({"Period": 3_600, "EvaluationPeriods": 168})] {
         patient(&world, "PutMetricAlarm", alarm("a", change)).await.unwrap();
     }
-    let many = (0..101).map(|n| format!("x{n}")).collect::<Vec<_>>().join("+");
-    for rule in ["", "ALARM(", "a+nobody", "self", &many, &"a+".repeat(5_200)] {
+    let many = (0..101).map(|n| format!("ALARM(x{n})")).collect::<Vec<_>>().join(" OR ");
+    for rule in ["", "ALARM(", "ALARM(a) OR OK(nobody)", "ALARM(self)", &many, &" ".repeat(10_241)] {
         let input = cbor(&json!({"AlarmName": "self", "AlarmRule": rule}));
         let error = patient(&world, "PutCompositeAlarm", input).await.unwrap_err();
         assert_eq!(error.0, "ValidationError", "{}", error.1);
@@ -116,7 +85,7 @@ async fn what_is_no_alarm_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn alarms_are_kept_told_tagged_and_deleted() {
     let test = "alarms_are_kept_told_tagged_and_deleted";
-    let Some(world) = World::with(test, |options| options.evaluator = Some(Arc::new(Simple))).await else {
+    let Some(world) = World::new(test).await else {
         return;
     };
     let tags = json!({"Tags": [{"Key": "made-by", "Value": "crosswatch"}]});
@@ -124,9 +93,12 @@ async fn alarms_are_kept_told_tagged_and_deleted() {
         patient(&world, "PutMetricAlarm", alarm(name, tags.clone())).await.unwrap();
     }
     let composite = |name: &str, rule: &str| cbor(&json!({"AlarmName": name, "AlarmRule": rule}));
-    patient(&world, "PutCompositeAlarm", composite("cw-link", "cw-a+cw-b")).await.unwrap();
-    patient(&world, "PutCompositeAlarm", composite("cw-all", "cw-link")).await.unwrap();
-    let cycle = patient(&world, "PutCompositeAlarm", composite("cw-link", "cw-all")).await.unwrap_err();
+    patient(&world, "PutCompositeAlarm", composite("cw-link", "ALARM(cw-a) OR ALARM(\"cw-b\")"))
+        .await
+        .unwrap();
+    patient(&world, "PutCompositeAlarm", composite("cw-all", "ALARM(cw-link)")).await.unwrap();
+    let cycle =
+        patient(&world, "PutCompositeAlarm", composite("cw-link", "ALARM(cw-all)")).await.unwrap_err();
     assert!(cycle.1.contains("cycle"), "{}", cycle.1);
 
     let both =
@@ -190,7 +162,6 @@ async fn more_than_three_puts_a_second_are_throttled() {
 async fn a_change_of_state_pages_once_and_clears_once() {
     let test = "a_change_of_state_pages_once_and_clears_once";
     let quick = |options: &mut crosswatch_gate::Options| {
-        options.evaluator = Some(Arc::new(Simple));
         options.evaluate_every = Some(Duration::from_millis(20));
         options.tunnel_state_every = Duration::from_millis(20);
     };
@@ -204,8 +175,12 @@ async fn a_change_of_state_pages_once_and_clears_once() {
         ("Endpoint", "arn:aws:sqs:us-east-1:000000000000:inbox"),
     ];
     assert_eq!(world.form("sns", "test", &subscribe).await.status, 200);
-    patient(&world, "PutMetricAlarm", alarm("child", json!({}))).await.unwrap();
-    let link = json!({"AlarmName": "use1-euw1 down", "AlarmRule": "child", "AlarmActions": [topic], "OKActions": [topic]});
+    // Judged by the last whole period: what is put into it adds up, and what is missing leaves the state as it is.
+    let child = json!({"Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1, "DatapointsToAlarm": 1,
+        "Threshold": 0.0, "ComparisonOperator": "GreaterThanThreshold",
+        "AlarmActions": ["arn:aws:sns:us-east-1:000000000000:gone"]});
+    patient(&world, "PutMetricAlarm", alarm("child", child)).await.unwrap();
+    let link = json!({"AlarmName": "use1-euw1 down", "AlarmRule": "ALARM(child)", "AlarmActions": [topic], "OKActions": [topic]});
     patient(&world, "PutCompositeAlarm", cbor(&link)).await.unwrap();
     let put = async |value: i64| {
         let data =
@@ -218,11 +193,11 @@ async fn a_change_of_state_pages_once_and_clears_once() {
     let state = |name: &str| {
         world.control.alarms().unwrap().into_iter().find(|alarm| alarm.name == name).unwrap().state
     };
-    put(1).await;
-    until(|| (state("use1-euw1 down") == "OK").then_some(())).await;
     put(0).await;
-    until(|| (state("use1-euw1 down") == "ALARM").then_some(())).await;
+    until(|| (state("use1-euw1 down") == "OK" && state("child") == "OK").then_some(())).await;
     put(1).await;
+    until(|| (state("use1-euw1 down") == "ALARM").then_some(())).await;
+    put(-1).await;
     let texts = || -> Vec<String> {
         let messages = world.control.messages().unwrap();
         messages.into_iter().filter(|message| message.source == "alarm").map(|message| message.text).collect()
@@ -240,23 +215,18 @@ async fn a_change_of_state_pages_once_and_clears_once() {
     let message: Json = serde_json::from_str(first["Message"].as_str().unwrap()).unwrap();
     assert_eq!((&message["AlarmName"], &message["NewStateValue"]), (&json!("use1-euw1 down"), &json!("OK")));
 
-    // AWS's own metric of tunnels follows the table; an alarm on it needs nothing else.
-    let own = json!({"Namespace": "AWS/VPN", "MetricName": "TunnelState", "Period": 300,
-        "Dimensions": [{"Name": "VpnId", "Value": "vpn-a"}], "AlarmActions": ["arn:aws:sns:us-east-1:000000000000:gone"]});
-    patient(&world, "PutMetricAlarm", alarm("tunnel", own)).await.unwrap();
+    let child = world.control.alarms().unwrap().into_iter().find(|alarm| alarm.kind == "metric").unwrap();
+    let gone = "arn:aws:sns:us-east-1:000000000000:gone: NotFound";
+    assert_eq!(child.failed_actions, [gone], "a topic that is not there is told");
+
+    // AWS's own metric of tunnels follows the table.
     let table: Vec<Vpn> = serde_json::from_value(json!([{"region": "us-east-1", "vpn": "vpn-a", "tunnels": [
         {"outside_ip": "52.1.2.3", "status": "UP", "last_status_change": "2026-11-22T07:00:00Z"},
         {"outside_ip": "52.1.2.4", "status": "DOWN", "last_status_change": "2026-11-22T07:00:00Z"}]}]))
     .unwrap();
     world.control.set_tunnels(&table).unwrap();
-    let failed = until(|| {
-        let tunnel =
-            world.control.alarms().unwrap().into_iter().find(|alarm| alarm.name == "tunnel").unwrap();
-        tunnel.failed_actions.first().cloned()
-    })
-    .await;
-    assert!(failed.ends_with("gone: NotFound"), "a topic that is not there is told: {failed}");
-    let half = &world.control.datapoints(Some("TunnelState"), &[("VpnId", "vpn-a")]).unwrap()[0];
+    let points = || world.control.datapoints(Some("TunnelState"), &[("VpnId", "vpn-a")]).unwrap();
+    let half = until(|| points().into_iter().next()).await;
     assert_eq!(half.values, [0.5]);
 }
 
@@ -270,9 +240,4 @@ async fn a_state_set_by_hand_pages_at_once() {
     patient(&world, "SetAlarmState", set("a")).await.unwrap();
     let messages = world.control.messages().unwrap();
     assert_eq!((messages.len(), messages[0].text.as_str()), (1, "ALARM: \"a\" in us-east-1"));
-    let composite = cbor(&json!({"AlarmName": "c", "AlarmRule": "ALARM(a)"}));
-    if crosswatch_gate::alarms::evaluator().is_none() {
-        let error = patient(&world, "PutCompositeAlarm", composite).await.unwrap_err();
-        assert!(error.1.contains("no evaluator"), "{}", error.1);
-    }
 }
