@@ -183,8 +183,8 @@ async fn a_change_of_state_pages_once_and_clears_once() {
     let link = json!({"AlarmName": "use1-euw1 down", "AlarmRule": "ALARM(child)", "AlarmActions": [topic], "OKActions": [topic]});
     patient(&world, "PutCompositeAlarm", cbor(&link)).await.unwrap();
     let put = async |value: i64| {
-        let data =
-            json!([{"MetricName": "Up", "Dimensions": [{"Name": "Link", "Value": "l"}], "Value": value}]);
+        let data = json!([{"MetricName": "Up", "Dimensions": [{"Name": "Link", "Value": "l"}], "Value": value,
+            "Timestamp": {"at": seconds_now() - 60.0}}]);
         world
             .cloudwatch("PutMetricData", cbor(&json!({"Namespace": "Test", "MetricData": data})))
             .await
