@@ -50,13 +50,16 @@ pub(crate) fn alarms(
         None,
         collecting.map(|child| &*child.alarm.name),
     ));
-    composites.extend(maker.make(
-        "collector or publisher{} silent",
-        "Crosswatch: no data of a site, or of none when the publisher is silent; links are not watched by alarms then",
-        // The alerter tells of silent collectors, but of the publisher it knows nothing.
-        Some(&heartbeats.publisher.name),
-        heartbeats.collectors.iter().map(|alarm| &*alarm.name),
-    ));
+    // Otherwise their alarms page by themselves: a composite costs as much as five of them.
+    if input.mode == Mode::Backup {
+        composites.extend(maker.make(
+            "collector or publisher{} silent",
+            "Crosswatch: no data of a site, or of none when the publisher is silent; links are not watched by alarms then",
+            // The alerter tells of silent collectors, but of the publisher it knows nothing.
+            Some(&heartbeats.publisher.name),
+            heartbeats.collectors.iter().map(|alarm| &*alarm.name),
+        ));
+    }
     composites
 }
 

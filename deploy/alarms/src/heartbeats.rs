@@ -6,10 +6,10 @@
 
 use crosswatch_window::Metric;
 
-use crate::Input;
 use crate::alarm::{Alarm, Measured, Watch};
 use crate::names::Marks;
 use crate::periods;
+use crate::{Input, Mode};
 
 /// How many periods in a row must be empty.
 const PERIODS: u32 = 3;
@@ -20,6 +20,7 @@ const HEARTBEAT: &str = "Heartbeat";
 pub(crate) struct Heartbeats {
     /// Pages by itself.
     pub(crate) alerter: Alarm,
+    /// These page by themselves, too, except as a backup: then a composite does for them while the alerter is silent.
     pub(crate) publisher: Alarm,
     pub(crate) collectors: Vec<Alarm>,
 }
@@ -56,10 +57,12 @@ pub(crate) fn alarms(input: &Input<'_>, marks: &Marks) -> Heartbeats {
         make(format!("{stage} silent"), description, HEARTBEAT, ("Stage", stage), period)
     };
     let topic: Vec<String> = input.topic.map(str::to_owned).into_iter().collect();
+    let paging = |alarm: Alarm| Alarm { alarm_actions: topic.clone(), ok_actions: topic.clone(), ..alarm };
+    let paging_in_both = |alarm: Alarm| if input.mode == Mode::Backup { alarm } else { paging(alarm) };
     Heartbeats {
         // Its own put, once a minute, whatever the windows are.
-        alerter: Alarm { alarm_actions: topic.clone(), ok_actions: topic, ..stage("alerter", 60) },
-        publisher: stage("publisher", with_windows),
+        alerter: paging(stage("alerter", 60)),
+        publisher: paging_in_both(stage("publisher", with_windows)),
         collectors: input
             .topology
             .sites
@@ -68,7 +71,13 @@ pub(crate) fn alarms(input: &Input<'_>, marks: &Marks) -> Heartbeats {
                 let description =
                     format!("Crosswatch: nothing of the collector at {} reaches CloudWatch", site.name);
                 let name = format!("collector {} silent", site.name);
-                make(name, description, Metric::PipelineDelay.word(), ("Site", &site.name), with_windows)
+                paging_in_both(make(
+                    name,
+                    description,
+                    Metric::PipelineDelay.word(),
+                    ("Site", &site.name),
+                    with_windows,
+                ))
             })
             .collect(),
     }

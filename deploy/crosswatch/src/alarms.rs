@@ -16,9 +16,6 @@ use crate::cli::AlarmsCommand;
 use crate::config::Config;
 use door::Door;
 
-/// The sources whose collection metrics go to CloudWatch.
-const SOURCES: &str = "ec2:*";
-
 /// Shows or makes the alarms of a config.
 pub(crate) fn run(config: &Config, command: AlarmsCommand) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -32,7 +29,6 @@ pub(crate) fn run(config: &Config, command: AlarmsCommand) -> anyhow::Result<()>
 /// The alarms that the config asks for. `region` is CloudWatch's where the config names none.
 pub(crate) fn plan(config: &Config, region: Option<&str>) -> Result<Plan, crosswatch_alarms::Impossible> {
     let Config { topology, metrics, alerts } = config;
-    let sources = [SOURCES.to_owned()];
     crosswatch_alarms::plan(&Input {
         topology,
         rules: alerts
@@ -46,7 +42,7 @@ pub(crate) fn plan(config: &Config, region: Option<&str>) -> Result<Plan, crossw
             region: metrics.region.as_deref().or(region),
             period: metrics.period,
             metrics: &metrics.publish,
-            sources: &sources,
+            sources: &metrics.sources,
         },
         mode: match metrics.alarms {
             Alarms::Both => Mode::Both,

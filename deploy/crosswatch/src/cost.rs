@@ -3,21 +3,31 @@
 use std::io::{self, Write};
 
 use crosswatch_cost::{Alarms, Bill, Deployment, Options, bill};
-use crosswatch_judge::rule::Rule;
 use crosswatch_publisher::config::Kind;
 
+use crate::alarms;
 use crate::cli::Format;
 use crate::config::Config;
 
 /// Prints the bill.
 pub(crate) fn run(config: &Config, options: &Options, format: Format) -> anyhow::Result<()> {
     let Config { topology, metrics, alerts } = config;
-    let rules: Vec<&Rule> = alerts.rules.iter().map(|configured| &configured.rule).collect();
+    let alarms = match metrics.kind {
+        Kind::Embedded => None,
+        // In which region they are changes nothing of their number.
+        Kind::CloudWatch => {
+            Some(alarms::plan(config, metrics.region.as_deref().or(Some("us-east-1")))?.counts())
+        }
+    };
     let deployment = Deployment {
         topology,
         publish: &metrics.publish,
         period: metrics.period,
-        alarms: (metrics.kind == Kind::CloudWatch).then(|| Alarms::of(topology, &rules, metrics.period)),
+        alarms: alarms.map(|of| Alarms {
+            standard: of.standard,
+            high_resolution: of.high_resolution,
+            composite: of.composite,
+        }),
         numbers: alerts.receivers.iter().map(|receiver| receiver.sms.len()).sum(),
     };
     let bill = bill(&deployment, options);

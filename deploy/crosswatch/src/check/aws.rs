@@ -99,8 +99,8 @@ fn wanted(config: &Config) -> BTreeSet<(Place, Call)> {
         }
     }
     if metrics.kind == crosswatch_publisher::config::Kind::CloudWatch {
-        wanted.insert((here(), Call::PutMetricData(metrics.namespace.clone())));
-        wanted.insert((here(), Call::DescribeAlarms));
+        wanted.insert((at(metrics.region.as_deref()), Call::PutMetricData(metrics.namespace.clone())));
+        wanted.insert((at(metrics.region.as_deref()), Call::DescribeAlarms));
     }
     for receiver in &alerts.receivers {
         let region = receiver.texting.region.as_deref();
