@@ -17,10 +17,17 @@ use nix::unistd::Pid;
 #[must_use]
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(build_program)
+    PROGRAM.get_or_init(|| build("crosswatch", "crosswatch"))
 }
 
-fn build_program() -> PathBuf {
+/// The built `lab` and `crosswatch-gate`, likewise.
+#[must_use]
+pub fn laboratory() -> &'static [PathBuf; 2] {
+    static PROGRAMS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    PROGRAMS.get_or_init(|| [build("crosswatch-lab", "lab"), build("crosswatch-gate", "crosswatch-gate")])
+}
+
+fn build(package: &str, program: &str) -> PathBuf {
     // <target>/<profile's folder>/deps/<this test>
     let this = env::current_exe().expect("the path of this test");
     let folder = this.ancestors().nth(2).expect("the profile's folder");
@@ -30,14 +37,14 @@ fn build_program() -> PathBuf {
         Some(profile) => profile,
     };
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--locked", "--package", "crosswatch", "--bin", "crosswatch"])
+        .args(["build", "--quiet", "--locked", "--package", package, "--bin", program])
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo");
-    assert!(status.success(), "cargo build --package crosswatch: {status}");
-    folder.join("crosswatch")
+    assert!(status.success(), "cargo build --package {package}: {status}");
+    folder.join(program)
 }
 
 /// A line that a process printed.
