@@ -1,6 +1,6 @@
 //! Which VPN connections are asked for when, and what the answers say. Pure.
 //!
-//! A configured VPN connection is a [`Watch`]; those of one region and account are asked for together, so that one call
+//! A configured VPN connection is a watch; those of one region and account are asked for together, so that one call
 //! answers for many. What an answer says of one connection never depends on what it says of another: each gives its tunnels,
 //! or a fault that names it.
 //!

@@ -245,8 +245,8 @@ async fn what_vanishes_is_told_and_what_appears_is_picked_up() {
 async fn a_probe_that_fails_asks_at_once() {
     let ec2 = Ec2::start();
     ec2.set(vec![connection("vpn-1", "available", "one", &two_up())]);
-    // Nobody listens there any more.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = target.local_addr().unwrap().port();
     let probe = Probe {
         name: "p".into(),
         from: "a".into(),
@@ -256,6 +256,7 @@ async fn a_probe_that_fails_asks_at_once() {
     };
     let mut running = Running::start(&ec2, vec![vpn(id("vpn-1"), SELDOM)], vec![probe]).await;
     running.until(None).await;
+    drop(target);
     // An hour would pass without the probe.
     running.until(None).await;
     assert_eq!(ec2.asked(), 2);
