@@ -64,6 +64,8 @@ pub struct Collector {
     rounds: Rounds,
     reports: Vec<Report>,
     spool: Spool,
+    /// Why the journal last took nothing.
+    refused: Option<String>,
     metrics: OfSite,
     part: Part,
     epoch: u32,
@@ -145,6 +147,7 @@ impl Collector {
             rounds: Rounds::new(sources),
             reports: Vec::new(),
             spool: Spool::new(site.clone(), journal, now),
+            refused: None,
             metrics: metrics.of(&site),
             part,
             epoch: 0,
@@ -311,6 +314,7 @@ impl Collector {
             Done::Refused { why, took } => {
                 tracing::error!(site = %self.site, error = %why, waiting = self.packer.waiting(), "the journal took nothing; it is tried again");
                 self.part.failing(format!("the journal takes nothing: {why}"));
+                self.refused = Some(why.to_string());
                 self.rounds.took(Source::Journal, took);
                 self.rounds.failed(Source::Journal, 1, &format!("append: {why}"));
             }
@@ -337,8 +341,10 @@ impl Collector {
             return;
         };
         self.metrics.dropped.inc_by(lost.count);
+        // The round that told of the refusal may be among them.
+        let why = self.refused.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let error = format!(
-            "{} observations from {} to {} were lost, since the journal took nothing",
+            "{} observations from {} to {} were lost, since the journal took nothing{why}",
             lost.count, lost.from, lost.to
         );
         tracing::error!(site = %self.site, "{error}");
