@@ -9,7 +9,7 @@ use crosswatch_shared::config::topology::{QueueKind, VpnSelect};
 
 use crate::config::Config;
 
-/// Prints what a valid config watches, judges and tells, and what of it this version cannot do.
+/// Prints what a valid config watches, judges and tells, and what of it may not be as it is meant.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let Config { topology, metrics, alerts } = config;
@@ -46,7 +46,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a valid config asks for and this version cannot do.
+/// What a valid config asks for that cannot be done, or not as it may be meant.
 pub(crate) fn warnings(Config { topology, .. }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Err(several) = crate::run::several(&topology.queue.kind) {
