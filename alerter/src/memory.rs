@@ -202,6 +202,7 @@ fn watched(topology: &Topology) -> Vec<Name> {
     let measures = |site: &Name| {
         topology.probes().any(|(_, probe)| probe.from == *site)
             || topology.vpns().any(|(_, vpn)| vpn.site == *site)
+            || topology.appliances().any(|(_, appliance)| appliance.site == *site)
     };
     let names = topology.sites.iter().map(|site| site.name.clone());
     names.filter(measures).collect()
@@ -230,6 +231,8 @@ mod tests {
             target: Target::Tcp(Host::Name("slow".to_owned()), 443),
             every: Duration::from_secs(1),
             timeout: Duration::from_secs(30),
+            burst: 1,
+            size: None,
         };
         Topology {
             sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
@@ -237,6 +240,7 @@ mod tests {
                 name: "l".into(),
                 between: vec!["a".into()],
                 vpns: Vec::new(),
+                appliances: Vec::new(),
                 probes: vec![probe],
             }],
             queue: Queue {

@@ -76,6 +76,7 @@ mod tests {
                     link: "l".into(),
                     probe: "p".into(),
                     outcome: Outcome::Reply { rtt_ms: 1.0 },
+                    detail: None,
                 },
             }],
         }

@@ -34,8 +34,9 @@ pub struct Metrics {
 pub(crate) struct OfSite {
     pub(crate) icmp: OfProtocol,
     pub(crate) tcp: OfProtocol,
+    pub(crate) udp: OfProtocol,
     replies: Counter,
-    lost: [(Lost, Counter); 4],
+    lost: [(Lost, Counter); 5],
     pub(crate) waiting: Gauge,
     pub(crate) dropped: Counter,
     pub(crate) batches: Counter,
@@ -124,6 +125,7 @@ impl Metrics {
         OfSite {
             icmp: protocol("icmp"),
             tcp: protocol("tcp"),
+            udp: protocol("udp"),
             replies: outcome("reply"),
             lost: Lost::ALL.map(|lost| (lost, outcome(lost.word()))),
             waiting: self.waiting.get_or_create_owned(&one),

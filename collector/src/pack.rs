@@ -165,7 +165,12 @@ mod tests {
     }
 
     fn seen() -> Body {
-        Body::Probe { link: "l".into(), probe: "p".into(), outcome: Outcome::Reply { rtt_ms: 1.0 } }
+        Body::Probe {
+            link: "l".into(),
+            probe: "p".into(),
+            outcome: Outcome::Reply { rtt_ms: 1.0 },
+            detail: None,
+        }
     }
 
     fn seqs(batch: &Batch) -> Vec<u64> {

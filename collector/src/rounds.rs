@@ -1,7 +1,7 @@
 //! How the collecting itself goes: one `collection` observation for each source in use and round. Pure. VPN connections
 //! are not collected in rounds: there each poll has one.
 //!
-//! `took_ms` is the collecting's own worst delay in the round: for `icmp` and `tcp` between a probe's slot and its sending,
+//! `took_ms` is the collecting's own worst delay in the round: for `icmp`, `tcp` and `udp` between a probe's slot and its sending,
 //! for `dns` the slowest lookup, for `journal` the slowest append, for `sqs:…` the slowest sending to a queue. A round is not ok when anything of it failed, and its
 //! error says what and how often.
 
@@ -24,6 +24,8 @@ pub enum Source {
     Icmp,
     /// TCP connections.
     Tcp,
+    /// STAMP test packets over UDP.
+    Udp,
     /// Names of targets.
     Dns,
     /// The journal that takes the observations.
@@ -39,6 +41,7 @@ impl Source {
         match self {
             Self::Icmp => "icmp",
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
             Self::Dns => "dns",
             Self::Journal => "journal",
             Self::Vpn => "ec2:vpn-status",

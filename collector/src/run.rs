@@ -102,7 +102,7 @@ impl Collector {
         let of_site: Vec<_> = topology.probes().filter(|(_, probe)| probe.from == site).collect();
         #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
         let now = Instant::now();
-        let hosts = of_site.iter().enumerate().filter_map(|(place, (_, probe))| match host(&probe.target) {
+        let hosts = of_site.iter().enumerate().filter_map(|(place, (_, probe))| match probe.target.host() {
             Host::Name(name) => Some((place, name.as_str())),
             Host::Address(_) => None,
         });
@@ -116,12 +116,18 @@ impl Collector {
         if uses(|target| matches!(target, Target::Tcp(..))) {
             sources.push(Source::Tcp);
         }
+        if uses(|target| matches!(target, Target::Udp(..))) {
+            sources.push(Source::Udp);
+        }
         if !names.is_empty() {
             sources.push(Source::Dns);
         }
         let ready = Arc::new(Notify::new());
         let wake = ready.clone();
-        let probes = of_site.iter().map(|(_, probe)| spec(probe)).collect();
+        let small = |of: &topology::Probe| {
+            of_site.iter().position(|(_, probe)| probe.size.is_none() && probe.target == of.target)
+        };
+        let probes = of_site.iter().map(|(_, probe)| spec(probe, small(probe))).collect();
         let engine = Engine::spawn(probes, move || wake.notify_one())
             .map_err(|source| Error::Prober { site: site.clone(), source })?;
         let origin =
@@ -237,8 +243,12 @@ impl Collector {
                     self.polls.hasten(&of.link, self.looked);
                 }
             }
-            let outcome: Outcome = released.outcome;
-            let body = Body::Probe { link: of.link.clone(), probe: of.probe.clone(), outcome };
+            let body = Body::Probe {
+                link: of.link.clone(),
+                probe: of.probe.clone(),
+                outcome: released.outcome,
+                detail: released.detail,
+            };
             self.packer.observe(released.at, body);
         }
         self.enter(taken.epoch);
@@ -249,6 +259,7 @@ impl Collector {
         self.packer.promise(taken.through);
         account(&mut self.rounds, Source::Icmp, &self.metrics.icmp, &taken.icmp);
         account(&mut self.rounds, Source::Tcp, &self.metrics.tcp, &taken.tcp);
+        account(&mut self.rounds, Source::Udp, &self.metrics.udp, &taken.udp);
     }
 
     /// A step of the wall clock is a new epoch of the prober's clock, and a new boot.
@@ -419,24 +430,23 @@ fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &
     rounds.failed(source, account.skipped, "not sent in time: the process or the machine stood still");
 }
 
-fn host(target: &Target) -> &Host {
-    match target {
-        Target::Icmp(host) | Target::Tcp(host, _) => host,
-    }
-}
-
-fn spec(probe: &topology::Probe) -> Probe {
+/// What the prober sends for a probe; `beside` is the place of the probe of small packets to the same target.
+fn spec(probe: &topology::Probe, beside: Option<usize>) -> Probe {
     Probe {
         protocol: match probe.target {
             Target::Icmp(_) => Protocol::Icmp,
             Target::Tcp(_, port) => Protocol::Tcp(port),
+            Target::Udp(_, port) => Protocol::Udp(port),
         },
-        address: match host(&probe.target) {
+        address: match probe.target.host() {
             Host::Address(address) => Some(*address),
             Host::Name(_) => None,
         },
         every: probe.every,
         timeout: probe.timeout,
+        burst: probe.burst,
+        size: probe.size,
+        beside: probe.size.and(beside),
     }
 }
 
@@ -495,6 +505,8 @@ mod tests {
             target: Target::Tcp(Host::Address([127, 0, 0, 1].into()), 1),
             every: Duration::from_secs(3600),
             timeout: Duration::from_secs(1),
+            burst: 1,
+            size: None,
         };
         let topology = Topology {
             sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
@@ -502,6 +514,7 @@ mod tests {
                 name: "l".into(),
                 between: vec!["a".into()],
                 vpns: vec![],
+                appliances: Vec::new(),
                 probes: vec![probe],
             }],
             queue: Queue {
@@ -528,6 +541,7 @@ mod tests {
             probe: 0,
             at: Timestamp::from_secs(at),
             outcome: Outcome::Lost(Lost::Timeout),
+            detail: None,
             epoch,
         };
         Taken {
@@ -538,6 +552,7 @@ mod tests {
             now: Timestamp::from_secs(now),
             icmp: Account::default(),
             tcp: Account::default(),
+            udp: Account::default(),
         }
     }
 

@@ -30,6 +30,7 @@ fn plan(links: Vec<(&str, Vec<Vpn>)>, now: Instant) -> Plan {
         name: name.into(),
         between: vec!["a".into()],
         vpns,
+        appliances: Vec::new(),
         probes: vec![],
     };
     let topology = Topology {

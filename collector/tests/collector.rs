@@ -105,13 +105,21 @@ fn tcp(port: u16, every: Duration) -> Probe {
         target: Target::Tcp(Host::Address(Ipv4Addr::LOCALHOST.into()), port),
         every,
         timeout: Duration::from_millis(500),
+        burst: 1,
+        size: None,
     }
 }
 
 fn topology(probes: Vec<Probe>) -> Topology {
     Topology {
         sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
-        links: vec![Link { name: "a-b".into(), between: vec!["a".into(), "b".into()], vpns: vec![], probes }],
+        links: vec![Link {
+            name: "a-b".into(),
+            between: vec!["a".into(), "b".into()],
+            vpns: vec![],
+            appliances: Vec::new(),
+            probes,
+        }],
         queue: Queue {
             path: "data".into(),
             kind: QueueKind::Embedded,
@@ -199,7 +207,7 @@ async fn a_round_tells_how_collecting_goes_and_news_does_not_wait() {
     in_order(&kept);
     for (place, observation) in observations(&kept).enumerate() {
         assert_eq!(observation.seq, place as u64, "nothing is missing");
-        let Body::Probe { link, probe, outcome } = &observation.body else {
+        let Body::Probe { link, probe, outcome, .. } = &observation.body else {
             continue;
         };
         assert_eq!(&**link, "a-b");

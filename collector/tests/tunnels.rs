@@ -123,7 +123,13 @@ fn open(topology: &Topology, journal: Box<dyn Journal>) -> Collector {
 fn topology(vpns: Vec<Vpn>, probes: Vec<Probe>) -> Topology {
     Topology {
         sites: vec![Site { name: "a".into(), region: Some("us-east-1".into()), role: None, topic: None }],
-        links: vec![Link { name: "a-b".into(), between: vec!["a".into()], vpns, probes }],
+        links: vec![Link {
+            name: "a-b".into(),
+            between: vec!["a".into()],
+            vpns,
+            appliances: Vec::new(),
+            probes,
+        }],
         queue: Queue {
             path: "data".into(),
             kind: QueueKind::Embedded,
@@ -253,6 +259,8 @@ async fn a_probe_that_fails_asks_at_once() {
         target: Target::Tcp(Host::Address(Ipv4Addr::LOCALHOST.into()), port),
         every: Duration::from_millis(200),
         timeout: Duration::from_millis(100),
+        burst: 1,
+        size: None,
     };
     let mut running = Running::start(&ec2, vec![vpn(id("vpn-1"), SELDOM)], vec![probe]).await;
     running.until(None).await;

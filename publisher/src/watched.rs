@@ -34,6 +34,9 @@ impl Watched {
                 VpnSelect::Tag(..) => drop(watched.tagged.insert((site, link))),
             }
         }
+        for (link, appliance) in topology.appliances() {
+            watched.vpns.insert((appliance.site.clone(), link.name.clone(), appliance.name.clone()));
+        }
         watched
     }
 

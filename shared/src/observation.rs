@@ -38,8 +38,10 @@ pub enum Body {
         link: Name,
         /// `<protocol>:<target>`, or the probe's name in the config.
         probe: Name,
-        /// Reply or loss.
+        /// Reply or loss; of a burst the median of its replies, or the loss if none came.
         outcome: Outcome,
+        /// What more there is to tell; boxed, since most probes have nothing.
+        detail: Option<Box<Detail>>,
     },
     /// The tunnels of one VPN connection.
     Tunnels {
@@ -75,6 +77,37 @@ pub enum Outcome {
     Lost(Lost),
 }
 
+/// What is told of a probe beside its outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detail {
+    /// Of a probe that sends several packets an interval: the round-trip time of each in milliseconds, in the order of
+    /// sending; `None` for one that was lost. Empty for a probe that sends one.
+    pub burst: Vec<Option<f64>>,
+    /// How many of the burst's replies came after the reply to a packet sent later (RFC 4737, section 3).
+    pub reordered: u32,
+    /// The probe's interarrival jitter in milliseconds (RFC 3550, section 6.4.1), of round-trip times within bursts.
+    pub jitter_ms: Option<f64>,
+    /// The largest IP packet, in bytes, that the way is known to take: learned with [`Lost::TooBig`].
+    pub mtu: Option<u32>,
+    /// The way to the target since the reply before, where the reflector told (RFC 8762).
+    pub forward: Option<Way>,
+    /// The way back.
+    pub back: Option<Way>,
+    /// How much later than it was due it was sent, in milliseconds, where that was more than a tick of the schedule.
+    pub late_ms: Option<f64>,
+    /// Whether the round-trip time is by this process's clock, since the kernel stamped nothing.
+    pub user_stamped: bool,
+}
+
+/// One direction of a link, between two replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Way {
+    /// Packets lost this way.
+    pub lost: u32,
+    /// By how many milliseconds the one-way delay has changed (RFC 3393); it needs no clocks that agree.
+    pub variation_ms: Option<f64>,
+}
+
 /// Why a probe was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lost {
@@ -87,11 +120,13 @@ pub enum Lost {
     Refused,
     /// This machine was short of buffers, sockets or time: the link is not to blame.
     Local,
+    /// It was larger than the way takes, while smaller ones pass.
+    TooBig,
 }
 
 impl Lost {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 4] = [Self::Timeout, Self::Unreachable, Self::Refused, Self::Local];
+    pub const ALL: [Self; 5] = [Self::Timeout, Self::Unreachable, Self::Refused, Self::Local, Self::TooBig];
 
     /// The word on the wire.
     #[must_use]
@@ -101,6 +136,7 @@ impl Lost {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Local => "local",
+            Self::TooBig => "too-big",
         }
     }
 }

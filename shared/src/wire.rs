@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize, de};
 use serde_json::value::RawValue;
 
-use crate::observation::{Batch, Body, Lost, Name, Observation, Origin, Outcome, Tunnel};
+use crate::observation::{Batch, Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel, Way};
 use crate::time::Timestamp;
 
 /// The major version written, and the only one read. An absent version field means 1.
@@ -287,12 +287,28 @@ struct Read<'a> {
     probe: Option<Text<'a>>,
     rtt_ms: Option<f64>,
     lost: Option<Text<'a>>,
+    #[serde(default)]
+    burst: Vec<Option<f64>>,
+    #[serde(default)]
+    reordered: u32,
+    jitter_ms: Option<f64>,
+    mtu: Option<u32>,
+    forward: Option<ReadWay>,
+    back: Option<ReadWay>,
+    late_ms: Option<f64>,
+    stamped: Option<Text<'a>>,
     vpn: Option<Text<'a>>,
     tunnels: Option<Vec<ReadTunnel<'a>>>,
     source: Option<Text<'a>>,
     ok: Option<bool>,
     error: Option<Text<'a>>,
     took_ms: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct ReadWay {
+    lost: u32,
+    variation_ms: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -308,6 +324,7 @@ struct ReadTunnel<'a> {
 
 /// The observation, or the name of the kind that is not known.
 fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, String>, WireError> {
+    let detail = detail(&read)?;
     let kind = read.kind.0.as_ref();
     if !KINDS.contains(&kind) {
         return Ok(Err(kind.chars().take(80).collect()));
@@ -327,6 +344,7 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
                     return Err(wrong(kind, "'rtt_ms' and 'lost' exclude each other".to_owned()));
                 }
             },
+            detail,
         },
         "tunnels" => Body::Tunnels {
             link: name(read.link, "link")?,
@@ -358,6 +376,35 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
         body,
     }))
 }
+
+/// What more a probe's message tells; nothing for most.
+fn detail(read: &Read<'_>) -> Result<Option<Box<Detail>>, WireError> {
+    let kind = read.kind.0.as_ref();
+    let checked = |field, value: Option<f64>| value.map(|value| milliseconds(kind, field, value)).transpose();
+    for packet in read.burst.iter().flatten() {
+        milliseconds(kind, "burst", *packet)?;
+    }
+    let way = |field, way: &Option<ReadWay>| match way {
+        Some(ReadWay { variation_ms: Some(value), .. }) if !value.is_finite() => {
+            Err(wrong(kind, format!("variation_ms of '{field}' is {value}, not a number")))
+        }
+        way => Ok(way.as_ref().map(|way| Way { lost: way.lost, variation_ms: way.variation_ms })),
+    };
+    let detail = Detail {
+        burst: read.burst.clone(),
+        reordered: read.reordered,
+        jitter_ms: checked("jitter_ms", read.jitter_ms)?,
+        mtu: read.mtu,
+        forward: way("forward", &read.forward)?,
+        back: way("back", &read.back)?,
+        late_ms: checked("late_ms", read.late_ms)?,
+        user_stamped: read.stamped.as_ref().is_some_and(|by| by.0 == USER),
+    };
+    Ok((detail != Detail::default()).then(|| Box::new(detail)))
+}
+
+/// Who stamped a round-trip time when the kernel did not.
+const USER: &str = "user";
 
 fn milliseconds(kind: &str, field: &str, value: f64) -> Result<f64, WireError> {
     if value.is_finite() && value >= 0.0 {
@@ -408,11 +455,15 @@ enum WrittenBody<'a> {
         link: &'a str,
         probe: &'a str,
         rtt_ms: f64,
+        #[serde(flatten)]
+        detail: Option<WrittenDetail<'a>>,
     },
     Lost {
         link: &'a str,
         probe: &'a str,
         lost: &'static str,
+        #[serde(flatten)]
+        detail: Option<WrittenDetail<'a>>,
     },
     Tunnels {
         link: &'a str,
@@ -429,6 +480,52 @@ enum WrittenBody<'a> {
 }
 
 #[derive(Serialize)]
+struct WrittenDetail<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    burst: &'a [Option<f64>],
+    #[serde(skip_serializing_if = "is_zero")]
+    reordered: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forward: Option<WrittenWay>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back: Option<WrittenWay>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stamped: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct WrittenWay {
+    lost: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variation_ms: Option<f64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn written_detail(detail: &Detail) -> WrittenDetail<'_> {
+    let way = |way: Way| WrittenWay { lost: way.lost, variation_ms: way.variation_ms };
+    WrittenDetail {
+        burst: &detail.burst,
+        reordered: detail.reordered,
+        jitter_ms: detail.jitter_ms,
+        mtu: detail.mtu,
+        forward: detail.forward.map(way),
+        back: detail.back.map(way),
+        late_ms: detail.late_ms,
+        stamped: detail.user_stamped.then_some(USER),
+    }
+}
+
+#[derive(Serialize)]
 struct WrittenTunnel<'a> {
     outside_ip: &'a str,
     up: bool,
@@ -440,11 +537,13 @@ struct WrittenTunnel<'a> {
 
 fn written<'a>(origin: Option<&'a Origin>, observation: &'a Observation) -> Written<'a> {
     let (kind, body) = match &observation.body {
-        Body::Probe { link, probe, outcome: Outcome::Reply { rtt_ms } } => {
-            ("probe", WrittenBody::Reply { link, probe, rtt_ms: *rtt_ms })
-        }
-        Body::Probe { link, probe, outcome: Outcome::Lost(lost) } => {
-            ("probe", WrittenBody::Lost { link, probe, lost: lost.word() })
+        Body::Probe { link, probe, outcome, detail } => {
+            let detail = detail.as_deref().map(written_detail);
+            let body = match outcome {
+                Outcome::Reply { rtt_ms } => WrittenBody::Reply { link, probe, rtt_ms: *rtt_ms, detail },
+                Outcome::Lost(lost) => WrittenBody::Lost { link, probe, lost: lost.word(), detail },
+            };
+            ("probe", body)
         }
         Body::Tunnels { link, vpn, tunnels } => {
             let tunnels = tunnels
@@ -473,11 +572,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LINES: [&str; 4] = [
+    const LINES: [&str; 6] = [
         r#"{"kind":"probe","at":"2026-11-22T07:00:01.000123Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":41,"link":"use1-euw1","probe":"icmp:10.1.0.10","rtt_ms":81.7}"#,
         r#"{"kind":"probe","at":"2026-11-22T07:00:02.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":42,"link":"use1-euw1","probe":"icmp:10.1.0.10","lost":"timeout"}"#,
         r#"{"kind":"tunnels","at":"2026-11-22T07:00:03.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":43,"link":"use1-euw1","vpn":"vpn-0a1b","tunnels":[{"outside_ip":"52.1.2.3","up":true,"accepted_routes":4,"since":"2026-11-21T00:00:00.000000Z","message":""}]}"#,
         r#"{"kind":"collection","at":"2026-11-22T07:00:04.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":44,"source":"ec2:vpn-status","ok":false,"error":"RequestLimitExceeded","took_ms":143.0}"#,
+        r#"{"kind":"probe","at":"2026-11-22T07:00:05.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":45,"link":"use1-euw1","probe":"udp:10.1.0.10:862","rtt_ms":81.7,"burst":[81.5,null,81.7],"reordered":1,"jitter_ms":0.2,"forward":{"lost":1,"variation_ms":-0.1},"back":{"lost":0},"late_ms":12.5,"stamped":"user"}"#,
+        r#"{"kind":"probe","at":"2026-11-22T07:00:06.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":46,"link":"use1-euw1","probe":"icmp:10.1.0.10@1436","lost":"too-big","mtu":1400}"#,
     ];
 
     fn read(line: &str) -> Result<Row, WireError> {
@@ -547,7 +648,12 @@ mod tests {
             },
         );
         prop_oneof![
-            (name(), name(), outcome).prop_map(|(link, probe, outcome)| Body::Probe { link, probe, outcome }),
+            (name(), name(), outcome, proptest::option::of(detail())).prop_map(
+                |(link, probe, outcome, detail)| {
+                    let detail = detail.filter(|detail| *detail != Detail::default()).map(Box::new);
+                    Body::Probe { link, probe, outcome, detail }
+                }
+            ),
             (name(), name(), proptest::collection::vec(tunnel, 0..3))
                 .prop_map(|(link, vpn, tunnels)| Body::Tunnels { link, vpn, tunnels }),
             (name(), any::<bool>(), proptest::option::of(name()), 0.0..1e6).prop_map(
@@ -559,6 +665,28 @@ mod tests {
                 }
             ),
         ]
+    }
+
+    fn detail() -> impl Strategy<Value = Detail> {
+        let ms = || proptest::option::of(0.0..1e6);
+        let way = || {
+            let way = (any::<u32>(), proptest::option::of(-1e6..1e6));
+            proptest::option::of(way.prop_map(|(lost, variation_ms)| Way { lost, variation_ms }))
+        };
+        let burst = proptest::collection::vec(ms(), 0..6);
+        let mtu = proptest::option::of(any::<u32>());
+        (burst, any::<u32>(), ms(), mtu, way(), way(), ms(), any::<bool>()).prop_map(
+            |(burst, reordered, jitter_ms, mtu, forward, back, late_ms, user_stamped)| Detail {
+                burst,
+                reordered,
+                jitter_ms,
+                mtu,
+                forward,
+                back,
+                late_ms,
+                user_stamped,
+            },
+        )
     }
 
     fn time() -> impl Strategy<Value = Timestamp> {

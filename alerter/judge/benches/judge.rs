@@ -65,6 +65,8 @@ fn topology() -> Topology {
         target: Target::Icmp(Host::Name(name(index).to_string())),
         every: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
+        burst: 1,
+        size: None,
     };
     Topology {
         sites: vec![Site { name: "here".into(), region: None, role: None, topic: None }],
@@ -72,6 +74,7 @@ fn topology() -> Topology {
             name: "mesh".into(),
             between: vec!["here".into()],
             vpns: Vec::new(),
+            appliances: Vec::new(),
             probes: (0..SUBJECTS).map(probe).collect(),
         }],
         queue: Queue {
@@ -107,7 +110,12 @@ fn batches(round: usize) -> Vec<(Origin, Timestamp, Vec<Observation>)> {
                     Observation {
                         at: begin + Duration::from_millis(index as u64),
                         seq: (second * SUBJECTS + index) as u64,
-                        body: Body::Probe { link: link.clone(), probe: names[index].clone(), outcome },
+                        body: Body::Probe {
+                            link: link.clone(),
+                            probe: names[index].clone(),
+                            outcome,
+                            detail: None,
+                        },
                     }
                 })
                 .collect();

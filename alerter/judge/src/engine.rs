@@ -154,6 +154,11 @@ impl Engine {
                 }
             }
         }
+        for (link, appliance) in topology.appliances() {
+            if let Some(&site) = engine.site_of.get(&appliance.site) {
+                engine.make_vpn(site, &link.name, &appliance.name, appliance.every);
+            }
+        }
         engine
     }
 
@@ -341,12 +346,11 @@ impl Engine {
         let event_time = site.kept.event_time;
         for series in &mut site.series[accepted.series.clone()] {
             let rule = &rules[series.rule];
-            let Some(value) = value(rule.metric, &observation.body) else {
-                continue;
-            };
-            if !series.observe(rule, order, value, event_time, out) {
-                *late += 1;
-            }
+            let mut in_time = true;
+            values(rule, &observation.body, |value| {
+                in_time &= series.observe(rule, order, value, event_time, out);
+            });
+            *late += u64::from(!in_time);
             site.next = site.next.min(series.trigger(rule));
         }
     }
@@ -483,6 +487,31 @@ impl KeptSite {
 }
 
 const OF_PROBE: &[Metric] = &[Metric::PingOk, Metric::LatencyMs, Metric::LossPercent, Metric::JitterMs];
+
+/// What an observation means to a rule, each value in turn. In a period each packet of a burst counts for itself; without
+/// one the burst is one datapoint.
+fn values(rule: &Rule, body: &Body, mut with: impl FnMut(Option<f64>)) {
+    let of_burst = match body {
+        Body::Probe { outcome: Outcome::Reply { .. }, detail: Some(detail), .. } if rule.window.is_some() => {
+            &*detail.burst
+        }
+        _ => &[],
+    };
+    if of_burst.is_empty() {
+        if let Some(value) = value(rule.metric, body) {
+            with(value);
+        }
+        return;
+    }
+    for packet in of_burst {
+        match (rule.metric, packet) {
+            (Metric::PingOk, packet) => with(Some(f64::from(packet.is_some()))),
+            (Metric::LossPercent, packet) => with(Some(f64::from(packet.is_none()))),
+            (Metric::LatencyMs | Metric::JitterMs, Some(rtt_ms)) => with(Some(*rtt_ms)),
+            _ => {}
+        }
+    }
+}
 
 /// What an observation means to a metric: a value, `Some(None)` for a sign that there is none to have, or nothing.
 fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {

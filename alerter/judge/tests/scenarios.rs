@@ -205,6 +205,25 @@ const SCENARIOS: &[Scenario] = &[
         "10 firing 8",
     ),
     scenario(
+        "in a period each packet of a burst counts for the loss",
+        "loss_percent above 30, period 10",
+        // Two of six lost; then one of three, and all of three.
+        "0 p 5|x|5; 1 p 5|5|x; 10 p 5|x|5; 11 p x|x|x; 24 q 5",
+        "10 firing 33.33333333333333; 20 firing 50",
+    ),
+    scenario(
+        "and for the jitter, in the order of sending",
+        "jitter_ms above 5, period 10",
+        "0 p 10|x|20|14; 12 q 5; 22 q 5",
+        "10 firing 8",
+    ),
+    scenario(
+        "without a period a burst is one datapoint: up if any replied, its latency their median",
+        "latency_ms above 15, 2 of 2",
+        "0 p 10|20|30; 1 p 20|x|99; 2 p x|x|x; 3 p 9|x|8; 4 q 5",
+        "1 firing 20; 3 resolved 8",
+    ),
+    scenario(
         "a period with nothing to count gives no datapoint",
         "latency_ms above 10, period 2, 2 of 2",
         "0 p 20; 2 p x; 4 p 20; 8 q 5",

@@ -235,6 +235,11 @@ fn known_subjects(metric: Metric, topology: &Topology) -> Option<Vec<String>> {
                 VpnSelect::Id(id) => Some(format!("{}/{id}", link.name)),
                 VpnSelect::Tag(..) => None,
             })
+            .chain(
+                topology
+                    .appliances()
+                    .map(|(link, appliance)| Some(format!("{}/{}", link.name, appliance.name))),
+            )
             .collect(),
         Metric::PingOk | Metric::LatencyMs | Metric::LossPercent | Metric::JitterMs => Some(
             topology

@@ -63,6 +63,8 @@ impl Scene {
             target: Target::Icmp(Host::Address([10, 0, 0, 1].into())),
             every: Duration::from_secs(1),
             timeout: Duration::from_millis(200),
+            burst: 1,
+            size: None,
         };
         Topology {
             sites: self
@@ -74,6 +76,7 @@ impl Scene {
                 name: "l".into(),
                 between: self.sites.clone(),
                 vpns: Vec::new(),
+                appliances: Vec::new(),
                 probes: self.sites.iter().map(probe).collect(),
             }],
             queue: Queue {
@@ -110,6 +113,7 @@ impl Scene {
                 link: "l".into(),
                 probe: "icmp:10.0.0.1".into(),
                 outcome: if reply { Outcome::Reply { rtt_ms: 1.0 } } else { Outcome::Lost(Lost::Timeout) },
+                detail: None,
             },
         });
         let batch = Batch {

@@ -25,6 +25,13 @@ pub struct Probe {
     pub every: Duration,
     /// How long a reply is waited for.
     pub timeout: Duration,
+    /// How many packets are sent each time, a few milliseconds apart; at least 1. TCP opens one connection.
+    pub burst: u32,
+    /// The size of its IP packets in bytes, sent with Don't Fragment set; `None`: small ones. ICMP only.
+    pub size: Option<u16>,
+    /// The probe of small packets to the same target, by its place in the list: what this one of large packets is
+    /// compared with.
+    pub beside: Option<usize>,
 }
 
 /// How a probe is sent.
@@ -34,6 +41,8 @@ pub enum Protocol {
     Icmp,
     /// A TCP connection opened to this port.
     Tcp(u16),
+    /// STAMP test packets (RFC 8762) to the reflector at this UDP port.
+    Udp(u16),
 }
 
 /// What came about since the last time.
@@ -53,6 +62,8 @@ pub struct Taken {
     pub icmp: Account,
     /// How TCP went.
     pub tcp: Account,
+    /// How UDP went.
+    pub udp: Account,
 }
 
 /// How the sending of one protocol went.
@@ -96,6 +107,7 @@ pub(crate) struct State {
     pub(crate) addresses: Vec<Option<IpAddr>>,
     pub(crate) icmp: Account,
     pub(crate) tcp: Account,
+    pub(crate) udp: Account,
     pub(crate) ended: Option<String>,
     /// Whether the handle's owner was told that there is something to take.
     announced: bool,
@@ -115,6 +127,7 @@ impl Engine {
             addresses: probes.iter().map(|probe| probe.address).collect(),
             icmp: Account::default(),
             tcp: Account::default(),
+            udp: Account::default(),
             ended: None,
             announced: false,
         })));
@@ -150,6 +163,7 @@ impl Engine {
             now,
             icmp: std::mem::take(&mut state.icmp),
             tcp: std::mem::take(&mut state.tcp),
+            udp: std::mem::take(&mut state.udp),
         })
     }
 
@@ -199,6 +213,7 @@ impl State {
         match protocol {
             Protocol::Icmp => &mut self.icmp,
             Protocol::Tcp(_) => &mut self.tcp,
+            Protocol::Udp(_) => &mut self.udp,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crosswatch_shared::observation::Outcome;
+use crosswatch_shared::observation::{Detail, Outcome};
 use crosswatch_shared::time::Timestamp;
 
 /// One sending of one probe.
@@ -18,7 +18,7 @@ pub struct Ticket {
 }
 
 /// An outcome let out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Released {
     /// Its place in the list of probes.
     pub probe: usize,
@@ -26,6 +26,8 @@ pub struct Released {
     pub at: Timestamp,
     /// What became of it.
     pub outcome: Outcome,
+    /// What more there is to tell.
+    pub detail: Option<Box<Detail>>,
     /// In which epoch of the clock `at` was read.
     pub epoch: u32,
 }
@@ -117,6 +119,7 @@ impl Release {
                 probe: ticket.probe as usize,
                 at,
                 outcome,
+                detail: None,
                 epoch: self.epoch,
             });
         }

@@ -310,6 +310,7 @@ impl Loop {
             (Protocol::Icmp, Family::V6) => {
                 Sent::Waiting(Flight::V6(self.v6.as_mut().map_err(because)?.send(ticket, to)?))
             }
+            (Protocol::Udp(_), _) => return Err(NotSent::Because("UDP is not sent yet".to_owned())),
             (Protocol::Tcp(port), _) => {
                 match self.tcp.connect(ticket, SocketAddr::new(to, port), &self.epoll)? {
                     Begun::Open(rtt) => Sent::Reply(rtt),

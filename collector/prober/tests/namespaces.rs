@@ -125,6 +125,9 @@ fn probe(protocol: Protocol, to: &str) -> Probe {
         address: Some(to.parse().unwrap()),
         every: Duration::from_millis(50),
         timeout: Duration::from_millis(400),
+        burst: 1,
+        size: None,
+        beside: None,
     }
 }
 

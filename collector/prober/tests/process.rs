@@ -32,6 +32,9 @@ fn loopback(every: Duration) -> Probe {
         address: Some([127, 0, 0, 1].into()),
         every,
         timeout: Duration::from_millis(90),
+        burst: 1,
+        size: None,
+        beside: None,
     }
 }
 

@@ -27,7 +27,8 @@ impl Judge {
     /// Whether this is news. To be asked once for each, in the journal's order. A probe that the config no longer has makes none.
     pub fn judge(&mut self, observation: &Observation) -> bool {
         match &observation.body {
-            Body::Probe { link, probe, outcome } => match self.probes.get(&(link.clone(), probe.clone())) {
+            Body::Probe { link, probe, outcome, .. } => match self.probes.get(&(link.clone(), probe.clone()))
+            {
                 Some(&place) => self.news.judge(place, outcome),
                 None => false,
             },
@@ -52,7 +53,8 @@ mod tests {
 
     #[test]
     fn losses_slow_replies_and_changed_tunnels_are_news() {
-        let probe = |link: &str, outcome| Body::Probe { link: link.into(), probe: "p".into(), outcome };
+        let probe =
+            |link: &str, outcome| Body::Probe { link: link.into(), probe: "p".into(), outcome, detail: None };
         let tunnels = |up| {
             let tunnel = Tunnel {
                 outside_ip: "52.1.2.3".to_owned(),

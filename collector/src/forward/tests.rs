@@ -138,7 +138,7 @@ impl World {
         let observations = (0..count).map(|place| Observation {
             at: Timestamp::from_micros(self.through + i64::try_from(place).unwrap()),
             seq: self.seq + place,
-            body: Body::Probe { link: "l".into(), probe: "p".into(), outcome },
+            body: Body::Probe { link: "l".into(), probe: "p".into(), outcome, detail: None },
         });
         let observations = observations.collect();
         self.seq += count;

@@ -172,6 +172,13 @@ fn subjects(judging: Judging, topology: &Topology) -> Vec<Subject> {
                 }),
                 VpnSelect::Tag(..) => None,
             })
+            .chain(topology.appliances().map(|(link, appliance)| Subject {
+                name: format!("{}/{}", link.name, appliance.name),
+                link: Some(link.name.clone()),
+                dimensions: vec![dimension("Link", &link.name), dimension("Vpn", &appliance.name)],
+                every: appliance.every,
+                source: None,
+            }))
             .collect(),
         Judging::CollectionOk | Judging::CollectionMs => topology
             .sites
@@ -207,9 +214,7 @@ fn subjects(judging: Judging, topology: &Topology) -> Vec<Subject> {
 fn sources(topology: &Topology, site: &str) -> Vec<(&'static str, Duration)> {
     let probes =
         || topology.probes().filter(|(_, probe)| &*probe.from == site).map(|(_, probe)| &probe.target);
-    let named = |target: &Target| match target {
-        Target::Icmp(host) | Target::Tcp(host, _) => matches!(host, Host::Name(_)),
-    };
+    let named = |target: &Target| matches!(target.host(), Host::Name(_));
     let polled = topology.vpns().filter(|(_, vpn)| &*vpn.site == site).map(|(_, vpn)| vpn.every).min();
     let mut sources = Vec::new();
     if probes().any(|target| matches!(target, Target::Icmp(_))) {
@@ -217,6 +222,9 @@ fn sources(topology: &Topology, site: &str) -> Vec<(&'static str, Duration)> {
     }
     if probes().any(|target| matches!(target, Target::Tcp(..))) {
         sources.push(("tcp", ROUND));
+    }
+    if probes().any(|target| matches!(target, Target::Udp(..))) {
+        sources.push(("udp", ROUND));
     }
     if probes().any(named) {
         sources.push(("dns", ROUND));

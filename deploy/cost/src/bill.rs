@@ -164,7 +164,8 @@ fn sum(lines: &[Line]) -> f64 {
 fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
     let Deployment { topology, publish, period, .. } = *deployment;
     let (publishers, alerters) = workers(topology);
-    let (vpns, probes) = (topology.vpns().count(), topology.probes().count());
+    let vpns = topology.vpns().count() + topology.appliances().count();
+    let probes = topology.probes().count();
     let (sites, polling) = (topology.sites.len(), polling(topology).len());
     let mut lines = Vec::new();
     let mut series = 0;

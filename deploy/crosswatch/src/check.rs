@@ -5,7 +5,7 @@ pub(crate) mod probe;
 
 use std::io::{self, Write};
 
-use crosswatch_shared::config::topology::{QueueKind, VpnSelect};
+use crosswatch_shared::config::topology::{Appliance, QueueKind, VpnSelect};
 
 use crate::config::Config;
 
@@ -28,6 +28,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
                 VpnSelect::Tag(key, value) => format!("with tag {key}={value}"),
             };
             writeln!(out, "  VPN connection {id} from {} every {:?}", vpn.site, vpn.every)?;
+        }
+        for appliance in &link.appliances {
+            let Appliance { socket, child, site, every, .. } = appliance;
+            writeln!(
+                out,
+                "  tunnels of strongSwan's {child} at {} from {site} every {every:?}",
+                socket.display()
+            )?;
         }
     }
     for configured in &alerts.rules {

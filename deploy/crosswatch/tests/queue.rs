@@ -29,6 +29,7 @@ fn batch(number: u64) -> Batch {
             link: "a-b".into(),
             probe: "icmp:10.1.0.10".into(),
             outcome: Outcome::Reply { rtt_ms: 81.7 },
+            detail: None,
         },
     };
     Batch {

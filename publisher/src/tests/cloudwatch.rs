@@ -97,7 +97,12 @@ fn begin() -> Timestamp {
 }
 
 fn reply(at: Timestamp, probe: &str, rtt_ms: f64) -> Observation {
-    let body = Body::Probe { link: "l".into(), probe: probe.into(), outcome: Outcome::Reply { rtt_ms } };
+    let body = Body::Probe {
+        link: "l".into(),
+        probe: probe.into(),
+        outcome: Outcome::Reply { rtt_ms },
+        detail: None,
+    };
     Observation { at, seq: 0, body }
 }
 

@@ -25,6 +25,8 @@ fn topology() -> Topology {
         target: Target::Icmp(Host::Name("peer".to_owned())),
         every,
         timeout: every,
+        burst: 1,
+        size: None,
     };
     Topology {
         sites: ["a", "b"]
@@ -33,6 +35,7 @@ fn topology() -> Topology {
         links: vec![Link {
             name: "l".into(),
             between: vec!["a".into(), "b".into()],
+            appliances: Vec::new(),
             vpns: vec![Vpn {
                 site: "a".into(),
                 select: VpnSelect::Id("vpn-0".into()),
@@ -74,7 +77,7 @@ fn reply(at: i64, rtt_ms: f64) -> Observation {
 }
 
 fn probe(link: &str, at: i64, outcome: Outcome) -> Observation {
-    let body = Body::Probe { link: link.into(), probe: "p".into(), outcome };
+    let body = Body::Probe { link: link.into(), probe: "p".into(), outcome, detail: None };
     Observation { at: secs(BEGIN + at), seq: at.cast_unsigned(), body }
 }
 

@@ -93,7 +93,7 @@ fn observations() -> Vec<Observation> {
                     1_795_330_800_000_000 + (second * 1_000_000 + number * 1_000) as i64,
                 ),
                 seq: all.len() as u64,
-                body: Body::Probe { link: link.clone(), probe: probe.clone(), outcome },
+                body: Body::Probe { link: link.clone(), probe: probe.clone(), outcome, detail: None },
             });
         }
     }

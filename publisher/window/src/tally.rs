@@ -84,19 +84,27 @@ impl Tally {
     /// Adds an observation of its own kind; one of another kind adds nothing.
     pub(crate) fn add(&mut self, observation: &Observation, published: MetricSet) {
         match (self, &observation.body) {
-            (Self::Probe { success, latency, replies }, Body::Probe { outcome, .. }) => match *outcome {
-                Outcome::Reply { rtt_ms } => {
-                    success.add(true);
+            (Self::Probe { success, latency, replies }, Body::Probe { outcome, detail, .. }) => {
+                let one = match *outcome {
+                    Outcome::Reply { rtt_ms } => [Some(rtt_ms)],
+                    Outcome::Lost(Lost::Local) => return,
+                    Outcome::Lost(_) => [None],
+                };
+                // Each packet of a burst counts.
+                let burst = detail.as_deref().map_or(&[][..], |detail| &detail.burst);
+                for (place, packet) in (0..).zip(if burst.is_empty() { &one } else { burst }) {
+                    success.add(packet.is_some());
+                    let Some(rtt_ms) = *packet else { continue };
                     if published.has(Metric::PingLatency) {
                         latency.add(rtt_ms);
                     }
                     if published.has(Metric::Jitter) {
-                        replies.push(Reply { at: observation.at.as_micros(), seq: observation.seq, rtt_ms });
+                        // A microsecond apart, so that they have an order.
+                        let at = observation.at.as_micros().saturating_add(place);
+                        replies.push(Reply { at, seq: observation.seq, rtt_ms });
                     }
                 }
-                Outcome::Lost(Lost::Local) => {}
-                Outcome::Lost(_) => success.add(false),
-            },
+            }
             (Self::Tunnels { up, each }, Body::Tunnels { tunnels, .. }) if !tunnels.is_empty() => {
                 up.add(tunnels.iter().filter(|tunnel| tunnel.up).count() as f64);
                 if published.has(Metric::TunnelState) {

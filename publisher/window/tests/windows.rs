@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome, Tunnel};
+use crosswatch_shared::observation::{Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::{Datapoint, GRACE, Metric, MetricSet, Saved, Taken, Values, Windows};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn secs(secs: i64) -> Timestamp {
 }
 
 fn probe(at: Timestamp, seq: u64, probe: &str, outcome: Outcome) -> Observation {
-    let body = Body::Probe { link: "l".into(), probe: probe.into(), outcome };
+    let body = Body::Probe { link: "l".into(), probe: probe.into(), outcome, detail: None };
     Observation { at, seq, body }
 }
 
@@ -65,6 +65,25 @@ fn texts(datapoints: &[Datapoint]) -> Vec<String> {
     let mut texts: Vec<String> = datapoints.iter().map(text).collect();
     texts.sort();
     texts
+}
+
+#[test]
+fn each_packet_of_a_burst_counts() {
+    let mut windows = windows();
+    let detail = Detail { burst: vec![Some(10.0), None, Some(14.0), Some(11.0)], ..Detail::default() };
+    let body = Body::Probe {
+        link: "l".into(),
+        probe: "p".into(),
+        outcome: Outcome::Reply { rtt_ms: 11.0 },
+        detail: Some(Box::new(detail)),
+    };
+    assert_eq!(windows.observe(&origin("a"), &Observation { at: secs(0), seq: 0, body }), Taken::OnTime);
+    let wanted = [
+        "Jitter Link=l Site=a Probe=p @0 3.5×1",
+        "PingLatency Link=l Site=a Probe=p @0 10×1 11×1 14×1",
+        "PingSuccess Link=l Site=a Probe=p @0 0×1 1×3",
+    ];
+    assert_eq!(texts(&windows.advance(&"a".into(), secs(62))), wanted);
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn batches() -> Vec<Batch> {
                     0 => Outcome::Lost(Lost::Timeout),
                     _ => Outcome::Reply { rtt_ms: 78.0 + (scatter % 9_000) as f64 / 1e3 },
                 },
+                detail: None,
             },
         }
     };

@@ -101,6 +101,7 @@ impl Site {
                     link: link.clone(),
                     probe: probe.clone(),
                     outcome: Outcome::Reply { rtt_ms },
+                    detail: None,
                 },
             }
         });

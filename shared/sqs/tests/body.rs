@@ -30,11 +30,13 @@ fn body() -> impl Strategy<Value = Body> {
             link: link.as_str().into(),
             probe: probe.as_str().into(),
             outcome: Outcome::Reply { rtt_ms },
+            detail: None,
         }),
         (text(), 0..Lost::ALL.len()).prop_map(|(link, lost)| Body::Probe {
             link: link.as_str().into(),
             probe: "p".into(),
             outcome: Outcome::Lost(Lost::ALL[lost]),
+            detail: None,
         }),
         (text(), prop::collection::vec(tunnel, 0..3)).prop_map(|(vpn, tunnels)| Body::Tunnels {
             link: "l".into(),

@@ -51,6 +51,8 @@ pub struct Link {
     pub between: Vec<Name>,
     /// Its VPN connections.
     pub vpns: Vec<Vpn>,
+    /// Its software VPN appliances.
+    pub appliances: Vec<Appliance>,
     /// Its probes.
     pub probes: Vec<Probe>,
 }
@@ -81,6 +83,23 @@ pub enum VpnSelect {
     Tag(String, String),
 }
 
+/// A software VPN appliance's tunnels, asked of its strongSwan daemon on the machine of the site's collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Appliance {
+    /// The site whose collector asks it.
+    pub site: Name,
+    /// What its observations call it: `strongswan:<child>@<site>`.
+    pub name: Name,
+    /// The daemon's VICI socket.
+    pub socket: PathBuf,
+    /// The name of its children in swanctl.conf, or a glob.
+    pub child: Name,
+    /// How often it is asked.
+    pub every: Duration,
+    /// How many tunnels should be up.
+    pub expect_up: u32,
+}
+
 /// One directed measurement of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
@@ -94,6 +113,10 @@ pub struct Probe {
     pub every: Duration,
     /// How long a reply is waited for.
     pub timeout: Duration,
+    /// How many packets are sent each time, a few milliseconds apart; 1 unless asked for.
+    pub burst: u32,
+    /// The size of its IP packets in bytes, sent with Don't Fragment set; `None`: small ones.
+    pub size: Option<u16>,
 }
 
 /// A probe's protocol and where it goes.
@@ -103,6 +126,18 @@ pub enum Target {
     Icmp(Host),
     /// A TCP connection opened to this port.
     Tcp(Host, u16),
+    /// STAMP test packets (RFC 8762) to the reflector at this UDP port.
+    Udp(Host, u16),
+}
+
+impl Target {
+    /// The machine it goes to.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        match self {
+            Self::Icmp(host) | Self::Tcp(host, _) | Self::Udp(host, _) => host,
+        }
+    }
 }
 
 /// An address, or a name to resolve.
@@ -204,5 +239,10 @@ impl Topology {
     /// Every VPN connection with its link, in the order of the file.
     pub fn vpns(&self) -> impl Iterator<Item = (&Link, &Vpn)> {
         self.links.iter().flat_map(|link| link.vpns.iter().map(move |vpn| (link, vpn)))
+    }
+
+    /// Every software VPN appliance with its link, in the order of the file.
+    pub fn appliances(&self) -> impl Iterator<Item = (&Link, &Appliance)> {
+        self.links.iter().flat_map(|link| link.appliances.iter().map(move |appliance| (link, appliance)))
     }
 }

@@ -118,7 +118,7 @@ impl Series<'_> {
                 return; // late
             }
             self.restart(place, body);
-            if let Some(value) = value(self.rule.metric, body) {
+            for value in in_period(self.rule.metric, body) {
                 self.observed.push((place, value));
             }
         } else if let Some(value) = value(self.rule.metric, body) {
@@ -305,6 +305,19 @@ fn value(metric: Metric, body: &Body) -> Option<f64> {
         (Metric::CollectionOk, Body::Collection { ok, .. }) => Some(if *ok { 1.0 } else { 0.0 }),
         (Metric::CollectionMs, Body::Collection { took_ms, .. }) => Some(*took_ms),
         _ => None,
+    }
+}
+
+/// In a period each packet of a burst that had a reply at all counts.
+fn in_period(metric: Metric, body: &Body) -> Vec<f64> {
+    let Body::Probe { outcome: Outcome::Reply { .. }, detail: Some(detail), .. } = body else {
+        return value(metric, body).into_iter().collect();
+    };
+    let packets = detail.burst.iter();
+    match metric {
+        Metric::PingOk => packets.map(|packet| if packet.is_some() { 1.0 } else { 0.0 }).collect(),
+        Metric::LossPercent => packets.map(|packet| if packet.is_some() { 0.0 } else { 1.0 }).collect(),
+        _ => packets.flatten().copied().collect(),
     }
 }
 

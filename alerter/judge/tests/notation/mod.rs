@@ -18,7 +18,7 @@ use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Win
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
 };
-use crosswatch_shared::observation::{Body, Lost, Observation, Origin, Outcome, Tunnel};
+use crosswatch_shared::observation::{Body, Detail, Lost, Observation, Origin, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
 
 use crate::model::Line;
@@ -30,6 +30,8 @@ pub(crate) fn world() -> Topology {
         target: Target::Icmp(Host::Name(name.into())),
         every: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
+        burst: 1,
+        size: None,
     };
     let vpn = |site: &str, select, every| Vpn {
         site: site.into(),
@@ -47,12 +49,14 @@ pub(crate) fn world() -> Topology {
             Link {
                 name: "l".into(),
                 between: vec!["a".into(), "b".into()],
+                appliances: Vec::new(),
                 vpns: vec![vpn("a", VpnSelect::Id("v".into()), 10)],
                 probes: vec![probe("a", "p"), probe("a", "q"), probe("b", "r")],
             },
             Link {
                 name: "m".into(),
                 between: vec!["a".into(), "b".into()],
+                appliances: Vec::new(),
                 vpns: ["a", "b"].map(|site| vpn(site, VpnSelect::Tag("Name".into(), "t".into()), 1)).into(),
                 probes: Vec::new(),
             },
@@ -152,7 +156,10 @@ fn row(text: &str, next: &mut HashMap<String, u64>) -> (Origin, Observation) {
             vpn: name.into(),
             tunnels: what.chars().filter(|&c| c != '.').map(tunnel).collect(),
         },
-        [what] => Body::Probe { link: link.into(), probe: name.into(), outcome: outcome(what) },
+        [what] => {
+            let (outcome, detail) = probed(what);
+            Body::Probe { link: link.into(), probe: name.into(), outcome, detail }
+        }
         _ => panic!("no row: {text}"),
     };
     (origin, Observation { at: time(&when[..mark]), seq, body })
@@ -166,6 +173,19 @@ fn tunnel(state: char) -> Tunnel {
         since: None,
         message: String::new(),
     }
+}
+
+/// A burst is written as its packets, `10|x|30`; its outcome is the median of its replies.
+fn probed(what: &str) -> (Outcome, Option<Box<Detail>>) {
+    if !what.contains('|') {
+        return (outcome(what), None);
+    }
+    let burst: Vec<Option<f64>> = what.split('|').map(|packet| packet.parse().ok()).collect();
+    let mut replies: Vec<f64> = burst.iter().flatten().copied().collect();
+    replies.sort_by(f64::total_cmp);
+    let median = replies.get(replies.len().div_ceil(2).wrapping_sub(1));
+    let outcome = median.map_or(Outcome::Lost(Lost::Timeout), |&rtt_ms| Outcome::Reply { rtt_ms });
+    (outcome, Some(Box::new(Detail { burst, ..Detail::default() })))
 }
 
 fn outcome(what: &str) -> Outcome {

@@ -69,6 +69,8 @@ fn topology() -> impl Strategy<Value = Topology> {
             target: Target::Icmp(Host::Name("target".into())),
             every,
             timeout: Duration::from_millis(500),
+            burst: 1,
+            size: None,
         });
         let vpns = vpns.iter().enumerate().map(|(index, &(site, every, by_id))| Vpn {
             site: name(site).into(),
@@ -97,6 +99,7 @@ fn topology() -> impl Strategy<Value = Topology> {
                 name: "l".into(),
                 between: (0..sites).map(|index| name(index).into()).collect(),
                 vpns,
+                appliances: Vec::new(),
                 probes: probes.collect(),
             }],
             queue: Queue {
@@ -269,7 +272,8 @@ fn seen(topology: &Topology, who: usize, what: usize) -> (String, Body) {
     let subjects = link.probes.len() + link.vpns.len() + 2;
     let who = who % subjects;
     if let Some(probe) = link.probes.get(who) {
-        let body = Body::Probe { link: "l".into(), probe: probe.name.clone(), outcome: outcome(what) };
+        let body =
+            Body::Probe { link: "l".into(), probe: probe.name.clone(), outcome: outcome(what), detail: None };
         return (probe.from.to_string(), body);
     }
     if let Some(vpn) = link.vpns.get(who - link.probes.len()) {
@@ -289,6 +293,7 @@ fn foreign(topology: &Topology, which: usize, what: usize) -> (String, Body) {
         link: link.into(),
         probe: probe.into(),
         outcome: outcome(what),
+        detail: None,
     };
     match (which + what) % 6 {
         0 => (known, probe("l", "stranger")),

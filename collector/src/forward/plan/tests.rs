@@ -20,6 +20,7 @@ fn seen(seq: u64, at: i64) -> Observation {
             link: format!("link-{link}").as_str().into(),
             probe: "p".into(),
             outcome: Outcome::Reply { rtt_ms: 1.0 },
+            detail: None,
         },
     };
     Observation { at: Timestamp::from_micros(at), seq, body }

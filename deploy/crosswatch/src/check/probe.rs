@@ -41,8 +41,17 @@ pub(crate) fn run(config: &Config, site: Option<&str>) -> anyhow::Result<()> {
             let (host, protocol) = match &probe.target {
                 Target::Icmp(host) => (host, Protocol::Icmp),
                 Target::Tcp(host, port) => (host, Protocol::Tcp(*port)),
+                Target::Udp(host, port) => (host, Protocol::Udp(*port)),
             };
-            Probe { protocol, address: address(host), every: probe.every, timeout: probe.timeout }
+            Probe {
+                protocol,
+                address: address(host),
+                every: probe.every,
+                timeout: probe.timeout,
+                burst: probe.burst,
+                size: probe.size,
+                beside: None,
+            }
         })
         .collect();
     let seen = measure(specs, FOR)?;
@@ -190,6 +199,9 @@ mod tests {
             address: Some([127, 0, 0, 1].into()),
             every: Duration::from_millis(50),
             timeout: Duration::from_millis(500),
+            burst: 1,
+            size: None,
+            beside: None,
         };
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let seen = measure(vec![probe(port), probe(closed)], Duration::from_secs(1)).unwrap();

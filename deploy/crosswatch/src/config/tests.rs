@@ -6,7 +6,7 @@ use crosswatch_alerter::config::{ConfiguredRule, Receiver};
 use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
 use crosswatch_publisher::config::{Alarms, Kind};
 use crosswatch_shared::config::topology::{
-    Host, Link, Probe, Queue, QueueKind, Site, SqsQueue, Target, Vpn, VpnSelect,
+    Appliance, Host, Link, Probe, Queue, QueueKind, Site, SqsQueue, Target, Vpn, VpnSelect,
 };
 use crosswatch_shared::config::values::Rate;
 use proptest::prelude::*;
@@ -123,6 +123,7 @@ fn the_documented_example_means_what_it_says() {
         links: vec![Link {
             name: "use1-euw1".into(),
             between: vec!["us-east-1".into(), "eu-west-1".into()],
+            appliances: Vec::new(),
             vpns: vec![Vpn {
                 site: "us-east-1".into(),
                 select: VpnSelect::Id("vpn-0a1b2c3d4e5f60718".into()),
@@ -138,6 +139,8 @@ fn the_documented_example_means_what_it_says() {
                     target: Target::Icmp(Host::Address("10.1.0.10".parse().unwrap())),
                     every,
                     timeout,
+                    burst: 1,
+                    size: None,
                 },
                 Probe {
                     name: "tcp:10.0.0.10:443".into(),
@@ -145,6 +148,8 @@ fn the_documented_example_means_what_it_says() {
                     target: Target::Tcp(Host::Address("10.0.0.10".parse().unwrap()), 443),
                     every,
                     timeout,
+                    burst: 1,
+                    size: None,
                 },
             ],
         }],
@@ -228,6 +233,37 @@ fn what_may_be_left_out_has_its_defaults_and_order_is_kept() {
     let timing = (link.probes[0].every, link.probes[0].timeout);
     assert_eq!(timing, (Duration::from_secs(1), Duration::from_millis(500)));
     assert_eq!(link.probes[2].every, Duration::from_millis(10));
+}
+
+#[test]
+fn an_mtu_makes_a_probe_of_its_own_and_an_appliance_is_no_vpn_connection() {
+    let config = parse(
+        &SMALL
+            .replace("icmp = \"10.0.0.2\"", "icmp = \"10.0.0.2\", burst = 5, mtu = 1436")
+            .replace("tcp = \"[::1]:443\"", "udp = \"[::1]:862\"")
+            .replace(
+                "vpn = [",
+                "vpn = [{ site = \"z\", strongswan = \"unix:///run/charon.vici\", child = \"net\" }, ",
+            ),
+    )
+    .unwrap();
+    let link = &config.topology.links[0];
+    let probes: Vec<_> = link.probes.iter().map(|p| (&*p.name, p.burst, p.size, p.every.as_secs())).collect();
+    assert_eq!(
+        probes[..3],
+        [("icmp:10.0.0.2", 5, None, 1), ("icmp:10.0.0.2@1436", 3, Some(1436), 60), ("web", 1, None, 1)]
+    );
+    assert_eq!(link.probes[2].target, Target::Udp(Host::Address("::1".parse().unwrap()), 862));
+    assert_eq!(link.vpns.len(), 1);
+    let appliance = Appliance {
+        site: "z".into(),
+        name: "strongswan:net@z".into(),
+        socket: "/run/charon.vici".into(),
+        child: "net".into(),
+        every: Duration::from_secs(5),
+        expect_up: 2,
+    };
+    assert_eq!(link.appliances, [appliance]);
 }
 
 #[test]

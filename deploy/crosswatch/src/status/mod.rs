@@ -183,20 +183,21 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         let deadline = probe.every * 3 + Duration::from_secs(5) + hold;
         probe_status(subject, known.map(|(state, _)| state), seen, deadline, now, firing)
     };
-    let vpn_status = |link: &Link, vpn: &Vpn| {
+    let tunnels = |link: &Link, name: &str, site: &str, expected: u32| {
+        let subject = format!("{}/{name}", link.name);
+        let known = of_site(site);
+        let seen = known.and_then(|(_, tail)| tail.vpn(&link.name, name));
+        let firing = firing(&subject);
+        tunnels_status(subject, known.map(|(state, _)| state), seen, expected, firing)
+    };
+    let of_vpn = |link: &Link, vpn: &Vpn| {
         let known = of_site(&vpn.site);
         let ids: Vec<String> = match (&vpn.select, known) {
             (VpnSelect::Id(id), _) => vec![id.to_string()],
             (VpnSelect::Tag(..), Some((_, tail))) => tail.vpns(&link.name).map(str::to_owned).collect(),
             (VpnSelect::Tag(..), None) => Vec::new(),
         };
-        let status = move |id: String| {
-            let subject = format!("{}/{id}", link.name);
-            let seen = known.and_then(|(_, tail)| tail.vpn(&link.name, &id));
-            let firing = firing(&subject);
-            vpn_status(subject, known.map(|(state, _)| state), seen, vpn, firing)
-        };
-        ids.into_iter().map(status).collect::<Vec<_>>()
+        ids.into_iter().map(|id| tunnels(link, &id, &vpn.site, vpn.expect_up)).collect::<Vec<_>>()
     };
     let links = topology
         .links
@@ -205,7 +206,12 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
             link: link.name.to_string(),
             between: link.between.iter().map(ToString::to_string).collect(),
             probes: link.probes.iter().map(|probe| probe_status(link, probe)).collect(),
-            vpns: link.vpns.iter().flat_map(|vpn| vpn_status(link, vpn)).collect(),
+            vpns: link
+                .vpns
+                .iter()
+                .flat_map(|vpn| of_vpn(link, vpn))
+                .chain(link.appliances.iter().map(|of| tunnels(link, &of.name, &of.site, of.expect_up)))
+                .collect(),
         })
         .collect();
     let (incidents, owed) = match alerter {
@@ -247,11 +253,11 @@ fn probe_status(
     }
 }
 
-fn vpn_status(
+fn tunnels_status(
     subject: String,
     site: Option<State>,
     seen: Option<(Timestamp, usize)>,
-    vpn: &Vpn,
+    expected: u32,
     firing: Vec<String>,
 ) -> VpnStatus {
     let state = match (site, seen) {
@@ -261,5 +267,5 @@ fn vpn_status(
         (_, Some(_)) => State::Up,
     };
     let (last_at, up) = seen.unzip();
-    VpnStatus { subject, state, up, expected: vpn.expect_up, last_at, firing }
+    VpnStatus { subject, state, up, expected, last_at, firing }
 }

@@ -99,7 +99,7 @@ impl Tail {
     fn take(&mut self, at: Timestamp, body: Body) -> bool {
         match body {
             Body::Probe { outcome: Outcome::Lost(Lost::Local), .. } | Body::Collection { .. } => false,
-            Body::Probe { link, probe, outcome } => {
+            Body::Probe { link, probe, outcome, .. } => {
                 let seen = self.probes.entry((link, probe)).or_insert(Seen {
                     at,
                     outcome,

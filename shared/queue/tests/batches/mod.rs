@@ -23,6 +23,7 @@ pub(crate) fn batch(site: &str, boot: &str, number: u64) -> Batch {
             link: "a-b".into(),
             probe: "icmp:10.1.0.10".into(),
             outcome: Outcome::Reply { rtt_ms: 81.7 },
+            detail: None,
         },
     };
     Batch {

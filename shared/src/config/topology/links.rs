@@ -1,8 +1,9 @@
 //! The sections `site` and `link`: where is measured from, and what.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Link, Probe, Site, Target, Vpn, VpnSelect, target};
+use super::{Appliance, Link, Probe, Site, Target, Vpn, VpnSelect, target};
 use crate::config::aws;
 use crate::config::document::{Named, Place, Table, Unique, Value};
 use crate::config::values::{self, LONGEST, short};
@@ -12,9 +13,20 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 const FASTEST_PROBE: Duration = Duration::from_millis(10);
+/// A burst's packets are 5 ms apart, so that the longest takes 100 ms.
+const LARGEST_BURST: i64 = 20;
+/// RFC 791: what every network takes at least; and what an IPv4 packet's length holds.
+const MTUS: RangeInclusive<i64> = 576..=65_535;
+/// How often the large packets of a probe with an 'mtu' go out.
+const MTU_EVERY: Duration = Duration::from_secs(60);
+/// So many each time: one that is lost alone says nothing of its size.
+const MTU_BURST: u32 = 3;
 const VPN_EVERY: Duration = Duration::from_secs(60);
 /// EC2 throttles `DescribeVpnConnections` for the whole account.
 const FASTEST_VPN: Duration = Duration::from_secs(10);
+/// Asking a daemon of this machine costs it little.
+const APPLIANCE_EVERY: Duration = Duration::from_secs(5);
+const FASTEST_APPLIANCE: Duration = Duration::from_secs(1);
 const ROLE: &str = "arn:aws:iam::123456789012:role/NAME";
 /// AWS gives a VPN connection two tunnels.
 const TUNNELS: i64 = 2;
@@ -82,13 +94,22 @@ fn take_link(mut table: Table<'_>, sites: &[String], names: &mut Unique) -> Opti
         })
     });
     table.finish();
-    let (vpns, probes) = (vpns?, probes?);
-    if vpns.is_empty() && probes.is_empty() {
+    let (connections, probes) = (vpns?, probes?);
+    let (mut vpns, mut appliances) = (Vec::new(), Vec::new());
+    for connection in connections {
+        match connection {
+            Connection::Vpn(vpn) => vpns.push(vpn),
+            Connection::Appliance(appliance) => appliances.push(appliance),
+        }
+    }
+    let probes: Vec<Probe> =
+        probes.into_iter().flat_map(|(probe, large)| [Some(probe), large]).flatten().collect();
+    if vpns.is_empty() && appliances.is_empty() && probes.is_empty() {
         return place.missing(
             "a link watches nothing; add probe = [{ from = \"SITE\", icmp = \"ADDRESS\" }] or vpn = [{ site = \"SITE\", id = \"vpn-…\" }]",
         );
     }
-    Some(Link { name: name?, between: between?, vpns, probes })
+    Some(Link { name: name?, between: between?, vpns, appliances, probes })
 }
 
 fn take_between(value: &Value<'_>, sites: &[String]) -> Option<Vec<Name>> {
@@ -142,11 +163,17 @@ impl Ends<'_> {
     }
 }
 
-fn take_vpn(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Vpn> {
+/// An entry of `vpn`.
+enum Connection {
+    Vpn(Vpn),
+    Appliance(Appliance),
+}
+
+fn take_vpn(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Connection> {
     let mut table = value.table("a vpn")?;
     let place = table.place();
     let site = table.need("site", "\"us-east-1\"", |value| ends.take(value));
-    let (has_id, has_tag) = (table.has("id"), table.has("tag"));
+    let (has_id, has_tag, has_socket) = (table.has("id"), table.has("tag"), table.has("strongswan"));
     let id = table.maybe("id", |value| {
         let id = value.parsed("vpn-0a1b2c3d4e5f60718", vpn_id)?;
         seen.check(value.place(), &id)?;
@@ -157,25 +184,69 @@ fn take_vpn(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Vpn
         seen.check(value.place(), value.text()?)?;
         Some(select)
     });
-    let select = match (has_id, has_tag) {
-        (true, true) => place.wrong("a vpn has both 'id' and 'tag'; keep one of them"),
-        (false, false) => place.missing("a vpn needs id = \"vpn-…\" or tag = \"Name=…\""),
-        (true, false) => id.flatten(),
-        (false, true) => tag.flatten(),
-    };
-    let every = table.or("every", VPN_EVERY, |value| value.duration(FASTEST_VPN..=LONGEST));
+    let socket = table.maybe("strongswan", |value| value.parsed("unix:///run/charon.vici", vici));
+    let child = table.maybe("child", |value| {
+        if !has_socket {
+            return value.wrong("'child' is for a vpn with 'strongswan'; leave it out");
+        }
+        Some((value.place(), value.name()?))
+    });
+    let (usual, fastest) =
+        if has_socket { (APPLIANCE_EVERY, FASTEST_APPLIANCE) } else { (VPN_EVERY, FASTEST_VPN) };
+    let every = table.or("every", usual, |value| value.duration(fastest..=LONGEST));
     let expect_up = table.or("expect_up", TUNNELS, |value| value.integer(1..=TUNNELS));
-    let region = table.maybe("region", |value| value.parsed("us-east-1", aws::region));
-    let role = table.maybe("role", |value| value.parsed(ROLE, aws::role));
+    let aws_only = |value: &Value<'_>, key: &str| -> Option<()> {
+        if has_socket {
+            value.wrong(format!("'{key}' is AWS's; leave it out beside 'strongswan'"))
+        } else {
+            Some(())
+        }
+    };
+    let region = table.maybe("region", |value| {
+        aws_only(value, "region")?;
+        value.parsed("us-east-1", aws::region)
+    });
+    let role = table.maybe("role", |value| {
+        aws_only(value, "role")?;
+        value.parsed(ROLE, aws::role)
+    });
     table.finish();
-    Some(Vpn {
+    let select = match (has_id, has_tag, has_socket) {
+        (true, false, false) => id.flatten(),
+        (false, true, false) => tag.flatten(),
+        (false, false, true) => {
+            let (socket, child) = (socket??, child?);
+            let Some((place, child)) = child else {
+                return place.missing(
+                    "a vpn of strongSwan needs child = \"NAME\", as swanctl.conf names its children",
+                );
+            };
+            let site = site?;
+            let name = Name::from(format!("strongswan:{child}@{site}"));
+            seen.check(place, &name)?;
+            let expect_up = u32::try_from(expect_up?).ok()?;
+            return Some(Connection::Appliance(Appliance {
+                site,
+                name,
+                socket,
+                child,
+                every: every?,
+                expect_up,
+            }));
+        }
+        (false, false, false) => {
+            place.missing("a vpn needs id = \"vpn-…\" or tag = \"Name=…\" or strongswan = \"unix:///…\"")
+        }
+        _ => place.wrong("a vpn has more than one of 'id', 'tag' and 'strongswan'; keep one of them"),
+    };
+    Some(Connection::Vpn(Vpn {
         site: site?,
         select: select?,
         every: every?,
         expect_up: u32::try_from(expect_up?).ok()?,
         region: region?,
         role: role?,
-    })
+    }))
 }
 
 fn vpn_id(text: &str) -> Result<Name, String> {
@@ -184,6 +255,16 @@ fn vpn_id(text: &str) -> Result<Name, String> {
         Some(rest) if (1..=32).contains(&rest.len()) && rest.chars().all(allowed) => Ok(text.into()),
         _ => Err(format!(
             "'{}' is not the id of a VPN connection; write one such as \"vpn-0a1b2c3d4e5f60718\"",
+            short(text)
+        )),
+    }
+}
+
+fn vici(text: &str) -> Result<std::path::PathBuf, String> {
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(path.into()),
+        _ => Err(format!(
+            "'{}' is not a socket of this machine; write \"unix:///run/charon.vici\"",
             short(text)
         )),
     }
@@ -201,7 +282,8 @@ fn tag(text: &str) -> Result<VpnSelect, String> {
     }
 }
 
-fn take_probe(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<Probe> {
+/// A probe; and the one of large packets that goes beside it where an 'mtu' is given.
+fn take_probe(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<(Probe, Option<Probe>)> {
     let mut table = value.table("a probe")?;
     let place = table.place();
     let from = table.need("from", "\"us-east-1\"", |value| ends.take(value));
@@ -210,27 +292,57 @@ fn take_probe(value: &Value<'_>, ends: &Ends<'_>, seen: &mut Unique) -> Option<P
     let every = table.or("every", PROBE_EVERY, |value| value.duration(FASTEST_PROBE..=LONGEST));
     let timeout = table
         .or("timeout", PROBE_TIMEOUT, |value| value.duration(Duration::from_millis(1)..=LONGEST_TIMEOUT));
+    let is_tcp = table.has("tcp");
+    let burst = table.or("burst", 1, |value| {
+        let burst = value.integer(1..=LARGEST_BURST)?;
+        if is_tcp && burst > 1 {
+            return value.wrong("'burst' is for icmp and udp: a connection is opened once; leave it out");
+        }
+        Some(burst)
+    });
+    let is_icmp = table.has("icmp");
+    let mtu = table.maybe("mtu", |value| {
+        if !is_icmp {
+            return value.wrong("'mtu' is for icmp; add a probe of its own with icmp and mtu");
+        }
+        value.integer(MTUS)
+    });
     table.finish();
     let (from, (default_name, target), given) = (from?, target?, given?);
     let (place, name): (Place<'_>, Name) = given.unwrap_or((place, default_name));
     seen.check(place, &format!("{name}' from '{from}"))?;
-    Some(Probe { name, from, target, every: every?, timeout: timeout? })
+    let (every, timeout, mtu) = (every?, timeout?, mtu?);
+    let probe = Probe { name, from, target, every, timeout, burst: u32::try_from(burst?).ok()?, size: None };
+    let large = mtu.map(|mtu| Probe {
+        name: format!("{}@{mtu}", probe.name).into(),
+        every: every.max(MTU_EVERY),
+        burst: MTU_BURST,
+        size: u16::try_from(mtu).ok(),
+        ..probe.clone()
+    });
+    Some((probe, large))
 }
 
 /// The probe's target, and its name unless one is given.
 fn take_target(table: &mut Table<'_>) -> Option<(Name, Target)> {
     let place = table.place();
-    let (has_icmp, has_tcp) = (table.has("icmp"), table.has("tcp"));
+    let protocols = ["icmp", "tcp", "udp"].map(|protocol| table.has(protocol));
     let icmp = table.maybe("icmp", |value| {
         value.parsed("10.1.0.10", |text| Ok((format!("icmp:{text}").into(), target::icmp(text)?)))
     });
     let tcp = table.maybe("tcp", |value| {
         value.parsed("10.0.0.10:443", |text| Ok((format!("tcp:{text}").into(), target::tcp(text)?)))
     });
-    match (has_icmp, has_tcp) {
-        (true, true) => place.wrong("a probe has both 'icmp' and 'tcp'; make two probes of it"),
-        (false, false) => place.missing("a probe needs icmp = \"ADDRESS\" or tcp = \"ADDRESS:PORT\""),
-        (true, false) => icmp.flatten(),
-        (false, true) => tcp.flatten(),
+    let udp = table.maybe("udp", |value| {
+        value.parsed("10.0.0.10:862", |text| Ok((format!("udp:{text}").into(), target::udp(text)?)))
+    });
+    match protocols {
+        [true, false, false] => icmp.flatten(),
+        [false, true, false] => tcp.flatten(),
+        [false, false, true] => udp.flatten(),
+        [false, false, false] => place.missing(
+            "a probe needs icmp = \"ADDRESS\" or tcp = \"ADDRESS:PORT\" or udp = \"ADDRESS:862\" of a STAMP reflector",
+        ),
+        _ => place.wrong("a probe has more than one of 'icmp', 'tcp' and 'udp'; make a probe of each"),
     }
 }

@@ -21,14 +21,26 @@ pub(super) fn icmp(text: &str) -> Result<Target, String> {
 
 /// Reads the target of a TCP probe: `10.0.0.10:443`, `[::1]:443`, `name.example:443`.
 pub(super) fn tcp(text: &str) -> Result<Target, String> {
-    let no_port = |text: &str| format!("a tcp target needs its port; write \"{}:443\"", short(text));
+    let (host, port) = with_port(text, "tcp", 443)?;
+    Ok(Target::Tcp(host, port))
+}
+
+/// Reads the target of a UDP probe, a STAMP reflector; RFC 8762 gives it port 862.
+pub(super) fn udp(text: &str) -> Result<Target, String> {
+    let (host, port) = with_port(text, "udp", 862)?;
+    Ok(Target::Udp(host, port))
+}
+
+fn with_port(text: &str, protocol: &str, usual: u16) -> Result<(Host, u16), String> {
+    let no_port =
+        |text: &str| format!("a {protocol} target needs its port; write \"{}:{usual}\"", short(text));
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inside, rest) = rest
                 .split_once(']')
-                .ok_or_else(|| format!("'{}' lacks a ']'; write \"[::1]:443\"", short(text)))?;
+                .ok_or_else(|| format!("'{}' lacks a ']'; write \"[::1]:{usual}\"", short(text)))?;
             if !inside.contains(':') {
-                return Err("brackets are for IPv6 addresses only, such as \"[::1]:443\"".to_owned());
+                return Err(format!("brackets are for IPv6 addresses only, such as \"[::1]:{usual}\""));
             }
             (inside, rest.strip_prefix(':').ok_or_else(|| no_port(text))?)
         }
@@ -50,11 +62,11 @@ pub(super) fn tcp(text: &str) -> Result<Target, String> {
     };
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
-        Ok(port) if digits && port > 0 => Ok(Target::Tcp(host(name)?, port)),
+        Ok(port) if digits && port > 0 => Ok((host(name)?, port)),
         _ => Err(format!(
             "'{}' is not a port; write a number from 1 to 65535, such as \"{}\"",
             short(port),
-            short(&text.replace(&format!(":{port}"), ":443"))
+            short(&text.replace(&format!(":{port}"), &format!(":{usual}")))
         )),
     }
 }

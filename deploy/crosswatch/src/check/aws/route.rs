@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
 
-use crosswatch_shared::config::topology::{Host, QueueKind, Target, Topology};
+use crosswatch_shared::config::topology::{Host, QueueKind, Topology};
 
 /// A route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +40,7 @@ pub(super) fn warnings(topology: &Topology, site: Option<&str>) -> Vec<String> {
         .probes()
         .filter(|(_, probe)| site.is_none_or(|site| *probe.from == *site))
         .flat_map(|(link, probe)| {
-            let host = match &probe.target {
-                Target::Icmp(host) | Target::Tcp(host, _) => host,
-            };
-            let addresses = match host {
+            let addresses = match probe.target.host() {
                 Host::Address(address) => vec![*address],
                 Host::Name(name) => resolve(name),
             };
