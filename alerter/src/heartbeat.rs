@@ -40,6 +40,7 @@ impl Pulse {
 #[derive(Debug)]
 pub struct Heartbeat {
     cloudwatch: CloudWatch,
+    worker: String,
     namespace: String,
     pulse: Pulse,
     /// The minute of the last one accepted.
@@ -49,9 +50,15 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Puts `Heartbeat{Stage=alerter}` into the namespace while the pulse beats.
+    /// Puts `Heartbeat{Stage=<worker>}` into the namespace while the pulse beats.
     #[must_use]
-    pub fn new(cloudwatch: CloudWatch, namespace: String, pulse: Pulse, registry: &mut Registry) -> Self {
+    pub fn new(
+        cloudwatch: CloudWatch,
+        worker: String,
+        namespace: String,
+        pulse: Pulse,
+        registry: &mut Registry,
+    ) -> Self {
         let (puts, failures) = (Counter::default(), Counter::default());
         registry.register(
             "crosswatch_alerter_heartbeats",
@@ -63,7 +70,7 @@ impl Heartbeat {
             "Heartbeats that it did not; tried again",
             failures.clone(),
         );
-        Self { cloudwatch, namespace, pulse, beat: None, puts, failures }
+        Self { cloudwatch, worker, namespace, pulse, beat: None, puts, failures }
     }
 
     /// Until it is stopped.
@@ -85,7 +92,7 @@ impl Heartbeat {
         if self.beat == Some(minute) || !self.pulse.is_alive(steady) {
             return;
         }
-        match self.cloudwatch.put(&self.namespace, &[Datum::heartbeat("alerter", now)]).await {
+        match self.cloudwatch.put(&self.namespace, &[Datum::heartbeat(&self.worker, now)]).await {
             Ok(()) => {
                 self.puts.inc();
                 self.beat = Some(minute);
@@ -129,7 +136,13 @@ mod tests {
     async fn heartbeat(status: u16, pulse: &Pulse) -> Heartbeat {
         let session = Session::emulated(&format!("http://{}", server(status).await), "us-east-1");
         let cloudwatch = CloudWatch::new(&session);
-        Heartbeat::new(cloudwatch, "Crosswatch".to_owned(), pulse.clone(), &mut Registry::default())
+        Heartbeat::new(
+            cloudwatch,
+            "alerter".to_owned(),
+            "Crosswatch".to_owned(),
+            pulse.clone(),
+            &mut Registry::default(),
+        )
     }
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_330_800);

@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_queue::{Consumer, QueueError, Received, Source};
+use crosswatch_shared::config::topology::worker;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::encode_batch;
@@ -133,13 +134,10 @@ impl Stage {
     }
 }
 
-/// A queue's name: `alerter`, and `alerter-1` for the second of several.
+/// A queue's name: `alerter`, and `alerter-2` for the second of several.
 #[must_use]
 pub fn name(stage: Stage, index: usize) -> String {
-    match index {
-        0 => stage.word().to_owned(),
-        _ => format!("{}-{index}", stage.word()),
-    }
+    worker(stage.word(), index)
 }
 
 /// The folder of a site's forwarders in the queue's folder.

@@ -51,7 +51,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Opens the publisher's file in the folder of the queue, or begins it, and goes on from what it holds. Metrics go to
-    /// `cloudwatch` too, where there is one.
+    /// `cloudwatch` too, where there is one; with it goes what the publisher's heartbeat calls it.
     ///
     /// # Errors
     /// The file is held by another process, foreign, newer or damaged;
@@ -60,15 +60,16 @@ impl Publisher {
         config: Config,
         topology: &Topology,
         source: Source,
-        cloudwatch: Option<CloudWatch>,
+        cloudwatch: Option<(CloudWatch, String)>,
         registry: &mut Registry,
         part: Part,
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         let (sink, sender): (Box<dyn Sink>, _) = match cloudwatch {
             None => (Box::new(Embedded), None),
-            Some(client) => {
-                let sender = Sender::new(client, config.namespace.clone(), &topology.queue.kind, registry);
+            Some((client, worker)) => {
+                let sender =
+                    Sender::new(client, worker, config.namespace.clone(), &topology.queue.kind, registry);
                 (Box::new(Owing::new(&config.sources)), Some(sender))
             }
         };

@@ -2,6 +2,7 @@
 //! rules ask for it; more where the limits of CloudWatch ask for it.
 
 use crosswatch_judge::rule::Metric as Judging;
+use crosswatch_shared::config::topology::shard;
 
 use crate::alarm::{Alarm, Composite, Watch};
 use crate::heartbeats::Heartbeats;
@@ -29,10 +30,12 @@ pub(crate) fn alarms(
     children: &[Child],
     heartbeats: &Heartbeats,
 ) -> Vec<Alarm> {
-    let maker = Maker {
+    // A link's alerter is the one that reads its queue; what is of no link goes to the first.
+    let alerters = &heartbeats.alerters;
+    let maker = |place: usize| Maker {
         marks,
         topic: input.topic.map(str::to_owned).into_iter().collect(),
-        only_while: (input.mode == Mode::Backup).then_some(&*heartbeats.alerter.name),
+        only_while: alerters.get(place).filter(|_| input.mode == Mode::Backup).map(|alarm| &*alarm.name),
     };
     let mut composites = Vec::new();
     for link in &input.topology.links {
@@ -41,22 +44,24 @@ pub(crate) fn alarms(
         let fault = fault(&of_link);
         let names = of_link.iter().map(|child| &*child.alarm.name);
         let description = format!("Crosswatch: link {} is {fault}", link.name);
-        composites.extend(maker.make(&format!("{}{{}} {fault}", link.name), &description, None, names));
+        let maker = maker(shard(&link.name, alerters.len()));
+        composites.extend(maker.make(&format!("{}{{}} {fault}", link.name), &description, &[], names));
     }
     let collecting = children.iter().filter(|child| child.link.is_none());
-    composites.extend(maker.make(
+    composites.extend(maker(0).make(
         "collecting{} fails or is slow",
         "Crosswatch: collectors are in trouble, so that links may be in trouble unseen",
-        None,
+        &[],
         collecting.map(|child| &*child.alarm.name),
     ));
     // Otherwise their alarms page by themselves: a composite costs as much as five of them.
     if input.mode == Mode::Backup {
-        composites.extend(maker.make(
+        let publishers: Vec<&str> = heartbeats.publishers.iter().map(|alarm| &*alarm.name).collect();
+        composites.extend(maker(0).make(
             "collector or publisher{} silent",
             "Crosswatch: no data of a site, or of none when the publisher is silent; links are not watched by alarms then",
             // The alerter tells of silent collectors, but of the publisher it knows nothing.
-            Some(&heartbeats.publisher.name),
+            &publishers,
             heartbeats.collectors.iter().map(|alarm| &*alarm.name),
         ));
     }
@@ -80,13 +85,14 @@ impl Maker<'_> {
         &self,
         name: &str,
         description: &str,
-        always: Option<&'n str>,
+        always: &[&str],
         alarms: impl Iterator<Item = &'n str>,
     ) -> Vec<Alarm> {
         let asked = self.only_while.map(state);
         let overhead = asked.as_ref().map_or(0, |asked| asked.len() + " AND ()".len());
-        let overhead = overhead + always.map_or(0, |always| state(always).len() + " OR ()".len());
-        let fixed = usize::from(asked.is_some()) + usize::from(always.is_some());
+        let overhead =
+            overhead + always.iter().map(|always| state(always).len() + " OR ()".len()).sum::<usize>();
+        let fixed = usize::from(asked.is_some()) + always.len();
         let mut parts: Vec<Vec<String>> = Vec::new();
         let mut length = usize::MAX;
         for alarm in alarms.map(state) {
@@ -112,11 +118,13 @@ impl Maker<'_> {
                 };
             }
             // One of several parts is enough to tell of it.
-            if let Some(always) = always.filter(|_| index == 0) {
+            if index == 0 && !always.is_empty() {
+                let always: Vec<String> = always.iter().map(|alarm| state(alarm)).collect();
+                let always = always.join(" OR ");
                 rule = if asked.is_some() {
-                    format!("{} OR ({rule})", state(always))
+                    format!("{always} OR ({rule})")
                 } else {
-                    format!("{} OR {rule}", state(always))
+                    format!("{always} OR {rule}")
                 };
             }
             let number = if index == 0 { String::new() } else { format!(" {}", index + 1) };

@@ -4,6 +4,7 @@
 //! more periods than that, and fills in missing ones only when it finds fewer: three of three minutes are in ALARM
 //! once about five minutes in a row are empty, and a put that is a minute late, or a restart, changes nothing.
 
+use crosswatch_shared::config::topology::worker;
 use crosswatch_window::Metric;
 
 use crate::alarm::{Alarm, Measured, Watch};
@@ -18,16 +19,16 @@ const PERIODS: u32 = 3;
 const HEARTBEAT: &str = "Heartbeat";
 
 pub(crate) struct Heartbeats {
-    /// Pages by itself.
-    pub(crate) alerter: Alarm,
+    /// They page by themselves; one a queue.
+    pub(crate) alerters: Vec<Alarm>,
     /// These page by themselves, too, except as a backup: then a composite does for them while the alerter is silent.
-    pub(crate) publisher: Alarm,
+    pub(crate) publishers: Vec<Alarm>,
     pub(crate) collectors: Vec<Alarm>,
 }
 
 impl Heartbeats {
     pub(crate) fn all(self) -> impl Iterator<Item = Alarm> {
-        [self.alerter, self.publisher].into_iter().chain(self.collectors)
+        self.alerters.into_iter().chain(self.publishers).chain(self.collectors)
     }
 }
 
@@ -59,10 +60,13 @@ pub(crate) fn alarms(input: &Input<'_>, marks: &Marks) -> Heartbeats {
     let topic: Vec<String> = input.topic.map(str::to_owned).into_iter().collect();
     let paging = |alarm: Alarm| Alarm { alarm_actions: topic.clone(), ok_actions: topic.clone(), ..alarm };
     let paging_in_both = |alarm: Alarm| if input.mode == Mode::Backup { alarm } else { paging(alarm) };
+    let (publishers, alerters) = input.topology.queues();
     Heartbeats {
         // Its own put, once a minute, whatever the windows are.
-        alerter: paging(stage("alerter", 60)),
-        publisher: paging_in_both(stage("publisher", with_windows)),
+        alerters: (0..alerters).map(|place| paging(stage(&worker("alerter", place), 60))).collect(),
+        publishers: (0..publishers)
+            .map(|place| paging_in_both(stage(&worker("publisher", place), with_windows)))
+            .collect(),
         collectors: input
             .topology
             .sites

@@ -11,7 +11,7 @@ use crosswatch_alarms::{
 };
 use crosswatch_judge::Engine;
 use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Window};
-use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::config::topology::{Topology, shard, worker};
 use crosswatch_window::Metric;
 use proptest::prelude::*;
 
@@ -288,6 +288,26 @@ note: link use1-euw1: VPN connections found by tag have no alarm on AWS's own Tu
     let alarms = world.alarms();
     let collecting = composite(&alarms, "collecting fails");
     assert_eq!(collecting, "ALARM(\"Crosswatch rule collecting on us-east-1/ec2:vpn-status\")");
+}
+
+#[test]
+fn each_worker_has_its_heartbeat_and_a_link_asks_for_that_of_its_own_alerter() {
+    let queues = "[queue]\nkind = \"sqs\"\npublisher = [\"https://sqs/1/p\", \"https://sqs/1/q\"]\n\
+                  alerter = [\"https://sqs/1/a\", \"https://sqs/1/b\", \"https://sqs/1/c\"]\n";
+    let mut world = World::new(&format!("{CLASSIC}{queues}"), classic_rules());
+    world.mode = Mode::Backup;
+    let alarms = world.alarms();
+    for worker in ["publisher", "publisher-2", "alerter", "alerter-2", "alerter-3"] {
+        let name = format!("Crosswatch {worker} silent");
+        assert!(alarms.iter().any(|alarm| alarm.name == name), "{name}");
+    }
+    let own = worker("alerter", shard("use1-euw1", 3));
+    let link = composite(&alarms, "use1-euw1 broken or slow");
+    assert!(link.starts_with(&format!("ALARM(\"Crosswatch {own} silent\") AND (")), "{own}: {link}");
+    let stages = composite(&alarms, "collector or publisher silent");
+    let publishers =
+        "ALARM(\"Crosswatch publisher silent\") OR ALARM(\"Crosswatch publisher-2 silent\") OR (";
+    assert!(stages.starts_with(publishers), "{stages}");
 }
 
 #[test]

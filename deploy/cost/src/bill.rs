@@ -163,7 +163,7 @@ fn sum(lines: &[Line]) -> f64 {
 
 fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
     let Deployment { topology, publish, period, .. } = *deployment;
-    let (publishers, alerters) = workers(topology);
+    let (publishers, alerters) = topology.queues();
     let vpns = topology.vpns().count() + topology.appliances().count();
     let probes = topology.probes().count();
     let (sites, polling) = (topology.sites.len(), polling(topology).len());
@@ -182,7 +182,8 @@ fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
         series += count;
         lines.push(line("CloudWatch", format!("metric {}", metric.word()), count as f64, prices::METRIC));
     }
-    lines.push(line("CloudWatch", "metric Heartbeat: publisher and alerter", 2.0, prices::METRIC));
+    let workers = (publishers + alerters) as f64;
+    lines.push(line("CloudWatch", "metric Heartbeat: publisher and alerter", workers, prices::METRIC));
     let minutes = HOURS * 60.0;
     let a_minute = (60.0 / period.as_secs_f64()).max(1.0);
     let requests = series.div_ceil(DATUMS).max(publishers) as f64 * a_minute * minutes;
@@ -196,14 +197,6 @@ fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
     ];
     lines.extend(kinds.map(|(what, count, price)| line("CloudWatch", what, count as f64, price)));
     lines
-}
-
-/// How many processes publish, and judge: one a queue.
-fn workers(topology: &Topology) -> (usize, usize) {
-    match &topology.queue.kind {
-        QueueKind::Embedded => (1, 1),
-        QueueKind::Sqs { publisher, alerter } => (publisher.len().max(1), alerter.len().max(1)),
-    }
 }
 
 /// The requests of one stage's queues, at most: phases of the sites may be such that nothing coincides.

@@ -57,9 +57,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 /// What a valid config asks for that cannot be done, or not as it may be meant.
 pub(crate) fn warnings(Config { topology, .. }: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Err(several) = crate::run::several(&topology.queue.kind) {
-        warnings.push(several.to_string());
-    }
     if topology.queue.kind != QueueKind::Embedded {
         for site in topology.sites.iter().filter(|site| site.topic.is_none()) {
             warnings.push(format!(

@@ -28,6 +28,14 @@ pub(crate) struct Cli {
     pub command: Command,
 }
 
+/// Which of a stage's queues.
+#[derive(Debug, Args)]
+pub(crate) struct QueueArg {
+    /// Which of the stage's queues to read, from 1, where [queue] has several: links are spread over them.
+    #[arg(long, value_name = "N")]
+    pub queue: Option<usize>,
+}
+
 /// The jobs and the tools.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -49,9 +57,15 @@ pub(crate) enum Command {
         site: String,
     },
     /// Run the publisher: observations to metrics.
-    Publisher,
+    Publisher {
+        #[command(flatten)]
+        queue: QueueArg,
+    },
     /// Run the alerter: observations to notifications.
-    Alerter,
+    Alerter {
+        #[command(flatten)]
+        queue: QueueArg,
+    },
     /// Say everything that is wrong with the config, or else what it watches, judges and tells
     ///
     /// With --aws or --probe also whether it works from here: exit 1 when something on AWS is missing.

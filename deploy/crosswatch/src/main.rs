@@ -28,7 +28,7 @@ use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
-use run::{Job, SeveralQueues, UnknownSite};
+use run::{Job, UnknownSite, WrongQueue};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -43,10 +43,22 @@ fn main() -> ExitCode {
 
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
-        Command::Run => run::run(load(config)?, Job::All),
+        Command::Run => {
+            let config = load(config)?;
+            let job = Job::all(&config.topology)?;
+            run::run(config, job)
+        }
         Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
-        Command::Publisher => run::run(load(config)?, Job::Publisher),
-        Command::Alerter => run::run(load(config)?, Job::Alerter),
+        Command::Publisher { queue } => {
+            let config = load(config)?;
+            let job = Job::publisher(&config.topology, queue.queue)?;
+            run::run(config, job)
+        }
+        Command::Alerter { queue } => {
+            let config = load(config)?;
+            let job = Job::alerter(&config.topology, queue.queue)?;
+            run::run(config, job)
+        }
         Command::Alarms(command) => alarms::run(&load(config)?, command),
         Command::Check { aws, probe, site } => {
             let config = load(config)?;
@@ -102,7 +114,7 @@ fn told(error: &anyhow::Error) -> String {
 fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
-        || error.is::<SeveralQueues>()
+        || error.is::<WrongQueue>()
         || error.is::<ReplayError>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }

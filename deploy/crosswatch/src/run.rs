@@ -20,7 +20,7 @@ use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_publisher::config::{Config as Metrics, Kind};
 use crosswatch_queue::Source;
-use crosswatch_shared::config::topology::{Queue, QueueKind, SqsQueue, Topology};
+use crosswatch_shared::config::topology::{Queue, QueueKind, SqsQueue, Topology, worker};
 use crosswatch_shared::observation::Name;
 use crosswatch_sqs::receive::Receiver;
 use prometheus_client::registry::Registry;
@@ -37,10 +37,56 @@ pub(crate) enum Job {
     All,
     /// One site's collector.
     Collector(Name),
-    /// The publisher.
-    Publisher,
-    /// The alerter.
-    Alerter,
+    /// The publisher of the queue at this place.
+    Publisher(usize),
+    /// The alerter of the queue at this place.
+    Alerter(usize),
+}
+
+impl Job {
+    /// Everything in one process, where each stage has one queue.
+    pub(crate) fn all(topology: &Topology) -> Result<Self, WrongQueue> {
+        Self::publisher(topology, None)?;
+        Self::alerter(topology, None)?;
+        Ok(Self::All)
+    }
+
+    /// The publisher; `queue` counts from 1.
+    pub(crate) fn publisher(topology: &Topology, queue: Option<usize>) -> Result<Self, WrongQueue> {
+        place("publisher", topology.queues().0, queue).map(Self::Publisher)
+    }
+
+    /// The alerter; `queue` counts from 1.
+    pub(crate) fn alerter(topology: &Topology, queue: Option<usize>) -> Result<Self, WrongQueue> {
+        place("alerter", topology.queues().1, queue).map(Self::Alerter)
+    }
+
+    /// The place of the publisher's queue, where the job has a publisher.
+    fn publishes(&self) -> Option<usize> {
+        match self {
+            Self::All => Some(0),
+            Self::Publisher(place) => Some(*place),
+            Self::Collector(_) | Self::Alerter(_) => None,
+        }
+    }
+
+    /// The place of the alerter's queue, where the job has an alerter.
+    fn alerts(&self) -> Option<usize> {
+        match self {
+            Self::All => Some(0),
+            Self::Alerter(place) => Some(*place),
+            Self::Collector(_) | Self::Publisher(_) => None,
+        }
+    }
+}
+
+fn place(stage: &'static str, count: usize, asked: Option<usize>) -> Result<usize, WrongQueue> {
+    match asked {
+        None if count == 1 => Ok(0),
+        None => Err(WrongQueue::Unsaid { stage, count }),
+        Some(asked) if (1..=count).contains(&asked) => Ok(asked - 1),
+        Some(asked) => Err(WrongQueue::Absent { stage, count, asked }),
+    }
 }
 
 /// The alerter's file in the queue's folder.
@@ -70,20 +116,23 @@ pub(crate) struct UnknownSite {
     known: Vec<Name>,
 }
 
-/// Links are to be spread over several queues, which this version does not.
+/// Which of a stage's queues a process is to read is not said, or wrongly.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "[queue] {stage} has {count} queues: this version has one {stage}, which reads one queue; write one URL (and one standby)"
-)]
-pub(crate) struct SeveralQueues {
-    stage: &'static str,
-    count: usize,
+pub(crate) enum WrongQueue {
+    /// There are several.
+    #[error(
+        "[queue] {stage} has {count} queues, each read by a process of its own: start 'crosswatch {stage} --queue N' with N from 1 \
+         to {count}, each in a folder of its own"
+    )]
+    Unsaid { stage: &'static str, count: usize },
+    /// There are not so many.
+    #[error("--queue {asked}: [queue] {stage} has {count}; write a number from 1 to {count}")]
+    Absent { stage: &'static str, count: usize, asked: usize },
 }
 
 /// Runs a job until SIGINT, SIGTERM or a stage's failure.
 pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
-    several(&config.topology.queue.kind)?;
     if let Job::Collector(site) = &job {
         known_site(&config, site.clone())?;
     }
@@ -122,23 +171,31 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
         QueueKind::Embedded => None,
         QueueKind::Sqs { .. } => Some(aws::session().await.clone()),
     };
-    if let Job::All | Job::Publisher = job {
-        let source = source(&config.topology, session.as_ref(), |of| of.publisher);
+    let (publishers, alerters) = config.topology.queues();
+    if let Some(place) = job.publishes() {
+        let topology = config.topology.clone().of_queue(place, publishers);
+        let source = source(&topology, session.as_ref(), place, |of| of.publisher);
         let part = health.part("publisher");
         let metrics = config.metrics.clone();
-        let publisher =
-            Publisher::open(metrics, &config.topology, source, cloudwatch.clone(), &mut registry, part)?;
+        let cloudwatch = cloudwatch.clone().map(|client| (client, worker("publisher", place)));
+        let publisher = Publisher::open(metrics, &topology, source, cloudwatch, &mut registry, part)?;
         life.spawn("publisher", stage(publisher.run(life.stop())));
     }
-    if let Job::All | Job::Alerter = job {
-        let source = source(&config.topology, session.as_ref(), |of| of.alerter);
+    if let Some(place) = job.alerts() {
+        let topology = config.topology.clone().of_queue(place, alerters);
+        let source = source(&topology, session.as_ref(), place, |of| of.alerter);
         let part = health.part("alerter");
         let file = folder.join(ALERTER_FILE);
-        let alerter =
-            Alerter::open(config.alerts.clone(), &config.topology, &file, source, &mut registry, part)?;
+        let alerter = Alerter::open(config.alerts.clone(), &topology, &file, source, &mut registry, part)?;
         if let Some(cloudwatch) = cloudwatch {
             let namespace = config.metrics.namespace.clone();
-            let heartbeat = Heartbeat::new(cloudwatch, namespace, alerter.pulse(), &mut registry);
+            let heartbeat = Heartbeat::new(
+                cloudwatch,
+                worker("alerter", place),
+                namespace,
+                alerter.pulse(),
+                &mut registry,
+            );
             let stop = life.stop();
             life.spawn("heartbeat", async move {
                 heartbeat.run(stop).await;
@@ -190,7 +247,7 @@ async fn collectors(
     let sites: Vec<Name> = match job {
         Job::All => topology.sites.iter().map(|site| site.name.clone()).collect(),
         Job::Collector(site) => vec![site.clone()],
-        Job::Publisher | Job::Alerter => return Ok(()),
+        Job::Publisher(_) | Job::Alerter(_) => return Ok(()),
     };
     let metrics = crosswatch_collector::metrics::Metrics::register(registry);
     let forwards = match topology.queue.kind {
@@ -283,26 +340,14 @@ impl<'a> StageQueues<'a> {
     }
 }
 
-/// One queue a stage.
-pub(crate) fn several(kind: &QueueKind) -> Result<(), SeveralQueues> {
-    let Some(StageQueues { publisher, alerter }) = StageQueues::of(kind) else {
-        return Ok(());
-    };
-    for (stage, queues) in [("publisher", publisher), ("alerter", alerter)] {
-        if queues.len() > 1 {
-            return Err(SeveralQueues { stage, count: queues.len() });
-        }
-    }
-    Ok(())
-}
-
 /// The queue of a stage: the journals of all sites, or one of its own on SQS.
 fn source<'a>(
     topology: &'a Topology,
     session: Option<&Session>,
+    place: usize,
     of: impl FnOnce(StageQueues<'a>) -> &'a [SqsQueue],
 ) -> Source {
-    let queue = StageQueues::of(&topology.queue.kind).and_then(|queues| of(queues).first());
+    let queue = StageQueues::of(&topology.queue.kind).and_then(|queues| of(queues).get(place));
     if let (Some(queue), Some(session)) = (queue, session) {
         let (queue, session) = (queue.clone(), session.clone());
         return Source::new(move |_| Ok(Receiver::open(&session, &queue)));
@@ -330,8 +375,8 @@ async fn listen(topology: &Topology, job: &Job) -> Result<Http, HttpError> {
 fn default_address(job: &Job) -> SocketAddr {
     let port = match job {
         Job::All | Job::Collector(_) => 9464,
-        Job::Publisher => 9465,
-        Job::Alerter => 9466,
+        Job::Publisher(_) => 9465,
+        Job::Alerter(_) => 9466,
     };
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

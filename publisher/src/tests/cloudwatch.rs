@@ -52,7 +52,15 @@ fn open_with(folder: &Path, client: &CloudWatch, config: Config, probes: &[Strin
     let (mut registry, health) = (Registry::default(), Health::default());
     let part = health.part("publisher");
     let client = Some(client.clone());
-    let mut publisher = Publisher::open(config, &topology, source, client, &mut registry, part).unwrap();
+    let mut publisher = Publisher::open(
+        config,
+        &topology,
+        source,
+        client.map(|client| (client, "publisher".to_owned())),
+        &mut registry,
+        part,
+    )
+    .unwrap();
     publisher.hurry();
     Stage { publisher, registry, health }
 }

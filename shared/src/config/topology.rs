@@ -13,7 +13,7 @@ use super::document::Table;
 use super::values;
 use crate::observation::Name;
 
-pub use shard::shard;
+pub use shard::{shard, worker};
 
 /// Who watches what, and over which queue: the sections `site`, `link`, `queue` and `http`.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,6 +214,22 @@ impl Topology {
         let listen = take_listen(root);
         let topology = Self { sites, links, queue: queue?, listen: listen? };
         (root.place().problems() == before).then_some(topology)
+    }
+
+    /// What the process that reads the queue at this place has to do with: its share of the links. All sites stay.
+    #[must_use]
+    pub fn of_queue(mut self, place: usize, count: usize) -> Self {
+        self.links.retain(|link| shard(&link.name, count) == place);
+        self
+    }
+
+    /// How many queues the publishers and the alerters read; each has a process of its own.
+    #[must_use]
+    pub fn queues(&self) -> (usize, usize) {
+        match &self.queue.kind {
+            QueueKind::Embedded => (1, 1),
+            QueueKind::Sqs { publisher, alerter } => (publisher.len().max(1), alerter.len().max(1)),
+        }
     }
 
     /// The site of this name.

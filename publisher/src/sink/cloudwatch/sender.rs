@@ -41,6 +41,8 @@ const ALONE: Duration = Duration::from_secs(50);
 
 pub(crate) struct Sender {
     client: CloudWatch,
+    /// What its heartbeat calls it.
+    worker: String,
     namespace: String,
     /// How long the first window of a period waits for the others.
     gather: Duration,
@@ -107,12 +109,14 @@ enum Verdict {
 impl Sender {
     pub(crate) fn new(
         client: CloudWatch,
+        worker: String,
         namespace: String,
         queue: &QueueKind,
         registry: &mut Registry,
     ) -> Self {
         Self {
             client,
+            worker,
             namespace,
             // How long routine is held back by a collector, and some more for its way.
             gather: match queue {
@@ -161,9 +165,9 @@ impl Sender {
         if self.call.is_some() || self.pause_until.is_some_and(|until| steady < until) {
             return Ok(());
         }
-        let heartbeat = (self.beat != Some(minute(now))).then(|| Datum::heartbeat("publisher", now));
+        let heartbeat = (self.beat != Some(minute(now))).then(|| Datum::heartbeat(&self.worker, now));
         if self.control {
-            let beat = Datum::heartbeat("publisher", now);
+            let beat = Datum::heartbeat(&self.worker, now);
             self.begin(Errand::Control, Packed { datums: vec![beat], ..Packed::default() }, now);
             return Ok(());
         }

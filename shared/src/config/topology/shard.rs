@@ -14,9 +14,19 @@ pub fn shard(link: &str, count: usize) -> usize {
     usize::try_from(hash % count).unwrap_or(0)
 }
 
+/// What the process that reads a stage's queue at this place is called, the queue with it: `alerter`, and `alerter-2` for
+/// the second of several.
+#[must_use]
+pub fn worker(stage: &str, place: usize) -> String {
+    if place == 0 { stage.to_owned() } else { format!("{stage}-{}", place + 1) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::topology::{Link, Queue, QueueKind, Topology};
 
     #[test]
     fn a_link_has_the_queue_that_it_always_had() {
@@ -26,6 +36,35 @@ mod tests {
         assert_eq!(shard("a", million), (0xaf63_dc4c_8601_ec8c_u64 % 1_000_000) as usize);
         assert_eq!(shard("foobar", million), (0x8594_4171_f739_67e8_u64 % 1_000_000) as usize);
         assert_eq!((shard("use1-euw1", 1), shard("use1-euw1", 0)), (0, 0));
+    }
+
+    #[test]
+    fn each_link_is_of_one_worker_and_the_first_has_the_stages_name() {
+        let link = |number: u32| Link {
+            name: format!("link-{number}").into(),
+            between: Vec::new(),
+            vpns: Vec::new(),
+            appliances: Vec::new(),
+            probes: Vec::new(),
+        };
+        let topology = Topology {
+            sites: Vec::new(),
+            links: (0..100).map(link).collect(),
+            queue: Queue {
+                path: "data".into(),
+                kind: QueueKind::Embedded,
+                keep: Duration::from_secs(1),
+                max_bytes: 1,
+            },
+            listen: None,
+        };
+        let shares = (0..3).map(|place| topology.clone().of_queue(place, 3).links);
+        let mut links: Vec<_> = shares.flatten().map(|link| link.name).collect();
+        links.sort();
+        let mut all: Vec<_> = topology.links.iter().map(|link| link.name.clone()).collect();
+        all.sort();
+        assert_eq!(links, all);
+        assert_eq!([0, 1].map(|place| worker("alerter", place)), ["alerter", "alerter-2"]);
     }
 
     #[test]
