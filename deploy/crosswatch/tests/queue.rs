@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use crosswatch_aws::cloudwatch::{CloudWatch, Datum, Resolution, Unit};
 use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
@@ -177,16 +178,49 @@ fn dead_letters_are_listed_shown_peeked_at_and_sent_back() {
 }
 
 #[test]
-fn more_queues_than_one_are_refused_with_the_way_out() {
+fn each_of_several_alerters_reads_its_queue_and_watches_its_share_of_the_links() {
     let world = World::new();
+    let second = world.server.queue("for-alerter-2");
     let file = world.folder.path().join("crosswatch.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     let several = config.replace(
         &format!("alerter = '{}'", world.alerter),
-        "alerter = ['https://sqs.us-east-1.amazonaws.com/1/a', 'https://sqs.us-east-1.amazonaws.com/1/b']",
+        &format!("alerter = ['{}', '{second}']", world.alerter),
     );
     std::fs::write(&file, several).unwrap();
-    let output = world.command(&["alerter"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("write one URL"));
+    let unsaid = world.command(&["alerter"]).output().unwrap();
+    assert_eq!(unsaid.status.code(), Some(2));
+    let unsaid = String::from_utf8_lossy(&unsaid.stderr).into_owned();
+    assert!(unsaid.contains("alerter has 2 queues") && unsaid.contains("alerter --queue N"), "{unsaid}");
+    let absent = world.command(&["alerter", "--queue", "3"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("alerter has 2; write a number from 1 to 2"));
+    assert_eq!(world.command(&["run"]).output().unwrap().status.code(), Some(2));
+
+    world.send(&second, 0..3);
+    let child =
+        world.command(&["alerter", "--queue", "2"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+    let alerter = Running(child.unwrap());
+    until(|| count(&world.says(&["export"])) == 30);
+    drop(alerter);
+}
+
+#[test]
+fn how_long_the_oldest_waits_is_told_as_aws_counts_it() {
+    let world = World::new();
+    world.send(&world.alerter, 0..1);
+    let datum = Datum {
+        name: "ApproximateAgeOfOldestMessage".to_owned(),
+        dimensions: vec![("QueueName".to_owned(), "for-alerter".to_owned())],
+        at: Timestamp::from(SystemTime::now()),
+        values: vec![(5_000.0, 1)],
+        unit: Unit::None,
+        resolution: Resolution::Minute,
+    };
+    // AWS publishes it by itself; here the server is told.
+    let session = world.server.session();
+    let put = async { CloudWatch::new(&session).put("AWS/SQS", &[datum]).await };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(put).unwrap();
+    let told = world.says(&["queue", "depth", "--stage", "alerter"]);
+    let own = told.lines().find(|line| line.contains("/for-alerter:")).unwrap();
+    assert!(own.contains("1 batches wait") && own.contains("the oldest for 50"), "{told}");
 }

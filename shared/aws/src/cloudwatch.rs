@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
+use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit, Statistic};
 use aws_smithy_types::DateTime;
 use crosswatch_shared::time::Timestamp;
 
@@ -143,6 +143,38 @@ impl CloudWatch {
             .map_err(|error| Failure::of("cloudwatch:PutMetricData", &error))?;
         Ok(())
     }
+
+    /// How long the oldest message of a queue of SQS in this region has waited, as AWS last published it: a minute or more
+    /// ago. `None`: nothing was published within ten minutes, as of a queue that nobody uses.
+    ///
+    /// # Errors
+    /// The call failed.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
+    pub async fn oldest_message(&self, queue: &str, now: Timestamp) -> Result<Option<Duration>, Failure> {
+        const OPERATION: &str = "cloudwatch:GetMetricStatistics";
+        const LATELY: Duration = Duration::from_mins(10);
+        let answer = self
+            .client
+            .get_metric_statistics()
+            .namespace("AWS/SQS")
+            .metric_name("ApproximateAgeOfOldestMessage")
+            .dimensions(Dimension::builder().name("QueueName").value(queue).build())
+            .start_time(time(now - LATELY))
+            .end_time(time(now))
+            .period(60)
+            .statistics(Statistic::Maximum)
+            .send()
+            .await
+            .map_err(|error| Failure::of(OPERATION, &error))?;
+        let newest = answer.datapoints().iter().max_by_key(|point| point.timestamp().map(DateTime::secs));
+        let age = newest.and_then(aws_sdk_cloudwatch::types::Datapoint::maximum);
+        Ok(age.and_then(|secs| Duration::try_from_secs_f64(secs).ok()))
+    }
+}
+
+fn time(at: Timestamp) -> DateTime {
+    DateTime::from_millis(at.as_micros().div_euclid(1_000))
 }
 
 fn datum(datum: &Datum) -> MetricDatum {
@@ -152,7 +184,7 @@ fn datum(datum: &Datum) -> MetricDatum {
     MetricDatum::builder()
         .metric_name(&datum.name)
         .set_dimensions((!dimensions.is_empty()).then_some(dimensions))
-        .timestamp(DateTime::from_millis(datum.at.as_micros().div_euclid(1_000)))
+        .timestamp(time(datum.at))
         .set_values(Some(datum.values.iter().map(|&(value, _)| value).collect()))
         .set_counts((!datum.all_once()).then_some(counts))
         .unit(match datum.unit {

@@ -16,6 +16,7 @@ use aws_sdk_sqs::types::{
 };
 use crosswatch_shared::time::Timestamp;
 
+use crate::cloudwatch::CloudWatch;
 use crate::{Failure, Kind, Session};
 
 /// The most messages a call takes or gives.
@@ -76,6 +77,15 @@ impl Sqs {
     #[must_use]
     pub fn new(session: &Session, url: &str) -> Self {
         Self { client: client(session, url), url: url.to_owned() }
+    }
+
+    /// How long its oldest message has waited, as CloudWatch in its region tells; see [`CloudWatch::oldest_message`].
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn oldest(&self, session: &Session, now: Timestamp) -> Result<Option<Duration>, Failure> {
+        let name = self.url.rsplit('/').next().unwrap_or_default();
+        CloudWatch::new(&home(session, &self.url)).oldest_message(name, now).await
     }
 
     /// Its URL.
@@ -249,10 +259,12 @@ impl Sqs {
 
 /// For the queue of this URL.
 pub(crate) fn client(session: &Session, url: &str) -> Client {
-    match region(url) {
-        Some(region) => Client::new(session.in_region(region).config()),
-        None => Client::new(session.config()),
-    }
+    Client::new(home(session, url).config())
+}
+
+/// The session in the queue's own region.
+fn home(session: &Session, url: &str) -> Session {
+    region(url).map_or_else(|| session.clone(), |region| session.in_region(region))
 }
 
 /// The region in a queue's URL: `https://sqs.REGION.amazonaws.com/…`, of any partition.

@@ -24,6 +24,10 @@ pub fn region(text: &str) -> Result<String, String> {
 /// Says what is wrong and what to write.
 pub fn topic(text: &str) -> Result<String, String> {
     match parts(text).as_slice() {
+        ["sns", .., name] if name.ends_with(".fifo") => Err(format!(
+            "'{}' is a FIFO topic, which sends no SMS or mail; write a standard topic's ARN",
+            short(text)
+        )),
         ["sns", region, account, name]
             if !region.is_empty() && is_account(account) && !name.contains(':') =>
         {

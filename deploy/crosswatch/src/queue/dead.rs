@@ -101,6 +101,9 @@ async fn list(queue: &Queue, stage: Option<Stage>, format: Format) -> anyhow::Re
     match format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&letters)?)?,
         Format::Text => {
+            if letters.is_empty() {
+                eprintln!("no dead letters");
+            }
             for Letter { id, source, at, reason, bytes, .. } in letters {
                 writeln!(out, "{id} {at} {bytes} bytes from {source}: {reason}")?;
             }

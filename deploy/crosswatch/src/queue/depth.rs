@@ -28,6 +28,9 @@ struct Line {
     observations: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest: Option<Timestamp>,
+    /// Why it is not known how old the oldest is, where that was asked and not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_unknown: Option<String>,
 }
 
 pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -> anyhow::Result<()> {
@@ -45,10 +48,16 @@ pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -
             in_flight: None,
             observations: backlog.observations,
             oldest: backlog.oldest,
+            oldest_unknown: None,
         });
     }
     if lines.is_empty() {
-        for found in find(&Session::load().await, queue, stage).await? {
+        let session = Session::load().await;
+        for found in find(&session, queue, stage).await? {
+            let (oldest, oldest_unknown) = match found.sqs.oldest(&session, clock::now()).await {
+                Ok(age) => (age.map(|age| clock::now() - age), None),
+                Err(failure) => (None, Some(failure.to_string())),
+            };
             let depth = found.sqs.depth().await.map_err(|failure| of(found.sqs.url(), &failure))?;
             lines.push(Line {
                 stage: found.stage,
@@ -57,7 +66,8 @@ pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -
                 waiting: depth.visible + depth.delayed,
                 in_flight: Some(depth.in_flight),
                 observations: None,
-                oldest: None,
+                oldest,
+                oldest_unknown,
             });
         }
     }
@@ -66,7 +76,8 @@ pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&lines)?)?,
         Format::Text => {
             let now = clock::now();
-            for Line { stage, role, queue, waiting, in_flight, observations, oldest } in lines {
+            for Line { stage, role, queue, waiting, in_flight, observations, oldest, oldest_unknown } in lines
+            {
                 write!(out, "{} {} {queue}: {waiting} batches wait", stage.word(), role.word())?;
                 if let Some(in_flight) = in_flight {
                     write!(out, ", {in_flight} are in flight")?;
@@ -76,6 +87,9 @@ pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -
                 }
                 if let Some(oldest) = oldest {
                     write!(out, ", the oldest for {:.0} s", now.since(oldest).as_secs_f64())?;
+                }
+                if let Some(why) = oldest_unknown {
+                    write!(out, ", for how long is not known: {why}")?;
                 }
                 writeln!(out)?;
             }

@@ -61,6 +61,8 @@ pub(super) async fn run(
         eprintln!(
             "the queues have no dead-letter queue (RedrivePolicy); --force looks into the queues themselves"
         );
+    } else if looked.is_empty() {
+        eprintln!("no message lies there");
     }
     print(&looked, format)
 }

@@ -126,6 +126,12 @@ fn queues(urls: Vec<String>, standby: Option<Vec<String>>) -> Vec<SqsQueue> {
 }
 
 fn url(text: &str) -> Result<(), String> {
+    if text.ends_with(".fifo") {
+        return Err(format!(
+            "'{}' is a FIFO queue, which costs more and keeps an order that batches have of their own; write a standard queue's URL",
+            short(text)
+        ));
+    }
     values::http_url(text).map_err(|_| {
         format!("'{}' is not the URL of a queue; it begins with https:// and a host", short(text))
     })
