@@ -1,7 +1,7 @@
 //! The collector: probes on schedule, observations into the journal.
 //!
-//! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), and so does the state of the tunnels
-//! that EC2 is asked for ([`tunnels`]); news goes at once and routine in bulk ([`news`], [`pace`]), how the collecting itself
+//! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), and so do the state of the tunnels
+//! that EC2 is asked for ([`tunnels`]) and what is seen once a probe is lost; news goes at once and routine in bulk ([`news`], [`pace`]), how the collecting itself
 //! goes is observed too ([`rounds`]), and everything goes to the journal first ([`Journal`], on disk [`journal::SiteJournal`]),
 //! whose failures are waited out with bounded memory. From there [`forward`] sends it on to queues of Amazon SQS, where
 //! the stages are elsewhere.
@@ -15,6 +15,7 @@ pub mod pack;
 pub mod rounds;
 pub mod tunnels;
 
+mod captures;
 mod poll;
 mod resolve;
 mod run;

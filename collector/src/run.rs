@@ -1,10 +1,12 @@
 //! One site's collector: it owns the clock and carries what the prober found to the journal.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crosswatch_aws::Session;
+use crosswatch_evidence as evidence;
 use crosswatch_host::health::Part;
 use crosswatch_prober::{Account, Engine, Probe, Protocol, Taken};
 use crosswatch_shared::config::topology::{self, Host, Link, Target, Topology};
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::captures::{Captured, Captures};
 use crate::metrics::{Metrics, OfProtocol, OfSite};
 use crate::news::News;
 use crate::pace::Pace;
@@ -58,6 +61,7 @@ pub struct Collector {
     probes: Vec<Of>,
     names: Names,
     polls: Polls,
+    captures: Captures,
     news: News,
     packer: Packer,
     pace: Pace,
@@ -82,6 +86,9 @@ struct Of {
     probe: Name,
     /// Whether its last outcome that says something of the link was a loss.
     failing: bool,
+    protocol: evidence::Protocol,
+    /// Where it goes, once that is known.
+    address: Option<IpAddr>,
 }
 
 impl Collector {
@@ -140,6 +147,12 @@ impl Collector {
             link: link.name.clone(),
             probe: probe.name.clone(),
             failing: false,
+            protocol: match probe.target {
+                Target::Icmp(_) => evidence::Protocol::Icmp,
+                Target::Tcp(_, port) => evidence::Protocol::Tcp { port },
+                Target::Udp(_, port) => evidence::Protocol::Udp { port, payload: Vec::new() },
+            },
+            address: address(&probe.target),
         };
         Ok(Self {
             engine,
@@ -147,6 +160,7 @@ impl Collector {
             probes: of_site.iter().map(of).collect(),
             names,
             polls: Polls::new(site.clone(), Plan::new(topology, &site, now)),
+            captures: Captures::default(),
             news,
             packer: Packer::new(origin, waiting),
             pace: Pace::new(now),
@@ -197,6 +211,7 @@ impl Collector {
                 done = self.spool.done() => self.done(done?),
                 lookup = self.names.next() => self.looked_up(lookup),
                 polled = self.polls.next() => self.polled(polled),
+                captured = self.captures.next() => self.captured(captured),
                 () = ready => {}
                 () = until(next) => {}
             }
@@ -241,6 +256,11 @@ impl Collector {
                 Outcome::Lost(_) => {
                     of.failing = true;
                     self.polls.hasten(&of.link, self.looked);
+                    if let Some(target) = of.address {
+                        let protocol = of.protocol.clone();
+                        let request = evidence::Request { target, protocol, within: evidence::WITHIN };
+                        self.captures.lost(&of.link, &of.probe, request, self.looked);
+                    }
                 }
             }
             let body = Body::Probe {
@@ -372,8 +392,18 @@ impl Collector {
         if let Some((probes, address)) = lookup.moved {
             for probe in probes {
                 self.engine.set_address(probe, address);
+                if let Some(of) = self.probes.get_mut(probe) {
+                    of.address = Some(address);
+                }
             }
         }
+    }
+
+    /// Goes at once: whoever is told of the loss is to see it.
+    fn captured(&mut self, captured: Captured) {
+        let Captured { link, probe, evidence } = captured;
+        self.pace.news();
+        self.packer.observe(self.now, Body::Evidence { link, probe, evidence });
     }
 
     /// Observed at the time that the answer came, since a promise may have been made for the time of the question.
@@ -430,6 +460,14 @@ fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &
     rounds.failed(source, account.skipped, "not sent in time: the process or the machine stood still");
 }
 
+/// Where a target is, where the config says so.
+fn address(target: &Target) -> Option<IpAddr> {
+    match target.host() {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    }
+}
+
 /// What the prober sends for a probe; `beside` is the place of the probe of small packets to the same target.
 fn spec(probe: &topology::Probe, beside: Option<usize>) -> Probe {
     Probe {
@@ -438,10 +476,7 @@ fn spec(probe: &topology::Probe, beside: Option<usize>) -> Probe {
             Target::Tcp(_, port) => Protocol::Tcp(port),
             Target::Udp(_, port) => Protocol::Udp(port),
         },
-        address: match probe.target.host() {
-            Host::Address(address) => Some(*address),
-            Host::Name(_) => None,
-        },
+        address: address(&probe.target),
         every: probe.every,
         timeout: probe.timeout,
         burst: probe.burst,

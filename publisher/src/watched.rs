@@ -47,7 +47,7 @@ impl Watched {
     /// Whether a site that is watched is meant to see this.
     pub(crate) fn has(&self, site: &Name, body: &Body) -> bool {
         match body {
-            Body::Probe { link, probe, .. } => {
+            Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
                 self.probes.contains(&(site.clone(), link.clone(), probe.clone()))
             }
             Body::Tunnels { link, vpn, .. } => {

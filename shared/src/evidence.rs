@@ -348,7 +348,8 @@ pub struct Sweep {
     pub most: u32,
     /// The largest that passed.
     pub passed: u32,
-    /// The smallest that did not; none where all passed. More than one above `passed` only where time was up.
+    /// The smallest that did not; none where all passed. Where time was up it may be none all the same, or more than
+    /// one above `passed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u32>,
     /// The MTU that a router named ("fragmentation needed", "packet too big").

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::evidence::Evidence;
 use crate::time::Timestamp;
 
 /// A name out of the config or off the wire; cheap to copy.
@@ -51,6 +52,15 @@ pub enum Body {
         vpn: Name,
         /// Its tunnels; empty when the answer named none.
         tunnels: Vec<Tunnel>,
+    },
+    /// What the collector's machine saw of a probe's target once the probe was lost.
+    Evidence {
+        /// The link the probe belongs to.
+        link: Name,
+        /// The probe.
+        probe: Name,
+        /// What was seen.
+        evidence: Box<Evidence>,
     },
     /// How the collecting itself went: one round of one source.
     Collection {

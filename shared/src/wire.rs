@@ -10,6 +10,7 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize, de};
 use serde_json::value::RawValue;
 
+use crate::evidence::Evidence;
 use crate::observation::{Batch, Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel, Way};
 use crate::time::Timestamp;
 
@@ -203,7 +204,7 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
     Ok(ReadBatch { v, site, collector, boot, batch, through, observations })
 }
 
-const KINDS: [&str; 3] = ["probe", "tunnels", "collection"];
+const KINDS: [&str; 4] = ["probe", "tunnels", "evidence", "collection"];
 
 fn version(v: Option<u32>) -> Result<(), WireError> {
     match v {
@@ -299,6 +300,7 @@ struct Read<'a> {
     stamped: Option<Text<'a>>,
     vpn: Option<Text<'a>>,
     tunnels: Option<Vec<ReadTunnel<'a>>>,
+    evidence: Option<Box<Evidence>>,
     source: Option<Text<'a>>,
     ok: Option<bool>,
     error: Option<Text<'a>>,
@@ -361,6 +363,11 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
                     message: tunnel.message.map(|text| text.0.into_owned()).unwrap_or_default(),
                 })
                 .collect(),
+        },
+        "evidence" => Body::Evidence {
+            link: name(read.link, "link")?,
+            probe: name(read.probe, "probe")?,
+            evidence: read.evidence.ok_or_else(|| absent(kind, "evidence"))?,
         },
         _ => Body::Collection {
             source: name(read.source, "source")?,
@@ -470,6 +477,11 @@ enum WrittenBody<'a> {
         vpn: &'a str,
         tunnels: Vec<WrittenTunnel<'a>>,
     },
+    Evidence {
+        link: &'a str,
+        probe: &'a str,
+        evidence: &'a Evidence,
+    },
     Collection {
         source: &'a str,
         ok: bool,
@@ -558,6 +570,9 @@ fn written<'a>(origin: Option<&'a Origin>, observation: &'a Observation) -> Writ
                 .collect();
             ("tunnels", WrittenBody::Tunnels { link, vpn, tunnels })
         }
+        Body::Evidence { link, probe, evidence } => {
+            ("evidence", WrittenBody::Evidence { link, probe, evidence })
+        }
         Body::Collection { source, ok, error, took_ms } => (
             "collection",
             WrittenBody::Collection { source, ok: *ok, error: error.as_deref(), took_ms: *took_ms },
@@ -572,13 +587,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LINES: [&str; 6] = [
+    const LINES: [&str; 7] = [
         r#"{"kind":"probe","at":"2026-11-22T07:00:01.000123Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":41,"link":"use1-euw1","probe":"icmp:10.1.0.10","rtt_ms":81.7}"#,
         r#"{"kind":"probe","at":"2026-11-22T07:00:02.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":42,"link":"use1-euw1","probe":"icmp:10.1.0.10","lost":"timeout"}"#,
         r#"{"kind":"tunnels","at":"2026-11-22T07:00:03.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":43,"link":"use1-euw1","vpn":"vpn-0a1b","tunnels":[{"outside_ip":"52.1.2.3","up":true,"accepted_routes":4,"since":"2026-11-21T00:00:00.000000Z","message":""}]}"#,
         r#"{"kind":"collection","at":"2026-11-22T07:00:04.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":44,"source":"ec2:vpn-status","ok":false,"error":"RequestLimitExceeded","took_ms":143.0}"#,
         r#"{"kind":"probe","at":"2026-11-22T07:00:05.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":45,"link":"use1-euw1","probe":"udp:10.1.0.10:862","rtt_ms":81.7,"burst":[81.5,null,81.7],"reordered":1,"jitter_ms":0.2,"forward":{"lost":1,"variation_ms":-0.1},"back":{"lost":0},"late_ms":12.5,"stamped":"user"}"#,
         r#"{"kind":"probe","at":"2026-11-22T07:00:06.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":46,"link":"use1-euw1","probe":"icmp:10.1.0.10@1436","lost":"too-big","mtu":1400}"#,
+        r#"{"kind":"evidence","at":"2026-11-22T07:00:08.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":47,"link":"use1-euw1","probe":"icmp:10.1.0.10","evidence":{"at":"2026-11-22T07:00:07.000000Z","took_ms":900.0,"protocol":"icmp","target":"10.1.0.10","route":{"kind":"unicast","source":"10.0.0.10","gateway":"10.0.0.1","interface":"eth0"},"neighbour":{"address":"10.0.0.1","state":"reachable"},"path":{"hops":[{"ttl":1,"address":"10.0.0.1","rtt_ms":0.2,"said":"time-exceeded"}],"reached":false,"hidden_from":2},"sweep":{"absent":"no small packet passes"},"loopback":{"address":"127.0.0.1","rtt_ms":0.1},"gateway":{"address":"10.0.0.1","rtt_ms":0.2}}}"#,
     ];
 
     fn read(line: &str) -> Result<Row, WireError> {
@@ -606,7 +622,7 @@ mod tests {
     fn unknown_fields_are_skipped_and_unknown_kinds_named() {
         let line = LINES[0].replace(r#""seq":41"#, r#""seq":41,"ttl":[{"deep":1}]"#);
         assert_eq!(read(&line).unwrap(), read(LINES[0]).unwrap());
-        assert_eq!(read(r#"{"kind":"evidence","at":5}"#).unwrap(), Row::UnknownKind("evidence".to_owned()));
+        assert_eq!(read(r#"{"kind":"weather","at":5}"#).unwrap(), Row::UnknownKind("weather".to_owned()));
     }
 
     #[test]

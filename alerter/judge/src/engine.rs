@@ -303,7 +303,9 @@ impl Engine {
     fn accept(&mut self, origin: &Origin, observation: &Observation) -> Result<Accepted, Taken> {
         let site = *self.site_of.get(&origin.site).ok_or(Taken::Foreign)?;
         let known = match &observation.body {
-            Body::Probe { link, probe, .. } => self.sites[site].probes.get(link).and_then(|of| of.get(probe)),
+            Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
+                self.sites[site].probes.get(link).and_then(|of| of.get(probe))
+            }
             Body::Tunnels { link, vpn, .. } => {
                 if !self.sites[site].vpns.get(link).is_some_and(|of| of.contains_key(vpn)) {
                     let every = *self.sites[site].tagged.get(link).ok_or(Taken::Foreign)?;

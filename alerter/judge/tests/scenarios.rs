@@ -207,9 +207,9 @@ const SCENARIOS: &[Scenario] = &[
     scenario(
         "in a period each packet of a burst counts for the loss",
         "loss_percent above 30, period 10",
-        // Two of six lost; then one of three, and all of three.
-        "0 p 5|x|5; 1 p 5|5|x; 10 p 5|x|5; 11 p x|x|x; 24 q 5",
-        "10 firing 33.33333333333333; 20 firing 50",
+        // Two of four lost, in bursts that both had replies; then one of four.
+        "0 p 5|x; 1 p x|5; 10 p 5|x; 11 p 5|5; 24 q 5",
+        "10 firing 50; 20 resolved 25",
     ),
     scenario(
         "and for the jitter, in the order of sending",

@@ -32,7 +32,9 @@ pub enum Family {
 }
 
 impl Family {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    /// That of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
@@ -92,22 +94,7 @@ pub(crate) enum Heard {
 
 impl Icmp {
     pub(crate) fn open(family: Family, secret: Secret) -> Result<Self, Error> {
-        let failed = |errno: Errno| Error::Socket { family, source: errno.into() };
-        let (socket, raw) = match open(family, SockType::Datagram) {
-            Ok(socket) => (socket, false),
-            Err(Errno::EACCES | Errno::EPERM) => match open(family, SockType::Raw) {
-                Ok(socket) => (socket, true),
-                Err(Errno::EACCES | Errno::EPERM) => return Err(not_permitted(family)),
-                Err(errno) => return Err(failed(errno)),
-            },
-            Err(errno) => return Err(failed(errno)),
-        };
-        setsockopt(&socket, sockopt::ReceiveTimestampns, &true).map_err(failed)?;
-        match family {
-            Family::V4 => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
-            Family::V6 => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
-        }
-        .map_err(failed)?;
+        let (socket, raw) = open(family)?;
         // More room where the machine allows it; without it a burst of replies may be cut, which shows as loss.
         let _ = setsockopt(&socket, sockopt::RcvBuf, &(4 << 20));
         let [_, _, _, _, _, _, high, low] = RandomState::new().hash_one(0u8).to_be_bytes();
@@ -263,7 +250,40 @@ impl AsFd for Icmp {
     }
 }
 
-fn open(family: Family, kind: SockType) -> Result<OwnedFd, Errno> {
+/// Opens an ICMP socket that does not block, stamps what it receives and keeps what is said of its requests in its error
+/// queue; and whether it is a raw one, for want of the right to a ping socket.
+///
+/// # Errors
+/// [`Error::NotPermitted`] where this process may open neither; [`Error::Socket`] for anything else.
+pub fn open(family: Family) -> Result<(OwnedFd, bool), Error> {
+    let failed = |errno: Errno| Error::Socket { family, source: errno.into() };
+    let (socket, raw) = match open_as(family, SockType::Datagram) {
+        Ok(socket) => (socket, false),
+        Err(Errno::EACCES | Errno::EPERM) => match open_as(family, SockType::Raw) {
+            Ok(socket) => (socket, true),
+            Err(Errno::EACCES | Errno::EPERM) => return Err(not_permitted(family)),
+            Err(errno) => return Err(failed(errno)),
+        },
+        Err(errno) => return Err(failed(errno)),
+    };
+    hear_errors(&socket, family).map_err(failed)?;
+    Ok((socket, raw))
+}
+
+/// Has a socket stamp what it receives (`SO_TIMESTAMPNS`) and keep what is said of its packets in its error queue
+/// (`IP_RECVERR`).
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn hear_errors(socket: &impl AsFd, family: Family) -> Result<(), Errno> {
+    setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
+    match family {
+        Family::V4 => setsockopt(socket, sockopt::Ipv4RecvErr, &true),
+        Family::V6 => setsockopt(socket, sockopt::Ipv6RecvErr, &true),
+    }
+}
+
+fn open_as(family: Family, kind: SockType) -> Result<OwnedFd, Errno> {
     let (domain, protocol) = match family {
         Family::V4 => (AddressFamily::Inet, SockProtocol::Icmp),
         Family::V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
@@ -280,7 +300,9 @@ fn not_permitted(family: Family) -> Error {
     }
 }
 
-fn stamp(message: ControlMessageOwned) -> Option<Duration> {
+/// When the kernel received a message, since the Unix epoch.
+#[must_use]
+pub fn stamp(message: ControlMessageOwned) -> Option<Duration> {
     match message {
         ControlMessageOwned::ScmTimestampns(stamp) => {
             Some(Duration::new(u64::try_from(stamp.tv_sec()).ok()?, u32::try_from(stamp.tv_nsec()).ok()?))
@@ -299,7 +321,9 @@ fn said(message: ControlMessageOwned) -> Option<Errno> {
     }
 }
 
-fn address(address: SockaddrStorage) -> Option<IpAddr> {
+/// The IP address in a socket address.
+#[must_use]
+pub fn address(address: SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }

@@ -19,6 +19,11 @@ pub use engine::{Account, Engine, Probe, Protocol, Taken};
 pub use icmp::Family;
 pub use release::Released;
 
+/// ICMP sockets as the prober opens them, for whoever else looks at a link from this machine.
+pub mod socket {
+    pub use crate::icmp::{address, hear_errors, open, stamp};
+}
+
 /// Why the prober cannot work, or works no more.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

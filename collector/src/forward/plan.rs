@@ -49,7 +49,9 @@ impl Share {
     #[must_use]
     pub fn has(self, observation: &Observation) -> bool {
         match &observation.body {
-            Body::Probe { link, .. } | Body::Tunnels { link, .. } => shard(link, self.of) == self.index,
+            Body::Probe { link, .. } | Body::Tunnels { link, .. } | Body::Evidence { link, .. } => {
+                shard(link, self.of) == self.index
+            }
             Body::Collection { .. } => self.index == 0,
         }
     }

@@ -87,7 +87,10 @@ impl Wanted {
     fn has(&self, observation: &Observation) -> bool {
         let of_link = match (&self.link, &observation.body) {
             (None, _) => true,
-            (Some(only), Body::Probe { link, .. } | Body::Tunnels { link, .. }) => **link == **only,
+            (
+                Some(only),
+                Body::Probe { link, .. } | Body::Tunnels { link, .. } | Body::Evidence { link, .. },
+            ) => **link == **only,
             (Some(_), Body::Collection { .. }) => false,
         };
         of_link && self.from <= observation.at && observation.at < self.to

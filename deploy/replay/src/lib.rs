@@ -134,7 +134,9 @@ pub fn line(transition: &Transition) -> String {
 
 fn concerned(Origin { site, .. }: &Origin, observation: &Observation) -> String {
     match &observation.body {
-        Body::Probe { link, probe, .. } => format!("{link}/{site}/{probe}"),
+        Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
+            format!("{link}/{site}/{probe}")
+        }
         Body::Tunnels { link, vpn, .. } => format!("{link}/{vpn} of site {site}"),
         Body::Collection { source, .. } => format!("{site}/{source}"),
     }

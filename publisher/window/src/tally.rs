@@ -50,19 +50,20 @@ pub(crate) struct Reply {
 pub(crate) type Made = (Metric, Values, Option<Name>);
 
 impl Tally {
-    /// An empty one for what such an observation is about.
-    pub(crate) fn of(body: &Body) -> Self {
-        match body {
+    /// An empty one for what such an observation is about, where it measures something.
+    pub(crate) fn of(body: &Body) -> Option<Self> {
+        Some(match body {
             Body::Probe { .. } => Self::Probe {
                 success: Rate::default(),
                 latency: Distribution::default(),
                 replies: Vec::new(),
             },
             Body::Tunnels { .. } => Self::Tunnels { up: Distribution::default(), each: Vec::new() },
+            Body::Evidence { .. } => return None,
             Body::Collection { .. } => {
                 Self::Collection { success: Rate::default(), took: Distribution::default() }
             }
-        }
+        })
     }
 
     /// Whether the observation counts for any metric of the set.
@@ -77,6 +78,7 @@ impl Tally {
             Body::Tunnels { tunnels, .. } => {
                 !tunnels.is_empty() && any(&[Metric::TunnelsUp, Metric::TunnelState])
             }
+            Body::Evidence { .. } => false,
             Body::Collection { .. } => any(&[Metric::CollectionSuccess, Metric::CollectionLatency]),
         }
     }

@@ -142,9 +142,13 @@ impl Windows {
         if !Tally::counts(&observation.body, self.published) {
             return Taken::Nothing;
         }
-        let subject = Subject::of(&origin.site, &observation.body);
+        let (Some(subject), Some(empty)) =
+            (Subject::of(&origin.site, &observation.body), Tally::of(&observation.body))
+        else {
+            return Taken::Nothing;
+        };
         let published = self.published;
-        let empty = || Tally::of(&observation.body);
+        let empty = || empty;
         self.count(subject, observation.at, empty, |tally| {
             tally.add(observation, published);
         })
@@ -347,13 +351,15 @@ fn site_state<'a>(sites: &'a mut FxHashMap<Name, Site>, name: &Name) -> &'a mut 
 }
 
 impl Subject {
-    fn of(site: &Name, body: &Body) -> Self {
+    /// What an observation is about, where it is about something measured.
+    fn of(site: &Name, body: &Body) -> Option<Self> {
         let site = site.clone();
-        match body {
+        Some(match body {
             Body::Probe { link, probe, .. } => Self::Probe { site, link: link.clone(), probe: probe.clone() },
             Body::Tunnels { link, vpn, .. } => Self::Vpn { site, link: link.clone(), vpn: vpn.clone() },
+            Body::Evidence { .. } => return None,
             Body::Collection { source, .. } => Self::Source { site, source: source.clone() },
-        }
+        })
     }
 
     fn site(&self) -> &Name {

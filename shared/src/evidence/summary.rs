@@ -115,7 +115,13 @@ impl Path {
 impl Sweep {
     fn words(&self) -> String {
         let Self { least: _, most, passed, failed, told_mtu, told_by } = *self;
-        let Some(failed) = failed else { return format!("all sizes up to {most} bytes pass") };
+        let Some(failed) = failed else {
+            return if passed < most {
+                format!("{passed} bytes pass, more is unknown")
+            } else {
+                format!("all sizes up to {most} bytes pass")
+            };
+        };
         let found = if failed.checked_sub(1) == Some(passed) {
             format!("{passed} bytes pass, {failed} do not")
         } else {

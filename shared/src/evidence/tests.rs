@@ -128,6 +128,20 @@ fn the_line_begins_with_what_matters_most() {
 }
 
 #[test]
+fn the_line_says_of_sizes_only_what_is_known() {
+    let swept = |passed, failed, told_mtu: Option<u32>| {
+        let told_by = told_mtu.map(|_| address("10.0.1.2"));
+        let sweep = Sweep { least: 576, most: 1500, passed, failed, told_mtu, told_by };
+        let line = Evidence { sweep: Part::Seen(sweep), ..cut() }.summary();
+        line.rsplit_once("; ").unwrap().1.to_owned()
+    };
+    assert_eq!(swept(1500, None, None), "all sizes up to 1500 bytes pass");
+    assert_eq!(swept(1400, None, None), "1400 bytes pass, more is unknown");
+    assert_eq!(swept(1400, Some(1500), None), "1400 bytes pass, 1500 do not, between is unknown");
+    assert_eq!(swept(1400, Some(1401), Some(1400)), "1400 bytes pass, 1401 do not (10.0.1.2 says 1400)");
+}
+
+#[test]
 fn the_wire_form_stays() {
     let mut evidence = cut();
     evidence.cut_off = vec![Piece::Path];

@@ -71,7 +71,7 @@ fn accepted<'a>(topology: &Topology, rows: &'a [(Origin, Observation)]) -> Vec<A
 
 fn is_foreign(topology: &Topology, origin: &Origin, body: &Body) -> bool {
     let configured = match body {
-        Body::Probe { link, probe, .. } => topology
+        Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => topology
             .probes()
             .any(|(of, known)| of.name == *link && known.from == origin.site && known.name == *probe),
         Body::Tunnels { link, vpn, .. } => vpn_every(topology, &origin.site, link, vpn).is_some(),

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use crosswatch_alerter::status::{OpenIncident, Owed};
 use crosswatch_host::clock;
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
+use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::Outcome;
 use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
@@ -71,6 +72,8 @@ struct ProbeStatus {
     rtt_ms: Option<f64>,
     /// Why the newest probe was lost, if it was.
     lost: Option<&'static str>,
+    /// What the collector's machine saw once it was lost, in one line.
+    evidence: Option<String>,
     /// The rules that fire for it.
     firing: Vec<String>,
 }
@@ -181,7 +184,9 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         let firing = firing(&subject);
         // As the rules' default deadline, and what an observation may take to be here.
         let deadline = probe.every * 3 + Duration::from_secs(5) + hold;
-        probe_status(subject, known.map(|(state, _)| state), seen, deadline, now, firing)
+        let status = probe_status(subject, known.map(|(state, _)| state), seen, deadline, now, firing);
+        let evidence = known.and_then(|(_, tail)| tail.evidence(&link.name, &probe.name));
+        ProbeStatus { evidence: evidence.map(Evidence::summary), ..status }
     };
     let tunnels = |link: &Link, name: &str, site: &str, expected: u32| {
         let subject = format!("{}/{name}", link.name);
@@ -249,6 +254,7 @@ fn probe_status(
         last_at: seen.map(|seen| seen.at),
         rtt_ms,
         lost,
+        evidence: None,
         firing,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crosswatch_journal::{JournalError, Reader, file};
 use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::{Body, Lost, Name, Outcome};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{Names, decode_batch};
@@ -26,6 +27,8 @@ pub(super) struct Tail {
     probes: HashMap<(Name, Name), Seen>,
     /// When the tunnels were last seen, and how many were up.
     vpns: HashMap<(Name, Name), (Timestamp, usize)>,
+    /// The newest of each probe.
+    evidence: HashMap<(Name, Name), Box<Evidence>>,
 }
 
 /// A probe's newest outcome.
@@ -87,6 +90,13 @@ impl Tail {
         self.probes.get(&(link.clone(), probe.clone()))
     }
 
+    /// What was seen once the probe was lost, if that was since it has been down.
+    pub(super) fn evidence(&self, link: &Name, probe: &Name) -> Option<&Evidence> {
+        let key = (link.clone(), probe.clone());
+        let down_since = self.probes.get(&key).filter(|seen| !seen.is_up())?.since;
+        self.evidence.get(&key).filter(|evidence| evidence.at >= down_since).map(|evidence| &**evidence)
+    }
+
     pub(super) fn vpn(&self, link: &Name, id: &str) -> Option<(Timestamp, usize)> {
         self.vpns.get(&(link.clone(), id.into())).copied()
     }
@@ -115,6 +125,10 @@ impl Tail {
                 }
                 seen.or_longer = false;
                 true
+            }
+            Body::Evidence { link, probe, evidence } => {
+                self.evidence.entry((link, probe)).or_insert(evidence);
+                false
             }
             Body::Tunnels { link, vpn, tunnels } => {
                 let up = tunnels.iter().filter(|tunnel| tunnel.up).count();

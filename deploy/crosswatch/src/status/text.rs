@@ -41,6 +41,9 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
             };
             let rest = format!("{measured:<18}{since}{}", firing(&probe.firing));
             line(&mut text, &probe.subject, width, probe.state, &rest, colours);
+            if let (State::Down, Some(evidence)) = (probe.state, &probe.evidence) {
+                let _ = writeln!(text, "{:width$}    {evidence}", "");
+            }
         }
         for vpn in &link.vpns {
             let tunnels = match vpn.up {
@@ -135,6 +138,7 @@ mod tests {
             last_at: Some(Timestamp::from_secs(990)),
             rtt_ms: Some(1.5),
             lost: None,
+            evidence: Some("stops after hop 2 (10.0.0.1)".to_owned()),
             firing: Vec::new(),
         };
         let link =
@@ -149,6 +153,13 @@ mod tests {
         for (state, word) in [(State::Silent, "silent "), (State::Unknown, "unknown")] {
             assert_eq!(line(state), format!("l/s/p  {word}  1.500 ms            10s ago"));
         }
+    }
+
+    #[test]
+    fn evidence_is_told_of_what_is_down_alone() {
+        let text = |state| show(&status(state, Vec::new()), false);
+        assert!(text(State::Down).lines().nth(1).unwrap().trim_start().starts_with("stops after hop 2"));
+        assert!(!text(State::Up).contains("stops"));
     }
 
     #[test]
