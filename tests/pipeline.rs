@@ -120,6 +120,14 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     }
     assert_eq!(down["incidents"].as_array().unwrap().len(), 3, "{down:#}");
 
+    // What the machine saw meanwhile, once for the link.
+    let seen = |row: &&Value| row["kind"] == "evidence";
+    wait_until("evidence of the loss", || deployment.export().iter().any(|row| seen(&row)));
+    let status = deployment.status();
+    let probes = status["links"][0]["probes"].as_array().unwrap();
+    let told: Vec<_> = probes.iter().filter_map(|probe| probe["evidence"].as_str()).collect();
+    assert!(matches!(told[..], [told] if told.contains("no hop answers")), "{status:#}");
+
     pair.b.heal();
     let resolved = wait_told(&webhook, "ping-failed", "resolved", 3);
     deployment.wait_for_probes("up");
@@ -152,6 +160,13 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
 
     let observations = deployment.export();
     each_observation_once(&observations);
+    let evidence: Vec<_> = observations.iter().filter(seen).collect();
+    assert_eq!(evidence.len(), 1, "at most one a minute and link: {evidence:#?}");
+    let evidence = &evidence[0]["evidence"];
+    assert_eq!(
+        (&evidence["route"]["kind"], &evidence["path"]["reached"]),
+        (&json!("unicast"), &json!(false))
+    );
     ranges_part_the_export(&deployment, &observations, &text(slow, "at"));
     both_receivers_were_told_the_same(&webhook.all(), &command.all(), 8);
     replay_says_what_was_told(&deployment.replay(&observations), &webhook.all());
