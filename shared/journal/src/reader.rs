@@ -83,8 +83,8 @@ impl Reader {
         self.entries(&sql, params![id, limit(batches)], bytes)
     }
 
-    /// The entries with observations made from `from` up to but not including `to`, in the order of their last
-    /// observation; the next page is what follows the last entry of this one. An entry may hold others as well.
+    /// The entries with observations made from `from` up to but not including `to`, in the order of their writing; the
+    /// next page is what follows the last entry of this one. An entry may hold others as well.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -96,12 +96,23 @@ impl Reader {
         batches: usize,
         bytes: usize,
     ) -> Result<Vec<Entry>, JournalError> {
-        let (last_at, id) =
-            after.map_or((from.as_micros(), 0), |entry| (entry.last_at.as_micros(), entry.id));
+        // Not by time: an entry's last observation may be later than the next entry's, whose outcomes were waited for.
+        let (from, to) = (from.as_micros(), to.as_micros());
+        let first = match (after, self.connected()?) {
+            (Some(entry), _) => Some(entry.id + 1),
+            (None, None) => None,
+            (None, Some(db)) => db
+                .prepare_cached("SELECT min(id) FROM batch WHERE last_at >= ?1")
+                .and_then(|mut query| query.query_row([from], |row| row.get(0)))
+                .map_err(|error| JournalError::of(&self.path, error))?,
+        };
+        let Some(first) = first else {
+            return Ok(Vec::new());
+        };
         let sql = format!(
-            "SELECT {COLUMNS} FROM batch WHERE (last_at, id) > (?1, ?2) AND first_at < ?3 ORDER BY last_at, id LIMIT ?4"
+            "SELECT {COLUMNS} FROM batch WHERE id >= ?1 AND last_at >= ?2 AND first_at < ?3 ORDER BY id LIMIT ?4"
         );
-        self.entries(&sql, params![last_at, id, to.as_micros(), limit(batches)], bytes)
+        self.entries(&sql, params![first, from, to, limit(batches)], bytes)
     }
 
     /// The newest entries, newest first; with `before` those before this id.

@@ -183,6 +183,18 @@ fn an_idle_reader_does_not_make_the_wal_grow() {
 }
 
 #[test]
+fn reads_by_time_keep_the_order_of_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = begun(folder.path(), 1);
+    // The first ends later than the second: what it holds was observed while outcomes of the second were waited for.
+    writer.append(&batch(1, 100, 10), at(110)).unwrap();
+    writer.append(&batch(2, 95, 10), at(110)).unwrap();
+    let mut reader = Reader::open(&file(folder.path(), "a")).unwrap();
+    let page = reader.range(at(95), at(200), None, 10, usize::MAX).unwrap();
+    assert_eq!(page.iter().map(|entry| entry.id).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
 fn reads_by_time_and_backwards_page_through_everything_once() {
     let folder = tempfile::tempdir().unwrap();
     let _writer = begun(folder.path(), 50);
