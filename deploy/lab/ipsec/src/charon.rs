@@ -33,6 +33,10 @@ const PLUGINS: &str =
 /// The longest path that a Unix socket's address holds, with the zero at its end.
 const SOCKET_PATH: usize = 108;
 
+/// What keeps a charon from its peers until it knows its connections: before, it would refuse them, and a peer that was
+/// refused does not ask again.
+const DEAF: &str = "inet crosswatch_ipsec_deaf";
+
 /// How long it may take to come up, or to end; it takes a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -117,8 +121,12 @@ impl Charon {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.namespace, "unshare", "-m", "sh", "-c"])
-            .arg("mount -t tmpfs -o mode=755 tmpfs /run && exec \"$0\"")
+            .arg("mount -t tmpfs -o mode=755 tmpfs /run && nft \"$1\" && exec \"$0\"")
             .arg(self.copy_of(CHARON))
+            .arg(format!(
+                "table {DEAF} {{}}\ndelete table {DEAF}\ntable {DEAF} {{\nchain input {{\n\
+                 type filter hook input priority 0; policy accept;\nudp dport {{ 500, 4500 }} drop\n}}\n}}\n"
+            ))
             .env("STRONGSWAN_CONF", self.conf());
         command
     }
@@ -132,7 +140,7 @@ impl Charon {
         let log = self.log();
         let output = File::options().create(true).append(true).open(&log).map_err(Error::file(&log))?;
         let mut command = self.command();
-        // It logs to standard output, too, what its log has.
+        // Before it has read where to log, it complains on standard error.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let process = command.spawn();
         self.process = Some(process.map_err(|source| Error::Program { program: "ip".into(), source })?);
@@ -167,7 +175,7 @@ impl Charon {
         }
     }
 
-    /// Tells it its connections and the secret, in place of those before.
+    /// Tells it its connections and the secret, in place of those before. From then on it hears its peers.
     ///
     /// # Errors
     /// It does not take them.
@@ -176,7 +184,11 @@ impl Charon {
         let include = secret.file().display();
         let file =
             self.write("swanctl.conf", &format!("connections {{\n{sections}}}\ninclude \"{include}\"\n"))?;
-        self.swanctl(&["--load-all", "--file", &file.to_string_lossy()]).map(drop)
+        self.swanctl(&["--load-all", "--file", &file.to_string_lossy()])?;
+        let mut hear = Command::new("ip");
+        hear.args(["netns", "exec", &self.namespace, "nft"]);
+        hear.arg(format!("table {DEAF} {{}}\ndelete table {DEAF}\n"));
+        run(hear, &format!("nft in {}", self.namespace)).map(drop)
     }
 
     /// Brings a tunnel up, and returns when it is.

@@ -16,6 +16,10 @@ use crate::secret::Secret;
 /// The names of the tunnels' connections, at either end: the one that is preferred first.
 pub const TUNNELS: [&str; 2] = ["tunnel-1", "tunnel-2"];
 
+/// What is in a link's folder: a folder for each end, and the secret.
+const ENDS: [&str; 2] = ["near", "far"];
+const SECRET: &str = "secret.conf";
+
 const TABLE: &str = "inet crosswatch_ipsec";
 
 /// How long a state is waited for: a dead peer is found within seconds, a tunnel is made in less.
@@ -59,7 +63,8 @@ pub enum Fault {
     },
 }
 
-/// Two ends and the tunnels between them. Dropping it ends the charons that it started.
+/// Two ends and the tunnels between them. Dropping it ends the charons that it started, and removes the secret that it
+/// made, unless [`Link::keep`] was called.
 #[derive(Debug)]
 pub struct Link {
     sides: [Side; 2],
@@ -68,26 +73,60 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts a charon at either end, tells both of both tunnels, and brings those up. Files go below this folder, a
-    /// folder for each end and the secret, which is new.
+    /// Makes the files of both ends and the secret, which is new, below this folder; nothing runs yet. For whoever keeps
+    /// processes himself: he starts each end's [`Charon::command`], and calls [`Link::tell`] when it answers.
+    ///
+    /// # Errors
+    /// strongSwan or a namespace is not there; the folder cannot be used.
+    pub fn new(folder: &Path, sides: [Side; 2], detection: Detection) -> Result<Self> {
+        let [near, far] = &sides;
+        // charon 5.9 makes no policy for a network in which its machine has no address, and one half has `inside`.
+        for half in far.network.halves().into_iter().filter(|half| !half.contains(far.inside)) {
+            ip(&far.namespace, &format!("addr replace {}/32 dev lo", half.last()))?;
+        }
+        let ends = [
+            Charon::new(&near.namespace, &folder.join(ENDS[0]), detection)?,
+            Charon::new(&far.namespace, &folder.join(ENDS[1]), detection)?,
+        ];
+        let secret = Secret::make(&folder.join(SECRET))?;
+        Ok(Self { sides, ends, secret })
+    }
+
+    /// The link of another process, made with the same arguments. It stays when this is dropped.
+    #[must_use]
+    pub fn at(folder: &Path, sides: [Side; 2], detection: Detection) -> Self {
+        let [near, far] = &sides;
+        let ends = [
+            Charon::at(&near.namespace, &folder.join(ENDS[0]), detection),
+            Charon::at(&far.namespace, &folder.join(ENDS[1]), detection),
+        ];
+        Self { sides, ends, secret: Secret::at(&folder.join(SECRET)) }
+    }
+
+    /// Makes it, starts a charon at either end, and brings both tunnels up.
     ///
     /// # Errors
     /// Something does not come up; what was made is ended then.
     pub fn up(folder: &Path, sides: [Side; 2], detection: Detection) -> Result<Self> {
-        let [near, far] = &sides;
-        let ends = [
-            Charon::new(&near.namespace, &folder.join("near"), detection)?,
-            Charon::new(&far.namespace, &folder.join("far"), detection)?,
-        ];
-        let secret = Secret::make(&folder.join("secret.conf"))?;
-        let mut link = Self { sides, ends, secret };
+        let mut link = Self::new(folder, sides, detection)?;
         for side in 0..2 {
             link.start(side)?;
         }
-        for tunnel in TUNNELS {
-            link.near().initiate(tunnel)?;
-        }
+        link.initiate()?;
         Ok(link)
+    }
+
+    /// Brings both tunnels up, and returns when they are.
+    ///
+    /// # Errors
+    /// An end does not answer, or they do not agree.
+    pub fn initiate(&self) -> Result<()> {
+        TUNNELS.iter().try_for_each(|tunnel| self.near().initiate(tunnel))
+    }
+
+    /// Lets the secret stay when this is dropped, for an end that is started anew.
+    pub fn keep(&mut self) {
+        self.secret.keep();
     }
 
     /// The end that brings tunnels up, and up again.
@@ -121,22 +160,23 @@ impl Link {
     /// # Errors
     /// It does not come up.
     pub fn start(&mut self, side: usize) -> Result<()> {
-        let connections = connections(&self.sides, side == 0, self.near().detection());
-        let (Some(end), Some(own), Some(other)) =
-            (self.ends.get_mut(side), self.sides.get(side), self.sides.get(1 - side.min(1)))
-        else {
-            return Ok(());
-        };
-        if side == 1 {
-            // charon 5.9 makes no policy for a network in which its machine has no address, and one half has `inside`.
-            for half in own.network.halves().into_iter().filter(|half| !half.contains(own.inside)) {
-                ip(&own.namespace, &format!("addr replace {}/32 dev lo", half.last()))?;
-            }
+        if let Some(end) = self.ends.get_mut(side) {
+            end.start()?;
         }
-        end.start()?;
-        end.load(&connections, &self.secret)?;
+        self.tell(side)
+    }
+
+    /// Tells the charon of a side, 0 or 1, which has just come up, what it has to know, and sends what is for the other
+    /// side's network into its device.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn tell(&self, side: usize) -> Result<()> {
+        let (Some(end), Some(own)) = (self.ends.get(side), self.sides.get(side)) else { return Ok(()) };
+        end.load(&connections(&self.sides, side == 0, end.detection()), &self.secret)?;
         // The device went with the charon before, and this route with it.
-        ip(&own.namespace, &format!("route replace {} dev {DEVICE} src {}", other.network, own.inside))
+        let to = self.other(side).network;
+        ip(&own.namespace, &format!("route replace {to} dev {DEVICE} src {}", own.inside))
     }
 
     /// Which tunnels are up, as the near end sees it.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Where it stands; the file goes with this.
+/// Where it stands. The file goes with the value that made it, unless that is told to keep it.
 #[derive(Debug)]
 pub struct Secret {
     file: PathBuf,
+    keep: bool,
 }
 
 impl Secret {
@@ -31,7 +32,18 @@ impl Secret {
         options.write(true).create_new(true).mode(0o600);
         let written = options.open(file).and_then(|mut file| file.write_all(section.as_bytes()));
         written.map_err(Error::file(file))?;
-        Ok(Self { file: file.to_owned() })
+        Ok(Self { file: file.to_owned(), keep: false })
+    }
+
+    /// One that stands in this file already, and stays.
+    #[must_use]
+    pub fn at(file: &Path) -> Self {
+        Self { file: file.to_owned(), keep: true }
+    }
+
+    /// Lets the file stay.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// The file.
@@ -43,6 +55,8 @@ impl Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+        if !self.keep {
+            let _ = fs::remove_file(&self.file);
+        }
     }
 }

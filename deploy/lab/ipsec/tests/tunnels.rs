@@ -16,10 +16,14 @@ use crosswatch_ipsec::{CHILD, Detection, Fault, Link, TUNNELS};
 use crosswatch_shared::observation::Tunnel;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_strongswan::{Client, Failure, Kind, PATIENCE, tunnels};
+use tokio::time::sleep;
 use underlay::Underlay;
 
 /// Nothing here takes longer than some seconds; it is a bound against hanging, not a measurement.
 const BOUND: Duration = Duration::from_secs(60);
+
+/// How often to look whether something has come about.
+const LOOK: Duration = Duration::from_millis(20);
 
 struct World {
     link: Link,
@@ -53,6 +57,7 @@ impl World {
                 return seen;
             }
             assert!(since.elapsed() < BOUND, "not {up:?}: {seen:?}");
+            sleep(LOOK).await;
         }
     }
 }
@@ -150,6 +155,7 @@ async fn a_killed_peer_is_down_and_comes_back_with_a_new_since() {
     let since = Instant::now();
     while world.near(CHILD).await[0].message != "tunnel-1: IKE CONNECTING" {
         assert!(since.elapsed() < BOUND);
+        sleep(LOOK).await;
     }
 
     // By itself: the near end tries on and on.
@@ -168,6 +174,7 @@ async fn rekeying_keeps_a_tunnel_up_and_makes_since_newer() {
     // The age counts in whole seconds: so that a new one is told from the old.
     while now().as_micros() < before.as_micros() + 3_000_000 {
         assert!(world.near(CHILD).await[0].up);
+        sleep(LOOK).await;
     }
     world.link.near().rekey(TUNNELS[0]).unwrap();
     let since = Instant::now();
@@ -192,9 +199,7 @@ async fn a_stopped_daemon_is_not_running() {
     assert_eq!(failure.kind, Kind::NotRunning, "{failure}");
     // It says goodbye: the other end need not find out.
     world.link.start(0).unwrap();
-    for tunnel in TUNNELS {
-        world.link.near().initiate(tunnel).unwrap();
-    }
+    world.link.initiate().unwrap();
     world.link.ends()[0].stop().unwrap();
     let far = world.far(CHILD).await;
     assert!(far.iter().all(|tunnel| !tunnel.up && tunnel.message.ends_with(": no IKE SA")), "{far:?}");
@@ -276,4 +281,29 @@ async fn one_way_is_down_and_a_smaller_mtu_is_not() {
     world.near_when([false, true]).await;
     world.link.set([Fault::OneWay { from: 0 }; 2]).unwrap();
     world.near_when([false, false]).await;
+}
+
+/// As the lab does it: who breaks a link is not who made it.
+#[tokio::test]
+async fn the_link_of_another_process_is_changed_and_stays() {
+    let Some(mut world) = World::up() else { return };
+    let other = Link::at(world.folder.path(), world.underlay.sides(), Detection::default());
+    assert_eq!(other.states().unwrap(), [true, true]);
+    other.near().terminate(TUNNELS[1]).unwrap();
+    assert_eq!(other.states().unwrap(), [true, false]);
+    drop(other);
+    world.underlay.ping();
+
+    // Its charon is started by whoever keeps processes, told by it, and by then the tunnels are its own again.
+    world.link.ends()[0].kill();
+    let mut started = world.link.near().command().spawn().unwrap();
+    let mut other = Link::at(world.folder.path(), world.underlay.sides(), Detection::default());
+    other.ends()[0].wait_until_it_answers().unwrap();
+    other.tell(0).unwrap();
+    other.initiate().unwrap();
+    drop(other);
+    world.near_when([true, true]).await;
+    world.underlay.ping();
+    started.kill().unwrap();
+    started.wait().unwrap();
 }
