@@ -77,7 +77,9 @@ impl Failure {
     pub(crate) fn connect(socket: &Path, error: &io::Error) -> Self {
         const START: &str = "start charon, with its plugin vici, or name the socket that it has";
         let (kind, message) = match error.kind() {
-            ErrorKind::NotFound => (Kind::NotRunning, format!("there is no such socket; {START}")),
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                (Kind::NotRunning, format!("there is no such socket; {START}"))
+            }
             // A file of another sort refuses as a socket without a listener does.
             ErrorKind::ConnectionRefused => match std::fs::metadata(socket) {
                 Ok(file) if !is_socket(&file) => return Self::protocol(socket, "this is not a socket"),

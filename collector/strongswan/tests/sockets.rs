@@ -87,6 +87,8 @@ async fn an_absent_daemon_is_told_apart_from_what_is_not_vici() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     assert_failure(ask(&file, LONG).await, &file, Kind::Protocol, &["not a socket", "charon.plugins.vici"]);
+    let below = file.join("charon.vici");
+    assert_failure(ask(&below, LONG).await, &below, Kind::NotRunning, &["no such socket"]);
 
     let datagrams = folder.path().join("datagrams");
     let _datagrams = UnixDatagram::bind(&datagrams).unwrap();

@@ -103,6 +103,12 @@ impl Charon {
         &self.namespace
     }
 
+    /// The process, if it was started by this.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        Some(Pid::from_raw(self.process.as_ref()?.id().try_into().ok()?))
+    }
+
     /// Its VICI socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -243,11 +249,9 @@ impl Charon {
     /// # Errors
     /// It is still there after half a minute, and is killed then.
     pub fn stop(&mut self) -> Result<()> {
+        // It may have ended by itself.
+        let _ = self.pid().map(|pid| kill(pid, Signal::SIGTERM));
         let Some(process) = &mut self.process else { return Ok(()) };
-        if let Ok(pid) = i32::try_from(process.id()) {
-            // It may have ended by itself.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
             if !matches!(process.try_wait(), Ok(None)) {

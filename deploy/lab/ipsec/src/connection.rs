@@ -1,6 +1,6 @@
 //! What a charon is told of one tunnel: a section of swanctl.conf.
 
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::network::Network;
@@ -16,9 +16,9 @@ pub struct Connection {
     /// What tells its policies from those of the other tunnels of this charon: not 0.
     pub reqid: u32,
     /// The own outside address.
-    pub local: IpAddr,
+    pub local: Ipv4Addr,
     /// The other's.
-    pub remote: IpAddr,
+    pub remote: Ipv4Addr,
     /// The networks at this end.
     pub local_networks: Vec<Network>,
     /// Those at the other.

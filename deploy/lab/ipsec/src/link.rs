@@ -1,7 +1,7 @@
 //! A link: two ends with a charon each, two tunnels between them, and what can be broken of it.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -34,7 +34,7 @@ pub struct Side {
     pub namespace: String,
     /// The outside address for each tunnel, which the other side reaches. AWS's end has two; the other usually has one, for
     /// both.
-    pub outside: [IpAddr; 2],
+    pub outside: [Ipv4Addr; 2],
     /// The network behind it. The far end also takes the last address of that half of it in which `inside` is not.
     pub network: Network,
     /// Its own address in that network, which is there already.
@@ -213,11 +213,10 @@ impl Link {
             let mut rules = String::new();
             for ((fault, local), remote) in faults.iter().zip(side.outside).zip(self.other(place).outside) {
                 let Some(condition) = fault.condition(1 - place) else { continue };
-                let ip = if local.is_ipv4() { "ip" } else { "ip6" };
                 // Writing to a string cannot fail.
                 let _ = writeln!(
                     rules,
-                    "{ip} saddr {remote} {ip} daddr {local} udp dport {{ 500, 4500 }} {condition} drop"
+                    "ip saddr {remote} ip daddr {local} udp dport {{ 500, 4500 }} {condition} drop"
                 );
             }
             let ruleset = format!(

@@ -16,6 +16,7 @@ use crosswatch_ipsec::{CHILD, Detection, Fault, Link, TUNNELS};
 use crosswatch_shared::observation::Tunnel;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_strongswan::{Client, Failure, Kind, PATIENCE, tunnels};
+use nix::sys::signal::{Signal, kill};
 use tokio::time::sleep;
 use underlay::Underlay;
 
@@ -206,6 +207,17 @@ async fn a_stopped_daemon_is_not_running() {
     let far = world.far(CHILD).await;
     assert!(far.iter().all(|tunnel| !tunnel.up && tunnel.message.ends_with(": no IKE SA")), "{far:?}");
     assert!(matches!(ask(&socket, CHILD).await, Err(failure) if failure.kind == Kind::NotRunning));
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_a_timeout_and_answers_when_it_goes_on() {
+    let Some(world) = World::up() else { return };
+    let (socket, pid) = (world.link.near().socket(), world.link.near().pid().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let failure = tunnels(&socket, CHILD, now(), Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Timeout, "{failure}");
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(world.near(CHILD).await.len(), 2);
 }
 
 /// The charons' own configurations and logs do not have it either.

@@ -2,7 +2,7 @@
 //! after a panic. The near end has one address, the far end two, as AWS's has.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
@@ -59,7 +59,7 @@ impl Underlay {
     pub(crate) fn sides(&self) -> [Side; 2] {
         let side = |namespace: &str, outside: [Ipv4Addr; 2], network: &str, inside| Side {
             namespace: namespace.to_owned(),
-            outside: outside.map(IpAddr::V4),
+            outside,
             network: network.parse().unwrap(),
             inside,
         };
