@@ -23,6 +23,8 @@ pub struct Client {
     stream: UnixStream,
     socket: PathBuf,
     patience: Duration,
+    /// Which events come; registered for twice, they would come twice.
+    registered: Vec<String>,
 }
 
 /// What answers.
@@ -43,7 +45,7 @@ impl Client {
         let connected = time::timeout(patience, UnixStream::connect(socket)).await;
         let stream = connected.map_err(|_| Failure::timeout(socket, patience))?;
         let stream = stream.map_err(|error| Failure::connect(socket, &error))?;
-        Ok(Self { stream, socket: socket.to_owned(), patience })
+        Ok(Self { stream, socket: socket.to_owned(), patience, registered: Vec::new() })
     }
 
     /// Which daemon answers, and its version (`version`).
@@ -95,10 +97,10 @@ impl Client {
         event: Option<&str>,
         mut take: impl FnMut(&Section) -> Result<(), String>,
     ) -> Result<Section, Failure> {
-        if let Some(event) = event {
+        if let Some(event) = event.filter(|event| self.registered.iter().all(|known| known != event)) {
             self.send(&Request::Register(event)).await?;
             match self.receive().await?.0 {
-                Packet::Confirmed => {}
+                Packet::Confirmed => self.registered.push(event.to_owned()),
                 Packet::UnknownEvent => return Err(self.lacks(event)),
                 other => return Err(self.protocol(unexpected(&other, "to be told that events will come"))),
             }

@@ -30,6 +30,11 @@ pub use failure::{Failure, Kind};
 /// IKE SA that another of its threads has in hand, which a name server or RADIUS can hold for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often charon is asked for its associations before a tunnel is called down. Its answer is no snapshot: it walks
+/// through its IKE SAs one by one, and one that has just replaced another may stand where it has been already. Asked again
+/// it has settled.
+const ASKED: u32 = 3;
+
 /// The tunnels that carry, or should carry, the child SAs of this name: one for each connection that is configured with
 /// such a child and each of its remote addresses, and one for each further peer that has such a child SA. Sorted by
 /// outside address.
@@ -59,8 +64,14 @@ pub async fn tunnels(
     let ask = async {
         let mut client = Client::connect(socket, patience).await?;
         let connections = client.list_conns(&children).await?;
-        let associations = client.list_sas(&children).await?;
-        Ok(endpoint::tunnels(&connections, &associations, now))
+        let mut seen = Vec::new();
+        for _ in 0..ASKED {
+            seen = endpoint::tunnels(&connections, &client.list_sas(&children).await?, now);
+            if seen.iter().all(|tunnel| tunnel.up) {
+                break;
+            }
+        }
+        Ok(seen)
     };
     // Each step has the same bound: this one is for all of them together.
     match tokio::time::timeout(patience, ask).await {

@@ -261,3 +261,43 @@ async fn it_asks_for_lists_alone() {
     assert_eq!((&*version.daemon, &*version.version), ("charon", "5.9.8"));
     task.await.unwrap();
 }
+
+/// While an IKE SA is rekeyed, an answer may have the old one alone, which carries nothing any more.
+#[tokio::test]
+async fn a_tunnel_is_called_down_once_it_was_asked_for_three_times() {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let named = |name: &str, section: Section| Section::default().with(name, Value::Section(section));
+    let conn = Section::default().with("remote_addrs", Value::List(vec!["192.0.2.1".to_owned()]));
+    let conn = conn.with("children", Value::Section(named("net", Section::default())));
+    let child = Section::default().with("name", text("net")).with("state", text("INSTALLED"));
+    let sa = Section::default().with("remote-host", text("192.0.2.1"));
+    let old = sa.clone().with("state", text("REKEYED"));
+    let new = sa.with("state", text("ESTABLISHED")).with("child-sas", Value::Section(named("net-1", child)));
+    let (old, new) = (event("list-sa", &named("a", old)), event("list-sa", &named("a", new)));
+    let conn = event("list-conn", &named("a", conn));
+    for (answers, message) in [
+        (vec![&old, &new], "a: IKE ESTABLISHED"),
+        (vec![&old, &old, &new], "a: IKE ESTABLISHED"),
+        (vec![&old; 3], "a: IKE REKEYED"),
+    ] {
+        let answers: Vec<_> = std::iter::once(&conn).chain(answers).cloned().collect();
+        let (_folder, socket, task) = peer(async move |mut stream| {
+            for (place, answer) in answers.iter().enumerate() {
+                // Events are asked for once; a second time they would come twice.
+                if place < 2 {
+                    assert_eq!(request(&mut stream).await.0, 3);
+                    send(&mut stream, b"\x05").await.unwrap();
+                }
+                assert_eq!(request(&mut stream).await.0, 0);
+                send(&mut stream, answer).await.unwrap();
+                send(&mut stream, b"\x01").await.unwrap();
+            }
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            assert!(rest.is_empty(), "asked for no more: {rest:?}");
+        });
+        let seen = ask(&socket, LONG).await.unwrap();
+        assert_eq!(seen.iter().map(|tunnel| &*tunnel.message).collect::<Vec<_>>(), [message]);
+        task.await.unwrap();
+    }
+}

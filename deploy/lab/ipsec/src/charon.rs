@@ -221,6 +221,14 @@ impl Charon {
         self.swanctl(&["--rekey", "--ike", connection, "--child", CHILD]).map(drop)
     }
 
+    /// Replaces a tunnel's IKE SA by a new one, which takes its child SA over; done some time after this returns.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn rekey_ike(&self, connection: &str) -> Result<()> {
+        self.swanctl(&["--rekey", "--ike", connection]).map(drop)
+    }
+
     /// Whether a tunnel is up as this end sees it.
     ///
     /// # Errors

@@ -193,6 +193,21 @@ async fn rekeying_keeps_a_tunnel_up_and_makes_since_newer() {
     }
 }
 
+/// charon's answer is no snapshot: asked often enough while IKE SAs are replaced, it has been seen without the new one.
+#[tokio::test]
+async fn replacing_ike_associations_never_shows_a_tunnel_down() {
+    let Some(world) = World::up() else { return };
+    for _ in 0..20 {
+        world.link.near().rekey_ike(TUNNELS[0]).unwrap();
+        world.link.far().rekey_ike(TUNNELS[1]).unwrap();
+        for _ in 0..100 {
+            let (near, far) = (world.near(CHILD).await, world.far(CHILD).await);
+            assert_eq!((near.len(), far.len()), (2, 2), "{near:?} {far:?}");
+            assert!(near.iter().chain(&far).all(|tunnel| tunnel.up), "{near:?} {far:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stopped_daemon_is_not_running() {
     let Some(mut world) = World::up() else { return };
