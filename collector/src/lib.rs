@@ -15,6 +15,7 @@ pub mod pack;
 pub mod rounds;
 pub mod tunnels;
 
+mod appliances;
 mod captures;
 mod poll;
 mod resolve;

@@ -1,5 +1,5 @@
-//! How the collecting itself goes: one `collection` observation for each source in use and round. Pure. VPN connections
-//! are not collected in rounds: there each poll has one.
+//! How the collecting itself goes: one `collection` observation for each source in use and round. Pure. Tunnels are
+//! not collected in rounds: there each poll has one.
 //!
 //! `took_ms` is the collecting's own worst delay in the round: for `icmp`, `tcp` and `udp` between a probe's slot and its sending,
 //! for `dns` the slowest lookup, for `journal` the slowest append, for `sqs:…` the slowest sending to a queue. A round is not ok when anything of it failed, and its
@@ -32,6 +32,8 @@ pub enum Source {
     Journal,
     /// The state of VPN connections, from EC2.
     Vpn,
+    /// The tunnels of software VPN appliances, from strongSwan.
+    Strongswan,
 }
 
 impl Source {
@@ -45,6 +47,7 @@ impl Source {
             Self::Dns => "dns",
             Self::Journal => "journal",
             Self::Vpn => "ec2:vpn-status",
+            Self::Strongswan => "strongswan:tunnels",
         }
     }
 }

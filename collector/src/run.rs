@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::appliances::Appliances;
 use crate::captures::{Captured, Captures};
 use crate::metrics::{Metrics, OfProtocol, OfSite};
 use crate::news::News;
@@ -61,6 +62,7 @@ pub struct Collector {
     probes: Vec<Of>,
     names: Names,
     polls: Polls,
+    appliances: Appliances,
     captures: Captures,
     news: News,
     packer: Packer,
@@ -160,6 +162,7 @@ impl Collector {
             probes: of_site.iter().map(of).collect(),
             names,
             polls: Polls::new(site.clone(), Plan::new(topology, &site, now)),
+            appliances: Appliances::new(topology, &site, now),
             captures: Captures::default(),
             news,
             packer: Packer::new(origin, waiting),
@@ -210,7 +213,8 @@ impl Collector {
                 () = stop.cancelled() => break,
                 done = self.spool.done() => self.done(done?),
                 lookup = self.names.next() => self.looked_up(lookup),
-                polled = self.polls.next() => self.polled(polled),
+                polled = self.polls.next() => self.polled(Source::Vpn, polled),
+                polled = self.appliances.next() => self.polled(Source::Strongswan, polled),
                 captured = self.captures.next() => self.captured(captured),
                 () = ready => {}
                 () = until(next) => {}
@@ -256,6 +260,7 @@ impl Collector {
                 Outcome::Lost(_) => {
                     of.failing = true;
                     self.polls.hasten(&of.link, self.looked);
+                    self.appliances.hasten(&of.link, self.looked);
                     if let Some(target) = of.address {
                         let protocol = of.protocol.clone();
                         let request = evidence::Request { target, protocol, within: evidence::WITHIN };
@@ -407,7 +412,7 @@ impl Collector {
     }
 
     /// Observed at the time that the answer came, since a promise may have been made for the time of the question.
-    fn polled(&mut self, polled: Polled) {
+    fn polled(&mut self, source: Source, polled: Polled) {
         let Polled { seen, fault, took } = polled;
         for Seen { link, vpn, tunnels } in seen {
             if self.news.tunnels(&link, &vpn, &tunnels) {
@@ -416,7 +421,7 @@ impl Collector {
             self.packer.observe(self.now, Body::Tunnels { link, vpn, tunnels });
         }
         self.metrics.polled(fault.is_none());
-        self.packer.observe(self.now, rounds::collection(Source::Vpn, fault, took));
+        self.packer.observe(self.now, rounds::collection(source, fault, took));
     }
 
     /// Writes what is left, each batch tried once.

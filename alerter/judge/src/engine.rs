@@ -90,6 +90,8 @@ struct Site {
     collections: FxHashMap<Name, Range<usize>>,
     /// How often its VPN connections are polled at the most.
     polled: Option<Duration>,
+    /// How often its software VPN appliances are asked at the most.
+    asked: Option<Duration>,
     /// No series has anything to do before event time reaches this.
     next: Timestamp,
     kept: KeptSite,
@@ -156,6 +158,8 @@ impl Engine {
         }
         for (link, appliance) in topology.appliances() {
             if let Some(&site) = engine.site_of.get(&appliance.site) {
+                let asked = &mut engine.sites[site].asked;
+                *asked = Some(asked.map_or(appliance.every, |other| other.min(appliance.every)));
                 engine.make_vpn(site, &link.name, &appliance.name, appliance.every);
             }
         }
@@ -403,7 +407,12 @@ impl Engine {
 
     fn make_collection(&mut self, site: usize, source: &Name) {
         let subject = Name::from(format!("{}/{source}", self.sites[site].name));
-        let interval = self.sites[site].polled.filter(|_| source.starts_with("ec2")).unwrap_or(ROUND);
+        let Site { polled, asked, .. } = &self.sites[site];
+        let interval = match source.split(':').next() {
+            Some("ec2") => polled.unwrap_or(ROUND),
+            Some("strongswan") => asked.unwrap_or(ROUND),
+            _ => ROUND,
+        };
         let series = self.make(site, &subject, None, interval, &[Metric::CollectionOk, Metric::CollectionMs]);
         self.sites[site].collections.insert(source.clone(), series);
     }
@@ -454,6 +463,7 @@ impl Site {
             tagged: FxHashMap::default(),
             collections: FxHashMap::default(),
             polled: None,
+            asked: None,
             next: Timestamp::MIN,
             kept: KeptSite::default(),
             changed: false,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crosswatch_shared::observation::{Body, Name, Observation, Tunnel};
+use crosswatch_shared::observation::{Body, Name, Observation};
 
 use crate::news::News;
 
@@ -11,8 +11,6 @@ use crate::news::News;
 pub struct Judge {
     probes: HashMap<(Name, Name), usize>,
     news: News,
-    /// The last of each VPN connection, by link and id.
-    tunnels: HashMap<(Name, Name), Vec<Tunnel>>,
 }
 
 impl Judge {
@@ -21,7 +19,7 @@ impl Judge {
     pub fn new(probes: impl IntoIterator<Item = ((Name, Name), Option<f64>)>) -> Self {
         let (keys, over_ms): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
         let probes = keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
-        Self { probes, news: News::new(over_ms), tunnels: HashMap::new() }
+        Self { probes, news: News::new(over_ms) }
     }
 
     /// Whether this is news. To be asked once for each, in the journal's order. A probe that the config no longer has makes none.
@@ -32,10 +30,7 @@ impl Judge {
                 Some(&place) => self.news.judge(place, outcome),
                 None => false,
             },
-            Body::Tunnels { link, vpn, tunnels } => {
-                let key = (link.clone(), vpn.clone());
-                self.tunnels.insert(key, tunnels.clone()).as_ref() != Some(tunnels)
-            }
+            Body::Tunnels { link, vpn, tunnels } => self.news.tunnels(link, vpn, tunnels),
             Body::Evidence { .. } => true,
             Body::Collection { .. } => false,
         }
@@ -45,7 +40,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crosswatch_shared::observation::{Lost, Outcome};
+    use crosswatch_shared::observation::{Lost, Outcome, Tunnel};
     use crosswatch_shared::time::Timestamp;
 
     fn news(judge: &mut Judge, body: Body) -> bool {
@@ -73,7 +68,6 @@ mod tests {
         assert!(news(&mut judge, probe("a", slow)));
         assert!(news(&mut judge, probe("b", Outcome::Lost(Lost::Timeout))));
         assert!(!news(&mut judge, probe("gone", Outcome::Lost(Lost::Timeout))));
-        assert!(news(&mut judge, tunnels(true)), "what is seen for the first time");
         assert!(!news(&mut judge, tunnels(true)));
         assert!(news(&mut judge, tunnels(false)));
         let round = Body::Collection { source: "icmp".into(), ok: false, error: None, took_ms: 1.0 };
