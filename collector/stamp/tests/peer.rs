@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use crosswatch_stamp::session::{FIRST, Kind};
 use crosswatch_stamp::{ByDirection, Family, Heard, Mode, Sender, Totals};
-use world::{Pair, drop_incoming, inside, not_run, pass, reflector, root, told, wait};
+use world::{Pair, drop_incoming, inside, not_run, pass, reflector, root, told, until, wait};
 
 /// The program; `None` after saying that the test does not run.
 fn stamp_suite(test: &str) -> Option<String> {
@@ -134,11 +134,11 @@ fn losses_before_and_after_their_reflector_are_found_exactly() {
         told(&mut sender);
         drop_incoming(&pair.far, "udp dport 862 numgen random mod 100 < 20");
         drop_incoming(&pair.near, "udp sport 862 numgen random mod 100 < 30");
-        for ticket in 1..200_u32 {
+        for ticket in 1..100_u32 {
             sender.send(ticket, to).unwrap();
         }
         let (out, back) = (pass(&pair.far), pass(&pair.near));
-        let last = sender.send(200, to).unwrap();
+        let last = sender.send(100, to).unwrap();
         let mut heard = Vec::new();
         while !heard.iter().any(|heard| matches!(heard, Heard::Reply(told) if told.number == last.number)) {
             wait(&sender);
@@ -151,6 +151,11 @@ fn losses_before_and_after_their_reflector_are_found_exactly() {
         } else {
             ByDirection { forward: 0, back: 0, unknown: out + back }
         };
-        assert_eq!(sender.totals(to), Some(Totals { lost, ..Totals::default() }), "stateful: {stateful}");
+        let expected = Totals { lost, ..Totals::default() };
+        until(&format!("stateful: {stateful}: {expected:?}"), || {
+            // Two processors may let the last overtake one before it, which takes its loss back when it comes.
+            sender.receive(&mut Vec::new());
+            sender.totals(to) == Some(expected)
+        });
     }
 }

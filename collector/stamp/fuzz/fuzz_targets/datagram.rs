@@ -2,7 +2,7 @@
 //!
 //! An input is a row of datagrams: length, last octet of the source's address, port (2), TTL, then the octets.
 //!
-//! `cargo +nightly fuzz run datagram`, in the folder above.
+//! `cargo fuzz run -s none datagram`, in the folder above; with nightly Rust without `-s none`.
 #![no_main]
 
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Any octets as a packet of either kind: what is read and written again is what was there, but for what must be zero.
 //!
-//! `cargo +nightly fuzz run packet`, in the folder above.
+//! `cargo fuzz run -s none packet`, in the folder above; with nightly Rust without `-s none`.
 #![no_main]
 
 use crosswatch_stamp::ntp::Format;

@@ -2,7 +2,7 @@
 //!
 //! An input is a row of replies: to which packet (1), and 24 octets that a reflector may choose.
 //!
-//! `cargo +nightly fuzz run replies`, in the folder above.
+//! `cargo fuzz run -s none replies`, in the folder above; with nightly Rust without `-s none`.
 #![no_main]
 
 use std::time::{Duration, Instant};
