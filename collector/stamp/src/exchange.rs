@@ -18,6 +18,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockFlag, SockType,
     SockaddrStorage, bind, getsockname, recvmmsg, sendmmsg, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeSpec;
 
 use crate::mirror::{Datagram, Mirror, is_unicast};
 use crate::ntp::Stamp;
@@ -248,9 +249,7 @@ fn arrived(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Arrived> {
     let (mut at, mut ttl, mut to) = (None, None, None);
     for control in message.cmsgs().ok()? {
         match control {
-            ControlMessageOwned::ScmTimestampns(stamp) => {
-                at = stamp.tv_sec().checked_mul(1_000_000_000)?.checked_add(stamp.tv_nsec());
-            }
+            ControlMessageOwned::ScmTimestampns(stamp) => at = unix_nanos(stamp),
             ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
                 ttl = u8::try_from(hops).ok()
             }
@@ -272,6 +271,11 @@ fn arrived(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Arrived> {
 
 fn v4(address: in_addr) -> IpAddr {
     IpAddr::from(address.s_addr.to_ne_bytes())
+}
+
+/// Nanoseconds since the Unix epoch of a kernel's stamp.
+pub(crate) fn unix_nanos(stamp: TimeSpec) -> Option<i64> {
+    stamp.tv_sec().checked_mul(1_000_000_000)?.checked_add(stamp.tv_nsec())
 }
 
 /// As much room for what comes in as the machine allows: past its limit where this process may (CAP_NET_ADMIN). Without it a

@@ -111,14 +111,11 @@ impl SenderPacket {
 }
 
 impl ReflectorPacket {
-    /// The 44 octets of it.
+    /// The 44 octets of it, which begin as those of a sender's do.
     #[must_use]
     pub fn bytes(&self) -> [u8; LENGTH] {
-        let mut bytes = [0; LENGTH];
-        bytes[0..4].copy_from_slice(&self.sequence.to_be_bytes());
-        bytes[4..12].copy_from_slice(&self.sent.0.to_be_bytes());
-        bytes[12..14].copy_from_slice(&self.error.bits().to_be_bytes());
-        bytes[14..16].copy_from_slice(&self.ssid.to_be_bytes());
+        let &Self { sequence, sent, error, ssid, .. } = self;
+        let mut bytes = SenderPacket { sequence, sent, error, ssid }.bytes();
         bytes[16..24].copy_from_slice(&self.received.0.to_be_bytes());
         bytes[24..28].copy_from_slice(&self.sender_sequence.to_be_bytes());
         bytes[28..36].copy_from_slice(&self.sender_sent.0.to_be_bytes());
@@ -131,12 +128,13 @@ impl ReflectorPacket {
     /// Reads one; `None` when it is shorter than 44 octets. What must be zero is ignored, as the RFC asks.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
+        let SenderPacket { sequence, sent, error, ssid } = SenderPacket::read(bytes)?;
         let bytes = bytes.first_chunk::<LENGTH>()?;
         Some(Self {
-            sequence: u32::from_be_bytes(at(bytes, 0)),
-            sent: Stamp(u64::from_be_bytes(at(bytes, 4))),
-            error: ErrorEstimate::from_bits(u16::from_be_bytes(at(bytes, 12))),
-            ssid: u16::from_be_bytes(at(bytes, 14)),
+            sequence,
+            sent,
+            error,
+            ssid,
             received: Stamp(u64::from_be_bytes(at(bytes, 16))),
             sender_sequence: u32::from_be_bytes(at(bytes, 24)),
             sender_sent: Stamp(u64::from_be_bytes(at(bytes, 28))),

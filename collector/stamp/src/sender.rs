@@ -21,7 +21,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-use crate::exchange::{address, more_room};
+use crate::exchange::{address, more_room, unix_nanos};
 use crate::packet::{ReflectorPacket, SenderPacket};
 use crate::session::{FIRST, Session, Told};
 use crate::{Error, Mode, Totals, failure, nanos};
@@ -198,62 +198,79 @@ impl<T: Copy> Sender<T> {
     }
 
     fn reply(&mut self) -> Result<Option<Heard<T>>, Errno> {
-        let mut bytes = [0; ROOM];
-        let mut room = [IoSliceMut::new(&mut bytes)];
-        let message = recvmsg::<SockaddrStorage>(
-            self.socket.as_raw_fd(),
-            &mut room,
-            Some(&mut self.control),
-            MsgFlags::MSG_DONTWAIT,
-        )?;
+        let message = self.read(MsgFlags::empty())?;
         #[allow(clippy::disallowed_methods, reason = "the moment of reading")]
         let now = Instant::now();
-        let arrived = message.cmsgs().ok().into_iter().flatten().find_map(stamp);
-        let from = message.address.as_ref().and_then(address);
-        let length = message.bytes.min(ROOM);
-        let Some(from) = from else { return Ok(None) };
+        let Some(from) = message.address else { return Ok(None) };
         let Some(session) = self.sessions.get_mut(&from) else {
             let all = SocketAddr::new(from.ip(), 0)..=SocketAddr::new(from.ip(), u16::MAX);
             let asked = self.sessions.range(all).next().is_some();
             *(if asked { &mut self.strays.port } else { &mut self.strays.address }) += 1;
             return Ok(None);
         };
-        let Some(packet) = ReflectorPacket::read(bytes.get(..length).unwrap_or_default()) else {
+        let Some(packet) = ReflectorPacket::read(message.bytes()) else {
             self.strays.malformed += 1;
             return Ok(None);
         };
-        let told = session.reply(&packet, now, arrived);
+        let told = session.reply(&packet, now, message.arrived);
         self.strays.unasked += u64::from(told.is_none());
         Ok(told.map(Heard::Reply))
     }
 
     fn error(&mut self) -> Result<Option<Heard<T>>, Errno> {
-        let mut bytes = [0; ROOM];
-        let mut room = [IoSliceMut::new(&mut bytes)];
-        let message = recvmsg::<SockaddrStorage>(
-            self.socket.as_raw_fd(),
-            &mut room,
-            Some(&mut self.control),
-            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_ERRQUEUE,
-        )?;
-        let errno = message.cmsgs().ok().into_iter().flatten().find_map(said);
-        // Whom we asked, as the quoted header has it.
-        let asked = message.address.as_ref().and_then(address);
-        let length = message.bytes.min(ROOM);
-        let lost = match errno.map(failure::lost) {
+        let message = self.read(MsgFlags::MSG_ERRQUEUE)?;
+        let lost = match message.errno.map(failure::lost) {
             // Such as 'too long': says nothing final.
             None | Some(Lost::Local | Lost::Timeout) => return Ok(None),
             Some(lost) => lost,
         };
-        let Some(session) = asked.and_then(|asked| self.sessions.get_mut(&asked)) else {
+        // The address is of whom we asked, as the quoted header has it.
+        let Some(session) = message.address.and_then(|asked| self.sessions.get_mut(&asked)) else {
             return Ok(None);
         };
         // A router quotes eight octets of the datagram at least, and those are UDP's header.
-        let number = match SenderPacket::read(bytes.get(..length).unwrap_or_default()) {
+        let number = match SenderPacket::read(message.bytes()) {
             Some(packet) => session.in_flight(&packet),
             None => session.only_in_flight(),
         };
         Ok(number.and_then(|number| session.give_up(number)).map(|ticket| Heard::Lost(ticket, lost)))
+    }
+
+    fn read(&mut self, flags: MsgFlags) -> Result<Message, Errno> {
+        let mut room = [0; ROOM];
+        let mut slices = [IoSliceMut::new(&mut room)];
+        let control = Some(self.control.as_mut_slice());
+        let flags = flags | MsgFlags::MSG_DONTWAIT;
+        let message = recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, control, flags)?;
+        let (mut arrived, mut errno) = (None, None);
+        for control in message.cmsgs().ok().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::ScmTimestampns(stamp) => arrived = unix_nanos(stamp),
+                ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
+                    errno = i32::try_from(error.ee_errno).ok().map(Errno::from_raw);
+                }
+                _ => {}
+            }
+        }
+        let (length, address) = (message.bytes, message.address.as_ref().and_then(address));
+        Ok(Message { room, length, address, arrived, errno })
+    }
+}
+
+/// A message as it was read.
+struct Message {
+    room: [u8; ROOM],
+    length: usize,
+    address: Option<SocketAddr>,
+    /// The kernel's stamp.
+    arrived: Option<i64>,
+    /// What an entry of the error queue says.
+    errno: Option<Errno>,
+}
+
+impl Message {
+    fn bytes(&self) -> &[u8] {
+        self.room.get(..self.length.min(ROOM)).unwrap_or_default()
     }
 }
 
@@ -280,24 +297,5 @@ fn known_as(to: SocketAddr) -> SocketAddr {
             v6.set_flowinfo(0);
             v6.into()
         }
-    }
-}
-
-fn stamp(message: ControlMessageOwned) -> Option<i64> {
-    match message {
-        ControlMessageOwned::ScmTimestampns(stamp) => {
-            stamp.tv_sec().checked_mul(1_000_000_000)?.checked_add(stamp.tv_nsec())
-        }
-        _ => None,
-    }
-}
-
-/// What an entry of the error queue says.
-fn said(message: ControlMessageOwned) -> Option<Errno> {
-    match message {
-        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
-            Some(Errno::from_raw(i32::try_from(error.ee_errno).ok()?))
-        }
-        _ => None,
     }
 }
