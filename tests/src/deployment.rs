@@ -127,10 +127,15 @@ pub fn assert_each_once(observations: &[Value]) -> usize {
 }
 
 /// Asks again and again: files tell nobody when they change.
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_within(BOUND, what, done);
+}
+
+/// The same for what may take longer.
+pub fn wait_within(bound: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < BOUND, "not within {BOUND:?}: {what}");
+        assert!(start.elapsed() < bound, "not within {bound:?}: {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -23,6 +23,8 @@ pub struct Resources {
     pub alerter: String,
     /// The ARN of the topic that pages, in us-east-1.
     pub oncall: String,
+    /// The ARN of the topic that CloudWatch's alarms page through, in us-east-1.
+    pub alarms: String,
     /// The ARN of each site's own topic, in the order of [`Site::ALL`].
     pub topics: [String; 2],
 }
@@ -33,6 +35,7 @@ pub(crate) fn make() -> Result<Resources> {
         publisher: make_queue("crosswatch-publisher")?,
         alerter: make_queue("crosswatch-alerter")?,
         oncall: make_topic(Site::UsEast1, "crosswatch-oncall")?,
+        alarms: make_topic(Site::UsEast1, "crosswatch-alarms")?,
         topics: [
             make_topic(Site::UsEast1, "crosswatch-site-us-east-1")?,
             make_topic(Site::EuWest1, "crosswatch-site-eu-west-1")?,

@@ -70,6 +70,7 @@ pub(crate) fn text(aws: Option<&Resources>, every: Duration) -> String {
                 aws.publisher, aws.alerter
             );
             text += "path = \"data\"\n\n[metrics]\nkind = \"cloudwatch\"\n";
+            text += &format!("alarm_topic = \"{}\"\n", aws.alarms);
         }
         None => text += "kind = \"embedded\"\npath = \"data\"\n\n[metrics]\nkind = \"embedded\"\n",
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub every: Duration,
     /// Gets the config's text and gives the one that is written.
     pub change_config: Box<dyn FnOnce(String) -> String>,
+    /// Called once network, WAN, AWS and config are there, before the stages are started.
+    pub prepare: Box<dyn FnOnce(&Lab)>,
 }
 
 impl Options {
@@ -72,13 +74,14 @@ impl Options {
             delay: Duration::from_millis(40),
             every: Duration::from_secs(1),
             change_config: Box::new(|text| text),
+            prepare: Box::new(|_| ()),
         }
     }
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, program, lab, cloud, delay, every, change_config: _ } = self;
+        let Self { folder, program, lab, cloud, delay, every, change_config: _, prepare: _ } = self;
         f.debug_struct("Options")
             .field("folder", folder)
             .field("program", program)
@@ -107,7 +110,7 @@ impl Lab {
     /// Not root; the folder is another's; a program is missing; something did not come up.
     pub fn up(options: Options) -> Result<Self> {
         need_root()?;
-        let Options { folder, program, lab, cloud, delay, every, change_config } = options;
+        let Options { folder, program, lab, cloud, delay, every, change_config, prepare } = options;
         if delay > LONGEST_DELAY {
             let range = format!("at most {} ms", LONGEST_DELAY.as_millis());
             return Err(Error::Range { what: "the WAN's delay", range });
@@ -143,7 +146,7 @@ impl Lab {
         record.save(&folder)?;
         let network = Network::of(&record.stem);
         let mut lab = Self { folder, record, network, keep: true };
-        match lab.build(every, change_config) {
+        match lab.build(every, change_config, prepare) {
             Ok(()) => {
                 lab.keep = false;
                 Ok(lab)
@@ -156,7 +159,12 @@ impl Lab {
         }
     }
 
-    fn build(&mut self, every: Duration, change_config: Box<dyn FnOnce(String) -> String>) -> Result<()> {
+    fn build(
+        &mut self,
+        every: Duration,
+        change_config: Box<dyn FnOnce(String) -> String>,
+        prepare: Box<dyn FnOnce(&Self)>,
+    ) -> Result<()> {
         self.network.make()?;
         self.launch(Process::Wan)?;
         self.await_up(Process::Wan)?;
@@ -175,6 +183,7 @@ impl Lab {
         if let Some(gate) = self.gate() {
             gate.set_tunnels(&fault::tunnel_table([true, true], &now()))?;
         }
+        prepare(self);
         let stages =
             [Process::Publisher, Process::Alerter].into_iter().chain(Site::ALL.map(Process::Collector));
         for stage in stages.clone() {

@@ -1,0 +1,75 @@
+//! What breaks is told once by SMS, and so is its end, and the metrics show it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crosswatch_lab::{Fault, Tunnel};
+use crosswatch_tests::deployment::wait_until;
+use crosswatch_tests::root::require_root;
+use serde_json::Value;
+
+use crate::world::{PROBES, VPN, World};
+
+/// The values of a metric with this dimension, with how often each was there.
+fn values(world: &World, metric: &str, dimension: &str) -> Vec<f64> {
+    let points = world.list(&format!("/datapoints?metric={metric}&dimension={dimension}"));
+    let values = points.iter().flat_map(|point: &Value| {
+        // Windows begin at whole tens of seconds.
+        let at = point["at"].as_str().unwrap();
+        assert!(at.ends_with("0.000000Z"), "{at}");
+        point["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>()
+    });
+    values.collect()
+}
+
+#[test]
+fn what_breaks_between_two_regions_is_told_once_and_so_is_its_end_and_the_metrics_show_it() {
+    if !require_root("what_breaks_between_two_regions_is_told_once_and_so_is_its_end_and_the_metrics_show_it")
+    {
+        return;
+    }
+    let mut world = World::up();
+    world.wait_until_up();
+
+    let faults: [(Fault, &str, &[&str]); 3] = [
+        (Fault::BlackHole, "ping-failed", &PROBES),
+        (Fault::Slow { rtt: Duration::from_millis(300) }, "latency-high", &PROBES),
+        (Fault::TunnelDown { tunnel: Tunnel::Both }, "tunnels-down", &[VPN]),
+    ];
+    let mut expected = BTreeMap::new();
+    for (fault, rule, subjects) in faults {
+        world.lab.fault(fault).unwrap();
+        world.wait_for_texts("FIRING", rule, subjects);
+        world.lab.heal().unwrap();
+        world.wait_for_texts("RESOLVED", rule, subjects);
+        for subject in subjects {
+            expected.insert(format!("FIRING {rule} {subject}"), 1);
+            expected.insert(format!("RESOLVED {rule} {subject}"), 1);
+        }
+    }
+    // Nothing else was told, and nothing twice.
+    assert_eq!(world.texts(), expected);
+
+    for probe in ["icmp:10.1.0.10", "icmp:10.0.0.10", "tcp:10.0.0.10:443"] {
+        let of_probe = format!("Probe={probe}");
+        wait_until(&format!("the metrics of {probe} show both faults"), || {
+            let success = values(&world, "PingSuccess", &of_probe);
+            let latency = values(&world, "PingLatency", &of_probe);
+            success.contains(&0.0)
+                && success.contains(&1.0)
+                && latency.iter().any(|ms| (300.0..500.0).contains(ms))
+        });
+        let latency = values(&world, "PingLatency", &of_probe);
+        assert!(latency.iter().all(|ms| *ms >= 80.0), "{latency:?}");
+    }
+    wait_until("the metrics show the tunnels down and up again", || {
+        let up = values(&world, "TunnelsUp", "Vpn=vpn-0a1b2c3d4e5f60718");
+        up.contains(&0.0) && up.last() == Some(&2.0)
+    });
+    wait_until("both stages give signs of life", || {
+        ["publisher", "alerter"].iter().all(|stage| {
+            let beats = world.list(&format!("/datapoints?metric=Heartbeat&dimension=Stage={stage}"));
+            !beats.is_empty()
+        })
+    });
+}
