@@ -3,6 +3,12 @@
 
 #[path = "regions/alarms.rs"]
 mod alarms;
+#[path = "regions/books.rs"]
+mod books;
+#[path = "regions/cut.rs"]
+mod cut;
+#[path = "regions/past.rs"]
+mod past;
 #[path = "regions/told.rs"]
 mod told;
 #[path = "regions/world.rs"]

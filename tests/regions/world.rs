@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crosswatch_lab::{Cloud, Gate, Lab, Options};
 use crosswatch_shared::time::Timestamp;
-use crosswatch_tests::deployment::wait_until;
+use crosswatch_tests::deployment::{json_lines, wait_until};
+use crosswatch_tests::http;
 use crosswatch_tests::process::{laboratory, program};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -97,6 +99,21 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The folder of the collectors' journals.
+    pub(crate) fn journals(&self) -> PathBuf {
+        self.lab.folder().join("data/journal")
+    }
+
+    /// Every observation that the collectors' journals hold.
+    pub(crate) fn observed(&self) -> Vec<Value> {
+        json_lines(&self.tool(&["export", "--journals", self.journals().to_str().unwrap()]))
+    }
+
+    /// Every observation that the alerter received.
+    pub(crate) fn received(&self) -> Vec<Value> {
+        json_lines(&self.tool(&["export"]))
+    }
+
     /// How often each text to the phone, up to what it says of the reason, was accepted.
     pub(crate) fn texts(&self) -> BTreeMap<String, usize> {
         let mut texts = BTreeMap::new();
@@ -114,6 +131,14 @@ impl World {
             subjects.iter().all(|subject| texts.contains_key(&format!("{state} {rule} {subject}")))
         };
         wait_until(&format!("{state} {rule}"), || all(&self.texts()));
+    }
+
+    /// A value of the alerter's own metrics; 0 for one that is not there yet.
+    pub(crate) fn of_alerter(&self, metric: &str) -> f64 {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9466));
+        let page = self.lab.centre().enter(|| http::get(address, "/metrics")).unwrap().unwrap().body;
+        let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
     }
 }
 
