@@ -9,6 +9,8 @@ mod books;
 mod cut;
 #[path = "regions/past.rs"]
 mod past;
+#[path = "regions/puts.rs"]
+mod puts;
 #[path = "regions/told.rs"]
 mod told;
 #[path = "regions/world.rs"]
