@@ -7,6 +7,8 @@ mod alarms;
 mod books;
 #[path = "regions/cut.rs"]
 mod cut;
+#[path = "regions/kills.rs"]
+mod kills;
 #[path = "regions/past.rs"]
 mod past;
 #[path = "regions/puts.rs"]

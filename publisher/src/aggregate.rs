@@ -3,7 +3,9 @@
 //! Whatever is done here is done in a transaction of the caller. Where that does not commit, memory is ahead of the
 //! file and has to be loaded from it again: [`Aggregate::load`].
 
-use crosswatch_shared::config::topology::Topology;
+use std::time::Duration;
+
+use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::event_time::{Advance, EventTime};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
@@ -22,6 +24,12 @@ pub(crate) const SCHEMA: &str = "
     CREATE TABLE event_time (site TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// How long a batch that was sent may be missing while later ones come: one that was taken from the queue by a consumer
+/// that died comes again after 20 s, and SQS keeps no order. Within a boot the batches' numbers show it. What is left of
+/// a former boot shows by nothing: a window that closes before it has come gets the rest as a remainder, and where the
+/// first put is repeated, since its outcome is not known, the average and the percentiles weigh that part twice.
+const SETTLING: Duration = Duration::from_secs(25);
+
 /// The windows and event times, as after the last transaction that committed.
 pub(crate) struct Aggregate {
     config: Config,
@@ -29,8 +37,34 @@ pub(crate) struct Aggregate {
     sink: Box<dyn Sink>,
     windows: Windows,
     event_times: FxHashMap<Name, EventTime>,
+    /// How long a site settles.
+    settling: Duration,
+    /// The sites that were heard, for as long as this process lives.
+    heard: FxHashMap<Name, Heard>,
     /// The sites of which it was said in the log that something of theirs is foreign.
     foreign_told: FxHashSet<Name>,
+}
+
+/// Which boot of a site was heard last, and since when windows wait for what may be left of an earlier one.
+struct Heard {
+    boot: Name,
+    settles_since: Option<Timestamp>,
+}
+
+impl Heard {
+    /// Takes note of a boot; gives whether the windows may close. One boot on another's heels does not make them wait
+    /// for longer.
+    fn is_settled(&mut self, boot: &Name, settling: Duration, now: Timestamp) -> bool {
+        if self.boot != *boot {
+            self.boot = boot.clone();
+            self.settles_since.get_or_insert(now);
+        }
+        if self.settles_since.is_some_and(|since| now.since(since) < settling) {
+            return false;
+        }
+        self.settles_since = None;
+        true
+    }
 }
 
 /// What one transaction did, to be counted once it has committed.
@@ -56,6 +90,11 @@ impl Aggregate {
             sink,
             windows: windows(&config),
             event_times: FxHashMap::default(),
+            settling: match topology.queue.kind {
+                QueueKind::Embedded => Duration::ZERO,
+                QueueKind::Sqs { .. } => SETTLING,
+            },
+            heard: FxHashMap::default(),
             foreign_told: FxHashSet::default(),
             config,
         }
@@ -110,7 +149,13 @@ impl Aggregate {
             }
             self.windows.delay(&origin.site, *through, now);
             let time = self.event_times.entry(origin.site.clone()).or_default();
-            if let Some(Advance { at, .. }) = time.receive(origin, *number, *through, now) {
+            if let Some(Advance { at, boot }) = time.receive(origin, *number, *through, now)
+                && self
+                    .heard
+                    .entry(origin.site.clone())
+                    .or_insert_with(|| Heard { boot: boot.clone(), settles_since: Some(now) })
+                    .is_settled(&boot, self.settling, now)
+            {
                 closed.append(&mut self.windows.advance(&origin.site, at));
             }
             if !sites.contains(&origin.site) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +29,7 @@ pub(crate) const UNDER_WAY: Duration = Duration::from_secs(180);
 /// A lab that probes five times a second, in a folder of its own.
 pub(crate) struct World {
     pub(crate) lab: Lab,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
             prepare: Box::new(prepare),
             ..Options::new(folder.path().join("lab"), program().to_owned(), lab)
         });
-        Self { lab: lab.unwrap_or_else(|error| panic!("{error}")), _folder: folder }
+        Self { lab: lab.unwrap_or_else(|error| panic!("{error}")), folder }
     }
 
     /// Waits until all that is watched is up.
@@ -112,6 +112,18 @@ impl World {
     /// Every observation that the alerter received.
     pub(crate) fn received(&self) -> Vec<Value> {
         json_lines(&self.tool(&["export"]))
+    }
+
+    /// What the rules say of these observations.
+    pub(crate) fn replay(&self, observations: &[Value]) -> Vec<Value> {
+        let file = self.scratch().join("observations.jsonl");
+        let text: String = observations.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(&file, text).unwrap();
+        json_lines(&self.tool(&["replay", "--format", "jsonl", "--from", file.to_str().unwrap()]))
+    }
+
+    fn scratch(&self) -> &Path {
+        self.folder.path()
     }
 
     /// How often each text to the phone, up to what it says of the reason, was accepted.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crosswatch_shared::config::topology::QueueKind;
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
 use proptest::prelude::*;
@@ -104,6 +105,30 @@ fn late_data_is_put_too_and_counted_and_read_back_as_one() {
     let latency = rows(&db, "PingLatency");
     assert_eq!(brief(&latency), [(0, 3, 3.0)]);
     assert_eq!((latency[0].minimum, latency[0].p50, latency[0].maximum), (1.0, 2.0, 6.0));
+}
+
+/// SQS keeps no order, and gives again after 20 s what a consumer had that died.
+#[test]
+fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
+    let mut topology = topology();
+    topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    let mut db = file();
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded));
+    aggregate.load(&db).unwrap();
+    let after = |secs| NOW + Duration::from_secs(secs);
+    // What its predecessor had in hand when it died may come again.
+    apply(&mut aggregate, &mut db, &[batch("a", "1", 1, 70, vec![reply(5, 1.0)])], NOW);
+    apply(&mut aggregate, &mut db, &[batch("a", "1", 0, 4, vec![reply(3, 3.0)])], after(20));
+    assert_eq!(brief(&rows(&db, "PingLatency")), []);
+    apply(&mut aggregate, &mut db, &[batch("a", "1", 2, 80, vec![reply(65, 1.0)])], after(30));
+    assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0)]);
+    // A new boot, and then the last of the one before.
+    apply(&mut aggregate, &mut db, &[batch("a", "2", 0, 130, vec![reply(125, 2.0)])], after(40));
+    let done = apply(&mut aggregate, &mut db, &[batch("a", "1", 3, 90, vec![reply(85, 5.0)])], after(60));
+    assert_eq!(done.late, 0);
+    // The next boot does not make them wait for longer.
+    apply(&mut aggregate, &mut db, &[batch("a", "3", 0, 140, vec![])], after(65));
+    assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0), (60, 2, 3.0)]);
 }
 
 #[test]
