@@ -9,7 +9,7 @@ use crosswatch_evaluator::{Datum, Evaluation, State, acts};
 use crosswatch_shared::time::Timestamp;
 use serde_json::json;
 
-use crate::alarm_calls::{Alarm, Kind, Publication};
+use crate::alarm_store::{Alarm, Kind, Publication};
 use crate::gate::{State as Gate, lock};
 use crate::metrics::{Series, Stored};
 use crate::sns::Message;

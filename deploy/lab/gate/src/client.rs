@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::Error;
-use crate::alarm_calls::AlarmView;
+use crate::alarm_store::AlarmView;
 use crate::ec2::Vpn;
 use crate::faults::{Fault, Struck};
 use crate::metrics::Datapoint;

@@ -20,7 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::Error;
-use crate::alarm_calls::{self, Alarms, Publication};
+use crate::alarm_calls;
+use crate::alarm_store::{Alarms, Publication};
 use crate::alarms;
 use crate::answer::{Answer, Refusal};
 use crate::buckets::Buckets;

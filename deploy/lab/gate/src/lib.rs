@@ -7,6 +7,8 @@
 //! The limits are those of the AWS documentation of each service. Signatures and permissions are not checked.
 
 mod alarm_calls;
+mod alarm_puts;
+mod alarm_store;
 mod alarms;
 mod answer;
 mod buckets;
@@ -27,7 +29,7 @@ mod upstream;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use alarm_calls::{AlarmView, Transition};
+pub use alarm_store::{AlarmView, Transition};
 pub use client::Control;
 pub use ec2::{Tunnel, Vpn};
 pub use gate::{Gate, Options};
