@@ -36,7 +36,7 @@ pub(crate) fn write(lab: &Lab, site: Site, length: Duration) {
         let observations = of_site.iter().map(|(link, probe)| {
             // Another value for each, all of them good.
             let outcome = Outcome::Reply { rtt_ms: 80.0 + (seq % 1_000) as f64 / 100.0 };
-            let body = Body::Probe { link: link.clone(), probe: probe.clone(), outcome };
+            let body = Body::Probe { link: link.clone(), probe: probe.clone(), outcome, detail: None };
             let observation = Observation { at, seq, body };
             seq += 1;
             observation
