@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crosswatch_shared::time::Timestamp;
 
 use crate::queue::Tool;
+use crate::reflector::ReflectorArgs;
 use crate::when;
 
 /// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when
@@ -66,6 +67,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         queue: QueueArg,
     },
+    /// Answer STAMP test packets (RFC 8762), for the `udp` probes of other sites
+    ///
+    /// A stateful session-reflector: its own numbers tell the sender in which direction packets were lost. It needs no
+    /// config, answers only networks it is told of, and never sends more than it got. Port 862 needs root or
+    /// CAP_NET_BIND_SERVICE.
+    #[command(verbatim_doc_comment)]
+    Reflector(ReflectorArgs),
     /// Say everything that is wrong with the config, or else what it watches, judges and tells
     ///
     /// With --aws or --probe also whether it works from here: exit 1 when something on AWS is missing.

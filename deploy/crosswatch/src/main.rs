@@ -12,6 +12,7 @@ mod forward;
 mod init;
 mod metrics;
 mod queue;
+mod reflector;
 mod replay;
 mod run;
 mod status;
@@ -69,6 +70,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             }
             if aws { check::aws::run(&config, site.as_deref()) } else { Ok(()) }
         }
+        Command::Reflector(args) => reflector::run(args),
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
