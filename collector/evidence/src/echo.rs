@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use crosswatch_prober::packet::{self, Direction, Secret};
+use crosswatch_prober::packet::{self, Direction, Mark, Secret};
 use crosswatch_prober::release::Ticket;
 use crosswatch_prober::socket::open;
 use crosswatch_prober::{Error, Family};
@@ -100,8 +100,8 @@ impl Echo {
     pub(crate) fn send(&mut self, to: SocketAddr, key: u32, size: Option<u32>) -> Result<(), Errno> {
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
-        let ticket = Ticket { probe: key, number: sequence.into() };
-        let mut request = packet::request(self.family, self.id, sequence, ticket, &self.secret).to_vec();
+        let mark = mark(key, sequence);
+        let mut request = packet::request(self.family, self.id, sequence, mark, &self.secret).to_vec();
         if let Some(size) = size {
             let header = match self.family {
                 Family::V4 => 20,
@@ -157,8 +157,8 @@ impl Echo {
         let echo = icmp.and_then(|icmp| packet::read(self.family, Direction::Reply, icmp));
         Ok(echo.filter(|echo| !self.raw || echo.id == self.id).and_then(|echo| {
             let &Sent { to, key, at } = self.sent.get(&echo.sequence)?;
-            let proof = Ticket { probe: key, number: echo.sequence.into() };
-            let ours = echo.ticket(&self.secret) == Some(proof) && received.address == Some(to);
+            let proof = mark(key, echo.sequence);
+            let ours = echo.mark(&self.secret) == Some(proof) && received.address == Some(to);
             let rtt = at.until(received.stamp);
             ours.then_some(Heard { key, from: Some(to), said: Said::Reply, mtu: None, rtt })
         }))
@@ -177,4 +177,9 @@ impl Echo {
         };
         Ok(Some(Heard { key, from, said, mtu, rtt: at.until(received.stamp) }))
     }
+}
+
+/// What a request carries, by which its reply is known.
+fn mark(key: u32, sequence: u16) -> Mark {
+    Mark { ticket: Ticket { probe: key, number: sequence.into() }, index: 0 }
 }

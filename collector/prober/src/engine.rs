@@ -85,6 +85,12 @@ pub struct Account {
     pub stray: u64,
     /// By how much the latest was sent too late.
     pub lag: Duration,
+    /// Messages that came in and were dropped for want of room in the receive buffer; replies, stamps of sending or
+    /// strays. What was in flight then and stays silent is `local`.
+    pub dropped: u64,
+    /// Replies whose round-trip time is from this process's clock, since the kernel did not stamp the sending or the
+    /// receiving; TCP has no others, and does not count them.
+    pub user_stamped: u64,
 }
 
 /// The sending thread's handle; it stops, without waiting for what is in flight, when this is dropped.
@@ -109,6 +115,8 @@ pub(crate) struct State {
     pub(crate) tcp: Account,
     pub(crate) udp: Account,
     pub(crate) ended: Option<String>,
+    /// When the wall clock was last seen to have jumped ahead of the steady one, as it does when the machine was suspended.
+    pub(crate) suspended: Option<Instant>,
     /// Whether the handle's owner was told that there is something to take.
     announced: bool,
 }
@@ -129,6 +137,7 @@ impl Engine {
             tcp: Account::default(),
             udp: Account::default(),
             ended: None,
+            suspended: None,
             announced: false,
         })));
         let start = |what| move |source| Error::Start { what, source };
@@ -198,6 +207,9 @@ impl State {
         let reading = self.clock.read(wall, steady);
         if let Some(micros) = reading.stepped {
             self.release.step(micros);
+            if micros > 0 {
+                self.suspended = Some(steady);
+            }
         }
         reading.at
     }

@@ -1,52 +1,25 @@
-//! The ICMP sockets: one a family, a ping socket where the kernel allows it, else a raw one.
+//! One ICMP socket: requests out, replies, errors and stamps in, many a system call.
 //!
-//! Replies are stamped by the kernel as they arrive (`SO_TIMESTAMPNS`), so a busy process does not lengthen round-trip
-//! times. What a router or the own kernel says of a request comes by the error queue (`IP_RECVERR`, see ip(7)).
+//! Round-trip times are from the kernel's stamp of sending to its stamp of receiving (`SO_TIMESTAMPING`), so a busy process
+//! does not lengthen them. What a router or the own kernel says of a request comes by the error queue (`IP_RECVERR`, see
+//! ip(7)), as do the stamps of sending.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::IoSliceMut;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use crosswatch_shared::observation::Lost;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvmsg,
-    sendto, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::MsgFlags;
 
-use crate::packet::{self, Direction, Secret};
-use crate::release::Ticket;
-use crate::{Error, failure};
-
-/// An IP version's ICMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// ICMP, over IPv4.
-    V4,
-    /// `ICMPv6`.
-    V6,
-}
-
-impl Family {
-    /// That of an address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "ICMP",
-            Self::V6 => "ICMPv6",
-        })
-    }
-}
+use crate::batch::{self, BATCH, Inbox, Incoming, Outgoing, Said};
+use crate::family::Family;
+use crate::flights::{Flight, Flights, Stage};
+use crate::heard::{Fate, Heard};
+use crate::packet::{self, Direction, Mark, Secret};
+use crate::stamp::{self, Moment};
+use crate::{Error, failure, open};
 
 /// So many messages are read before anything else gets its turn, so that a flood cannot stop the sending.
 const AT_ONCE: usize = 4096;
@@ -54,8 +27,15 @@ const AT_ONCE: usize = 4096;
 /// A pending error of the socket, left by another target, fails the next send once: then it is tried again.
 const SENDS: usize = 3;
 
-/// Room for one message: nothing that counts is longer than an IPv4 header with options and our request.
-const ROOM: usize = 256;
+/// A packet to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) mark: Mark,
+    pub(crate) to: IpAddr,
+    /// Of the IP packet, in bytes; `None`: as small as can be.
+    pub(crate) size: Option<u16>,
+    pub(crate) timeout: Duration,
+}
 
 /// An open socket and what is in flight over it.
 #[derive(Debug)]
@@ -63,184 +43,260 @@ pub(crate) struct Icmp {
     family: Family,
     socket: OwnedFd,
     raw: bool,
+    /// Whether it sends with Don't Fragment set.
+    whole: bool,
     /// Ours on a raw socket; a ping socket's is the kernel's affair.
     id: u16,
-    next: u16,
-    flights: HashMap<u16, Flight>,
+    flights: Flights,
     secret: Secret,
-    control: Vec<u8>,
+    inbox: Inbox,
+    /// How much of what came in the socket has dropped, and when that was last seen to grow.
+    dropped: u32,
+    dropped_at: Option<Instant>,
+    /// What the own kernel said last of a packet too big for its interface: to whom, and the largest size.
+    too_big: Option<(IpAddr, u32)>,
 }
 
-#[derive(Debug)]
-struct Flight {
-    ticket: Ticket,
-    to: IpAddr,
-    steady: Instant,
-    wall: Duration,
-}
-
-/// What came in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Heard {
-    /// A first reply, after this time.
-    Reply { ticket: Ticket, rtt: Duration, stamped: bool },
-    /// A reply to what is no longer in flight.
-    Again(Ticket),
-    /// Word that there is no way.
-    Lost(Ticket, Lost),
-    /// An echo reply that nobody asked for, or not from the one who was asked.
-    Stray,
+/// A reply to a packet in flight, before its stamps are put together.
+struct Answered {
+    sequence: u16,
+    rx: Option<i64>,
 }
 
 impl Icmp {
-    pub(crate) fn open(family: Family, secret: Secret) -> Result<Self, Error> {
-        let (socket, raw) = open(family)?;
-        // More room where the machine allows it; without it a burst of replies may be cut, which shows as loss.
-        let _ = setsockopt(&socket, sockopt::RcvBuf, &(4 << 20));
+    /// With room for so many packets in flight.
+    pub(crate) fn open(family: Family, whole: bool, capacity: usize, secret: Secret) -> Result<Self, Error> {
+        let (socket, raw) = open::open(family, whole)?;
         let [_, _, _, _, _, _, high, low] = RandomState::new().hash_one(0u8).to_be_bytes();
         Ok(Self {
             family,
             socket,
             raw,
+            whole,
             id: u16::from_be_bytes([high, low]),
-            next: 0,
-            flights: HashMap::new(),
+            flights: Flights::new(capacity),
             secret,
-            control: vec![0; 512],
+            inbox: Inbox::new(),
+            dropped: 0,
+            dropped_at: None,
+            too_big: None,
         })
     }
 
-    /// Sends a request; the sequence number it flies under.
-    pub(crate) fn send(&mut self, ticket: Ticket, to: IpAddr) -> Result<u16, Errno> {
-        let sequence = self.free_sequence().ok_or(Errno::ENOBUFS)?;
-        let request = packet::request(self.family, self.id, sequence, ticket, &self.secret);
-        let address = SockaddrStorage::from(SocketAddr::new(to, 0));
-        let mut failed = Errno::ENOBUFS;
-        for _ in 0..SENDS {
-            #[allow(clippy::disallowed_methods, reason = "the moment of sending")]
-            let (steady, wall) = (Instant::now(), SystemTime::now());
-            match sendto(self.socket.as_raw_fd(), &request, &address, MsgFlags::MSG_DONTWAIT) {
-                Ok(_) => {
-                    let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-                    let flight = Flight { ticket, to, steady, wall };
-                    self.flights.insert(sequence, flight);
-                    return Ok(sequence);
+    /// Sends them. Of each that is in flight then, its place in the list and the sequence number it flies under; of the
+    /// others what became of them. Those past `full` found no free sequence number and were not tried.
+    pub(crate) fn send(
+        &mut self,
+        requests: &[Request],
+        heard: &mut Vec<Heard>,
+        mut flying: impl FnMut(usize, u16),
+    ) -> usize {
+        let mut taken = 0;
+        for batch in requests.chunks(BATCH) {
+            let sent = Moment::now();
+            let mut messages = Vec::with_capacity(BATCH);
+            let mut sequences = Vec::with_capacity(BATCH);
+            for &Request { mark, to, size, timeout } in batch {
+                let flight = Flight { mark, to, timeout, sent, tx: None, stage: Stage::Flying };
+                let Some(sequence) = self.flights.add(flight) else { break };
+                let bytes = packet::request(self.family, self.id, sequence, mark, &self.secret);
+                let smallest = self.family.header() + packet::LENGTH;
+                let filling = size.map_or(0, usize::from).saturating_sub(smallest);
+                messages.push(Outgoing { bytes, filling, to });
+                sequences.push((taken + sequences.len(), mark, sequence));
+            }
+            taken += sequences.len();
+            self.send_batch(&messages, &sequences, heard, &mut flying);
+            if taken < requests.len() && sequences.len() < batch.len() {
+                break;
+            }
+            // Read at once, the stamps of sending and on a short way the replies do not fill the buffer.
+            self.receive(heard);
+        }
+        taken
+    }
+
+    fn send_batch(
+        &mut self,
+        messages: &[Outgoing],
+        sequences: &[(usize, Mark, u16)],
+        heard: &mut Vec<Heard>,
+        flying: &mut impl FnMut(usize, u16),
+    ) {
+        let (mut messages, mut sequences) = (messages, sequences);
+        let mut tries = 0;
+        while let Some(&(_, mark, sequence)) = sequences.first() {
+            let count = match batch::send(&self.socket, messages) {
+                Ok(count) => {
+                    for &(place, _, sequence) in sequences.iter().take(count) {
+                        self.flights.sent(sequence);
+                        flying(place, sequence);
+                    }
+                    tries = 0;
+                    count
                 }
-                Err(errno) => failed = errno,
-            }
-        }
-        Err(failed)
-    }
-
-    /// No longer waits for this one.
-    pub(crate) fn forget(&mut self, sequence: u16, ticket: Ticket) {
-        if self.flights.get(&sequence).is_some_and(|flight| flight.ticket == ticket) {
-            self.flights.remove(&sequence);
-        }
-    }
-
-    /// Reads what has come in, replies and errors.
-    pub(crate) fn receive(&mut self, heard: &mut Vec<Heard>) {
-        for _ in 0..AT_ONCE {
-            match self.reply() {
-                Ok(reply) => heard.extend(reply),
-                Err(Errno::EAGAIN) => break,
-                // An interruption, or a pending error, which is gone now; the error queue says whose it was.
-                Err(_) => {}
-            }
-        }
-        for _ in 0..AT_ONCE {
-            match self.error() {
-                Ok(error) => heard.extend(error),
-                Err(_) => break,
-            }
+                Err(errno) => {
+                    tries += 1;
+                    // Takes a pending error off the socket, and what the kernel says of a packet too big.
+                    self.too_big = None;
+                    self.errors(heard);
+                    // Should it fail, stamps may be put down to other packets, which is noticed by their times.
+                    let _ = open::recount(&self.socket);
+                    self.flights.recount();
+                    if tries < SENDS && errno != Errno::EAGAIN {
+                        0
+                    } else {
+                        tries = 0;
+                        self.flights.remove(sequence);
+                        heard.push(Heard::Fate(mark, self.not_sent(errno, messages.first())));
+                        1
+                    }
+                }
+            };
+            messages = messages.get(count..).unwrap_or_default();
+            sequences = sequences.get(count..).unwrap_or_default();
         }
     }
 
-    fn reply(&mut self) -> Result<Option<Heard>, Errno> {
-        let mut bytes = [0; ROOM];
-        let mut room = [IoSliceMut::new(&mut bytes)];
-        let message = recvmsg::<SockaddrStorage>(
-            self.socket.as_raw_fd(),
-            &mut room,
-            Some(&mut self.control),
-            MsgFlags::MSG_DONTWAIT,
-        )?;
-        #[allow(clippy::disallowed_methods, reason = "the moment of reading")]
-        let now = Instant::now();
-        let stamp = message.cmsgs().ok().into_iter().flatten().find_map(stamp);
-        let from = message.address.and_then(address);
-        let length = message.bytes.min(ROOM);
-        let bytes = bytes.get(..length).unwrap_or_default();
-        let icmp = if self.raw && self.family == Family::V4 {
-            packet::after_ipv4_header(bytes)
-        } else {
-            Some(bytes)
-        };
-        // A raw socket gets everything, also the machine's other traffic: that is no stray.
-        let echo = icmp
-            .and_then(|icmp| packet::read(self.family, Direction::Reply, icmp))
-            .filter(|echo| !self.raw || echo.id == self.id);
-        let Some(echo) = echo else { return Ok(None) };
-        let Some(ticket) = echo.ticket(&self.secret) else {
-            return Ok(Some(Heard::Stray));
-        };
-        let Some(flight) = self.flights.get(&echo.sequence).filter(|flight| flight.ticket == ticket) else {
-            return Ok(Some(Heard::Again(ticket)));
-        };
-        if from != Some(flight.to) {
-            return Ok(Some(Heard::Stray));
+    fn not_sent(&self, errno: Errno, message: Option<&Outgoing>) -> Fate {
+        if errno == Errno::EMSGSIZE && message.is_some_and(|message| message.filling > 0) {
+            let of = self.too_big.filter(|(to, _)| message.is_some_and(|message| message.to == *to));
+            return Fate::TooBig(of.map(|(_, mtu)| mtu));
         }
-        let elapsed = now.saturating_duration_since(flight.steady);
-        // The two stamps are of the wall clock. They count unless it was set between them.
-        let stamped = stamp.and_then(|stamp| stamp.checked_sub(flight.wall)).filter(|&rtt| rtt <= elapsed);
-        self.flights.remove(&echo.sequence);
-        Ok(Some(Heard::Reply { ticket, rtt: stamped.unwrap_or(elapsed), stamped: stamped.is_some() }))
+        match failure::lost(errno) {
+            Lost::Local => Fate::Local(format!("sending: {errno}")),
+            lost => Fate::Lost(lost),
+        }
     }
 
-    fn error(&mut self) -> Result<Option<Heard>, Errno> {
-        let mut bytes = [0; ROOM];
-        let mut room = [IoSliceMut::new(&mut bytes)];
-        let message = recvmsg::<SockaddrStorage>(
-            self.socket.as_raw_fd(),
-            &mut room,
-            Some(&mut self.control),
-            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_ERRQUEUE,
-        )?;
-        let errno = message.cmsgs().ok().into_iter().flatten().find_map(said);
-        let asked = message.address.and_then(address);
-        let length = message.bytes.min(ROOM);
-        // The request as the router quotes it: eight bytes of it at least, so perhaps without the proof.
-        let quoted = packet::read(self.family, Direction::Request, bytes.get(..length).unwrap_or_default());
-        let of = quoted.filter(|echo| !self.raw || echo.id == self.id).and_then(|echo| {
-            let flight = self.flights.get(&echo.sequence)?;
-            let proven =
-                echo.payload.len() < packet::LENGTH - 8 || echo.ticket(&self.secret) == Some(flight.ticket);
-            (proven && asked == Some(flight.to)).then_some((echo.sequence, flight.ticket))
-        });
-        let (Some((sequence, ticket)), Some(errno)) = (of, errno) else {
-            return Ok(None);
-        };
-        Ok(match failure::lost(errno) {
-            // Such as 'too long': says nothing final.
-            Lost::Local | Lost::Timeout => None,
-            lost => {
-                self.flights.remove(&sequence);
-                Some(Heard::Lost(ticket, lost))
-            }
-        })
-    }
-
-    fn free_sequence(&mut self) -> Option<u16> {
-        if self.flights.len() > usize::from(u16::MAX) {
+    /// This one's time is over; what that makes of it, unless it is decided.
+    pub(crate) fn expire(&mut self, sequence: u16, mark: Mark) -> Option<Fate> {
+        let flight = self.flights.get(sequence).filter(|flight| flight.mark == mark)?;
+        if flight.stage != Stage::Flying {
             return None;
         }
-        while self.flights.contains_key(&self.next) {
-            self.next = self.next.wrapping_add(1);
+        flight.stage = Stage::Lost;
+        let in_doubt = self.dropped_at.is_some_and(|at| at >= flight.sent.steady);
+        Some(if in_doubt {
+            Fate::Local("the receive buffer overflowed, so its reply may have been dropped here".to_owned())
+        } else {
+            Fate::Lost(Lost::Timeout)
+        })
+    }
+
+    /// Whether it is still waited for.
+    pub(crate) fn is_flying(&mut self, sequence: u16, mark: Mark) -> bool {
+        self.flights.get(sequence).is_some_and(|flight| flight.mark == mark && flight.stage == Stage::Flying)
+    }
+
+    /// How many messages the socket has dropped, ever.
+    pub(crate) fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// Reads what has come in, replies and errors; whether there is more.
+    pub(crate) fn receive(&mut self, heard: &mut Vec<Heard>) -> bool {
+        self.errors(heard);
+        for _ in 0..AT_ONCE / BATCH {
+            match self.replies(heard) {
+                Ok(BATCH) | Err(Errno::EINTR) => {}
+                Ok(_) | Err(Errno::EAGAIN) => return false,
+                // A pending error, which is gone now; the error queue says whose it was.
+                Err(_) => self.errors(heard),
+            }
         }
-        let sequence = self.next;
-        self.next = self.next.wrapping_add(1);
-        Some(sequence)
+        true
+    }
+
+    fn replies(&mut self, heard: &mut Vec<Heard>) -> Result<usize, Errno> {
+        let mut answered = Vec::new();
+        let Self { family, socket, raw, id, flights, secret, inbox, dropped, dropped_at, .. } = self;
+        let mut overflowed = false;
+        let count = inbox.receive(socket, MsgFlags::empty(), |message| {
+            if let Some(now) = message.dropped.filter(|now| now != dropped) {
+                *dropped = now;
+                overflowed = true;
+            }
+            let icmp = if *raw && *family == Family::V4 {
+                packet::after_ipv4_header(message.bytes)
+            } else {
+                Some(message.bytes)
+            };
+            // A raw socket gets everything, also the machine's other traffic: that is no stray.
+            let echo = icmp
+                .and_then(|icmp| packet::read(*family, Direction::Reply, icmp))
+                .filter(|echo| !*raw || echo.id == *id);
+            let Some(echo) = echo else { return };
+            let Some(mark) = echo.mark(secret) else {
+                return heard.push(Heard::Stray);
+            };
+            let Some(flight) = flights.get(echo.sequence).filter(|flight| flight.mark == mark) else {
+                return heard.push(Heard::Again(mark.ticket));
+            };
+            if message.peer != Some(flight.to) {
+                return heard.push(Heard::Stray);
+            }
+            match flight.stage {
+                Stage::Flying => {
+                    flight.stage = Stage::Replied;
+                    answered.push(Answered { sequence: echo.sequence, rx: message.stamp });
+                }
+                Stage::Replied => heard.push(Heard::Duplicate),
+                Stage::Lost => heard.push(Heard::Late),
+            }
+        })?;
+        if answered.is_empty() && !overflowed {
+            return Ok(count);
+        }
+        let read = Moment::now();
+        if overflowed {
+            *dropped_at = Some(read.steady);
+        }
+        // Rarely a stamp comes between the two reads.
+        let unstamped =
+            |of: &Answered| self.flights.get(of.sequence).is_some_and(|flight| flight.tx.is_none());
+        if answered.iter().any(unstamped) {
+            self.errors(heard);
+        }
+        for Answered { sequence, rx } in answered {
+            let Some(flight) = self.flights.get(sequence) else { continue };
+            let (reply, exact) = stamp::reply(flight.sent, read, flight.tx, rx);
+            let fate = if reply.rtt <= flight.timeout {
+                Fate::Reply(reply)
+            } else if exact {
+                flight.stage = Stage::Lost;
+                heard.push(Heard::Late);
+                Fate::Lost(Lost::Timeout)
+            } else {
+                Fate::Local("a reply was read too late to be timed".to_owned())
+            };
+            heard.push(Heard::Fate(flight.mark, fate));
+        }
+        Ok(count)
+    }
+
+    fn errors(&mut self, heard: &mut Vec<Heard>) {
+        for _ in 0..AT_ONCE / BATCH {
+            let Self { family, socket, raw, whole, id, flights, secret, inbox, too_big, .. } = self;
+            let asked = Asked { family: *family, id: raw.then_some(*id), whole: *whole, secret };
+            let count = inbox.receive(socket, MsgFlags::MSG_ERRQUEUE, |message| match message.said {
+                Some(Said::Sent(key)) => {
+                    if let Some(stamp) = message.stamp {
+                        flights.stamped(key, stamp);
+                    }
+                }
+                Some(Said::Failed { errno: Errno::EMSGSIZE, here: true, info }) => {
+                    *too_big = message.peer.map(|to| (to, info));
+                }
+                Some(Said::Failed { errno, info, .. }) => {
+                    heard.extend(asked.failed(flights, message, errno, info));
+                }
+                None => {}
+            });
+            if !matches!(count, Ok(BATCH) | Err(Errno::EINTR)) {
+                return;
+            }
+        }
     }
 }
 
@@ -250,80 +306,40 @@ impl AsFd for Icmp {
     }
 }
 
-/// Opens an ICMP socket that does not block, stamps what it receives and keeps what is said of its requests in its error
-/// queue; and whether it is a raw one, for want of the right to a ping socket.
-///
-/// # Errors
-/// [`Error::NotPermitted`] where this process may open neither; [`Error::Socket`] for anything else.
-pub fn open(family: Family) -> Result<(OwnedFd, bool), Error> {
-    let failed = |errno: Errno| Error::Socket { family, source: errno.into() };
-    let (socket, raw) = match open_as(family, SockType::Datagram) {
-        Ok(socket) => (socket, false),
-        Err(Errno::EACCES | Errno::EPERM) => match open_as(family, SockType::Raw) {
-            Ok(socket) => (socket, true),
-            Err(Errno::EACCES | Errno::EPERM) => return Err(not_permitted(family)),
-            Err(errno) => return Err(failed(errno)),
-        },
-        Err(errno) => return Err(failed(errno)),
-    };
-    hear_errors(&socket, family).map_err(failed)?;
-    Ok((socket, raw))
+/// What a socket's requests are known by.
+struct Asked<'a> {
+    family: Family,
+    /// On a raw socket, which gets the errors of everybody's requests.
+    id: Option<u16>,
+    whole: bool,
+    secret: &'a Secret,
 }
 
-/// Has a socket stamp what it receives (`SO_TIMESTAMPNS`) and keep what is said of its packets in its error queue
-/// (`IP_RECVERR`).
-///
-/// # Errors
-/// What setsockopt(2) says.
-pub fn hear_errors(socket: &impl AsFd, family: Family) -> Result<(), Errno> {
-    setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
-    match family {
-        Family::V4 => setsockopt(socket, sockopt::Ipv4RecvErr, &true),
-        Family::V6 => setsockopt(socket, sockopt::Ipv6RecvErr, &true),
-    }
-}
-
-fn open_as(family: Family, kind: SockType) -> Result<OwnedFd, Errno> {
-    let (domain, protocol) = match family {
-        Family::V4 => (AddressFamily::Inet, SockProtocol::Icmp),
-        Family::V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
-    };
-    socket(domain, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)
-}
-
-fn not_permitted(family: Family) -> Error {
-    Error::NotPermitted {
-        family,
-        gid: nix::unistd::getegid().as_raw(),
-        program: std::env::current_exe()
-            .map_or_else(|_| "the program".to_owned(), |path| path.display().to_string()),
-    }
-}
-
-/// When the kernel received a message, since the Unix epoch.
-#[must_use]
-pub fn stamp(message: ControlMessageOwned) -> Option<Duration> {
-    match message {
-        ControlMessageOwned::ScmTimestampns(stamp) => {
-            Some(Duration::new(u64::try_from(stamp.tv_sec()).ok()?, u32::try_from(stamp.tv_nsec()).ok()?))
+impl Asked<'_> {
+    /// What an error that came by the network makes of a packet in flight.
+    fn failed(
+        &self,
+        flights: &mut Flights,
+        message: &Incoming<'_>,
+        errno: Errno,
+        info: u32,
+    ) -> Option<Heard> {
+        // The request as the router quotes it: eight bytes of it at least, so perhaps without the proof.
+        let quoted = packet::read(self.family, Direction::Request, message.bytes)
+            .filter(|echo| self.id.is_none_or(|id| echo.id == id))?;
+        let flight = flights.get(quoted.sequence)?;
+        let proven = quoted.payload.len() < packet::PAYLOAD || quoted.mark(self.secret) == Some(flight.mark);
+        if !proven || message.peer != Some(flight.to) || flight.stage != Stage::Flying {
+            return None;
         }
-        _ => None,
+        let fate = match failure::lost(errno) {
+            // A router of old does not tell the size (RFC 792); others do (RFC 1191, RFC 4443).
+            Lost::Local if errno == Errno::EMSGSIZE && self.whole => Fate::TooBig((info > 0).then_some(info)),
+            // Says nothing final.
+            Lost::Local | Lost::Timeout => return None,
+            lost => Fate::Lost(lost),
+        };
+        flight.stage = Stage::Lost;
+        Some(Heard::Fate(flight.mark, fate))
     }
-}
-
-/// What an entry of the error queue says.
-fn said(message: ControlMessageOwned) -> Option<Errno> {
-    match message {
-        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
-            Some(Errno::from_raw(i32::try_from(error.ee_errno).ok()?))
-        }
-        _ => None,
-    }
-}
-
-/// The IP address in a socket address.
-#[must_use]
-pub fn address(address: SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }

@@ -1,28 +1,42 @@
 //! The prober: pacing, sockets and packets of ICMP echo and TCP connect.
 //!
-//! [`Engine`] sends from an operating-system thread of its own, with one ICMP socket a family and one epoll. The rest is
-//! pure and knows no clock: [`schedule`] says what is due, [`packet`] is what goes out and comes in, [`release`] lets
-//! outcomes out in the order of sending, [`clock`] makes of two clocks one that never goes back.
+//! [`Engine`] sends from an operating-system thread of its own, with few sockets. In the order of the work:
+//!
+//! - [`schedule`] says which probes are due, `burst` what the packets of one sending come to;
+//! - `bank` has the ICMP sockets, `icmp` is one, `open` sets it up, `batch` moves many messages a system call, `flights`
+//!   finds the packet that a reply or a stamp belongs to, `stamp` makes a round-trip time of stamps, [`packet`] is what goes
+//!   out and comes in; `tcp` opens connections; `heard` is what all of them tell;
+//! - `deadlines` gives up, `beside` tells a way too narrow for large packets, `judge` keeps the accounts, [`release`] lets
+//!   outcomes out in the order of sending, [`clock`] makes of two clocks one that never goes back.
+//!
+//! Another protocol takes marks to send and tells fates: it is called in `run`, where TCP is.
 
 pub mod clock;
 pub mod packet;
 pub mod release;
 pub mod schedule;
+pub mod socket;
 
+mod bank;
+mod batch;
+mod beside;
+mod burst;
+mod deadlines;
 mod engine;
 mod failure;
+mod family;
+mod flights;
+mod heard;
 mod icmp;
+mod judge;
+mod open;
 mod run;
+mod stamp;
 mod tcp;
 
 pub use engine::{Account, Engine, Probe, Protocol, Taken};
-pub use icmp::Family;
+pub use family::Family;
 pub use release::Released;
-
-/// ICMP sockets as the prober opens them, for whoever else looks at a link from this machine.
-pub mod socket {
-    pub use crate::icmp::{address, hear_errors, open, stamp};
-}
 
 /// Why the prober cannot work, or works no more.
 #[derive(Debug, thiserror::Error)]

@@ -5,22 +5,34 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::icmp::Family;
+use crate::family::Family;
 use crate::release::Ticket;
 
-/// Bytes of a request: 8 of header, 20 of payload (probe, number, proof; big-endian).
+/// Bytes of a request: 8 of header, 24 of payload (probe, place in the burst, number, proof; big-endian). More may
+/// follow, which counts for nothing; it must be zero.
 pub const LENGTH: usize = HEADER + PAYLOAD;
 
-const HEADER: usize = 8;
-const PAYLOAD: usize = 20;
+/// The same without the ICMP header.
+pub const PAYLOAD: usize = 24;
 
-/// Proves tickets; random for each process.
+const HEADER: usize = 8;
+
+/// One packet of one sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark {
+    /// Of which sending.
+    pub ticket: Ticket,
+    /// Its place in the burst, from 0.
+    pub index: u32,
+}
+
+/// Proves marks; random for each process.
 #[derive(Clone, Debug, Default)]
 pub struct Secret(RandomState);
 
 impl Secret {
-    fn proof(&self, ticket: Ticket) -> u64 {
-        self.0.hash_one(ticket)
+    fn proof(&self, mark: Mark) -> u64 {
+        self.0.hash_one(mark)
     }
 }
 
@@ -47,14 +59,15 @@ pub struct Echo<'a> {
 /// Writes a request. On a raw IPv4 socket the checksum is ours to compute; ping sockets and raw `ICMPv6` sockets
 /// have the kernel's, which overwrites this one.
 #[must_use]
-pub fn request(family: Family, id: u16, sequence: u16, ticket: Ticket, secret: &Secret) -> [u8; LENGTH] {
+pub fn request(family: Family, id: u16, sequence: u16, mark: Mark, secret: &Secret) -> [u8; LENGTH] {
     let mut packet = [0; LENGTH];
     packet[0] = kind(family, Direction::Request);
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     packet[6..8].copy_from_slice(&sequence.to_be_bytes());
-    packet[8..12].copy_from_slice(&ticket.probe.to_be_bytes());
-    packet[12..20].copy_from_slice(&ticket.number.to_be_bytes());
-    packet[20..28].copy_from_slice(&secret.proof(ticket).to_be_bytes());
+    packet[8..12].copy_from_slice(&mark.ticket.probe.to_be_bytes());
+    packet[12..16].copy_from_slice(&mark.index.to_be_bytes());
+    packet[16..24].copy_from_slice(&mark.ticket.number.to_be_bytes());
+    packet[24..32].copy_from_slice(&secret.proof(mark).to_be_bytes());
     if family == Family::V4 {
         let checksum = checksum(&packet).to_be_bytes();
         packet[2..4].copy_from_slice(&checksum);
@@ -75,14 +88,16 @@ pub fn read(family: Family, direction: Direction, packet: &[u8]) -> Option<Echo<
 }
 
 impl Echo<'_> {
-    /// Which sending it belongs to; `None` when the payload is cut short, or is not of this process.
+    /// Which packet it is or answers; `None` when the payload is cut short, or is not of this process.
     #[must_use]
-    pub fn ticket(&self, secret: &Secret) -> Option<Ticket> {
+    pub fn mark(&self, secret: &Secret) -> Option<Mark> {
         let (probe, rest) = self.payload.split_first_chunk()?;
+        let (index, rest) = rest.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
         let (proof, _) = rest.split_first_chunk()?;
         let ticket = Ticket { probe: u32::from_be_bytes(*probe), number: u64::from_be_bytes(*number) };
-        (secret.proof(ticket) == u64::from_be_bytes(*proof)).then_some(ticket)
+        let mark = Mark { ticket, index: u32::from_be_bytes(*index) };
+        (secret.proof(mark) == u64::from_be_bytes(*proof)).then_some(mark)
     }
 }
 
@@ -134,10 +149,10 @@ mod tests {
 
     #[test]
     fn a_request_looks_as_the_rfc_draws_it() {
-        let ticket = Ticket { probe: 3, number: 0x0102_0304_0506_0708 };
-        let packet = request(Family::V4, 0xabcd, 0x1234, ticket, &Secret::default());
+        let mark = Mark { ticket: Ticket { probe: 3, number: 0x0102_0304_0506_0708 }, index: 4 };
+        let packet = request(Family::V4, 0xabcd, 0x1234, mark, &Secret::default());
         assert_eq!(packet[..2], [8, 0]);
-        assert_eq!(packet[4..20], [0xab, 0xcd, 0x12, 0x34, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(packet[4..24], [0xab, 0xcd, 0x12, 0x34, 0, 0, 0, 3, 0, 0, 0, 4, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(checksum(&packet), 0, "a packet with its checksum sums to zero");
     }
 
@@ -149,25 +164,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reply_leads_back_to_its_sending(family in family(), id: u16, sequence: u16, probe: u32, number: u64) {
-            let (ticket, secret) = (Ticket { probe, number }, Secret::default());
-            let packet = answered(request(family, id, sequence, ticket, &secret), family);
+        fn a_reply_leads_back_to_its_sending(family in family(), id: u16, sequence: u16, probe: u32, number: u64, index: u32) {
+            let (mark, secret) = (Mark { ticket: Ticket { probe, number }, index }, Secret::default());
+            let packet = answered(request(family, id, sequence, mark, &secret), family);
             let echo = read(family, Direction::Reply, &packet).unwrap();
             prop_assert_eq!((echo.id, echo.sequence), (id, sequence));
-            prop_assert_eq!(echo.ticket(&secret), Some(ticket));
-            prop_assert_eq!(echo.ticket(&Secret::default()), None, "another process's");
+            prop_assert_eq!(echo.mark(&secret), Some(mark));
+            prop_assert_eq!(echo.mark(&Secret::default()), None, "another process's");
             for length in 0..LENGTH {
                 let cut = read(family, Direction::Reply, &packet[..length]);
-                prop_assert_eq!(cut.and_then(|echo| echo.ticket(&secret)), None);
+                prop_assert_eq!(cut.and_then(|echo| echo.mark(&secret)), None);
             }
         }
 
         #[test]
         fn a_changed_payload_is_a_stray(place in 8..LENGTH, bits in 1u8..) {
-            let (ticket, secret) = (Ticket { probe: 1, number: 2 }, Secret::default());
-            let mut packet = answered(request(Family::V4, 1, 1, ticket, &secret), Family::V4);
+            let (mark, secret) = (Mark { ticket: Ticket { probe: 1, number: 2 }, index: 0 }, Secret::default());
+            let mut packet = answered(request(Family::V4, 1, 1, mark, &secret), Family::V4);
             packet[place] ^= bits;
-            prop_assert_eq!(read(Family::V4, Direction::Reply, &packet).unwrap().ticket(&secret), None);
+            prop_assert_eq!(read(Family::V4, Direction::Reply, &packet).unwrap().mark(&secret), None);
         }
 
         #[test]
@@ -175,7 +190,7 @@ mod tests {
             let secret = Secret::default();
             for direction in [Direction::Request, Direction::Reply] {
                 let echo = read(family, direction, &bytes);
-                prop_assert_eq!(echo.and_then(|echo| echo.ticket(&secret)), None);
+                prop_assert_eq!(echo.and_then(|echo| echo.mark(&secret)), None);
             }
             if let Some(rest) = after_ipv4_header(&bytes) {
                 prop_assert!(rest.len() + 20 <= bytes.len());

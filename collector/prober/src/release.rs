@@ -64,9 +64,17 @@ pub struct Release {
 struct Line {
     /// The number of the oldest.
     first: u64,
-    held: VecDeque<(Timestamp, Option<Outcome>)>,
+    held: VecDeque<Held>,
     /// Which of the 64 newest that were let out had a reply, the newest in the lowest bit.
     replied: u64,
+}
+
+/// A sending that is not let out.
+#[derive(Debug)]
+struct Held {
+    at: Timestamp,
+    outcome: Option<Outcome>,
+    detail: Option<Box<Detail>>,
 }
 
 impl Release {
@@ -87,13 +95,18 @@ impl Release {
         let line = self.lines.get_mut(probe)?;
         let ticket =
             Ticket { probe: u32::try_from(probe).ok()?, number: line.first + line.held.len() as u64 };
-        line.held.push_back((at, None));
+        line.held.push_back(Held { at, outcome: None, detail: None });
         self.order.push_back((at, ticket));
         Some(ticket)
     }
 
     /// What became of a sending.
     pub fn decide(&mut self, ticket: Ticket, outcome: Outcome) -> Decided {
+        self.decide_with(ticket, outcome, None)
+    }
+
+    /// The same, and what more there is to tell.
+    pub fn decide_with(&mut self, ticket: Ticket, outcome: Outcome, detail: Option<Box<Detail>>) -> Decided {
         let Some(line) = self.lines.get_mut(ticket.probe as usize) else {
             return Decided::Unknown;
         };
@@ -101,14 +114,15 @@ impl Release {
             return line.former(ticket.number);
         };
         let held = usize::try_from(place).ok().and_then(|place| line.held.get_mut(place));
-        match held {
-            None => return Decided::Unknown,
-            Some((_, Some(Outcome::Reply { .. }))) => return Decided::Duplicate,
-            Some((_, Some(Outcome::Lost(_)))) => return Decided::Late,
-            Some((_, undecided)) => *undecided = Some(outcome),
+        let Some(held) = held else { return Decided::Unknown };
+        match held.outcome {
+            Some(Outcome::Reply { .. }) => return Decided::Duplicate,
+            Some(Outcome::Lost(_)) => return Decided::Late,
+            None => (held.outcome, held.detail) = (Some(outcome), detail),
         }
-        while let Some(&(at, Some(outcome))) = line.held.front() {
-            line.held.pop_front();
+        while let Some(Held { at, outcome: Some(outcome), detail }) =
+            line.held.pop_front_if(|held| held.outcome.is_some())
+        {
             line.first += 1;
             line.replied = line.replied << 1 | u64::from(matches!(outcome, Outcome::Reply { .. }));
             if self.released.len() >= KEPT {
@@ -119,7 +133,7 @@ impl Release {
                 probe: ticket.probe as usize,
                 at,
                 outcome,
-                detail: None,
+                detail,
                 epoch: self.epoch,
             });
         }
@@ -132,7 +146,7 @@ impl Release {
         let undecided = || {
             let line = self.lines.get(ticket.probe as usize)?;
             let place = usize::try_from(ticket.number.checked_sub(line.first)?).ok()?;
-            Some(line.held.get(place)?.1.is_none())
+            Some(line.held.get(place)?.outcome.is_none())
         };
         undecided().unwrap_or(false)
     }
@@ -168,7 +182,7 @@ impl Release {
             *at = Timestamp::from_micros(at.as_micros().saturating_add(micros));
         };
         let held = self.lines.iter_mut().flat_map(|line| &mut line.held);
-        held.for_each(|(at, _)| moved(at));
+        held.for_each(|held| moved(&mut held.at));
         self.order.iter_mut().for_each(|(at, _)| moved(at));
     }
 

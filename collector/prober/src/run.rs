@@ -1,72 +1,81 @@
 //! The sending thread: waits for the next slot, deadline or packet, and for nothing else.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crosswatch_shared::observation::{Lost, Outcome};
+use crosswatch_shared::observation::Lost;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 
-use crate::engine::{Probe, Protocol, Shared, State};
-use crate::icmp::{Family, Heard, Icmp};
-use crate::packet::Secret;
-use crate::release::{Decided, Ticket};
+use crate::bank::{Banks, Key};
+use crate::beside::Beside;
+use crate::burst::{APART, Bursts};
+use crate::deadlines::Deadlines;
+use crate::engine::{Probe, Protocol, Shared};
+use crate::heard::{Fate, Heard};
+use crate::icmp::Request;
+use crate::packet::Mark;
 use crate::schedule::{LONGEST, Schedule};
 use crate::tcp::{Begun, Tcp};
 use crate::{Error, failure};
 
-/// What the epoll calls its members.
+/// What the epoll calls its members: the end of it, and from [`TCP`] on connections.
 const STOP: u64 = 0;
-const ICMP_V4: u64 = 1;
-const ICMP_V6: u64 = 2;
-const TCP: u64 = 3;
+const TCP: u64 = 1;
 
-/// A connection found open so long after its deadline was open in time for all we know: this thread did not look.
-const OVERSLEPT: Duration = Duration::from_millis(10);
+/// After replies were read no more are for so long: the kernel has stamped them, so they can wait and be read together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+/// When more comes in than can be read, what is past its deadline may be answered among the unread; so long it is waited
+/// for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Everything the thread owns.
 #[derive(Debug)]
 pub(crate) struct Loop {
-    probes: Vec<Probe>,
+    pub(crate) probes: Vec<Probe>,
     schedule: Schedule,
-    deadlines: BinaryHeap<Reverse<Deadline>>,
-    v4: Result<Icmp, String>,
-    v6: Result<Icmp, String>,
+    /// The rest of bursts, by when they are due.
+    following: VecDeque<(Instant, Mark)>,
+    deadlines: Deadlines<(Mark, Flight)>,
+    pub(crate) bursts: Vec<Bursts>,
+    pub(crate) beside: Beside,
+    icmp: Banks,
     tcp: Tcp,
-    epoll: Epoll,
-    shared: Arc<Shared>,
+    /// What must be looked at without delay.
+    urgent: Epoll,
+    /// Until then ICMP is not looked at.
+    resting: Instant,
+    /// Whether ICMP has more to read.
+    backlog: bool,
+    /// How many messages the sockets had dropped when that was last told.
+    told: u64,
+    heard: Vec<Heard>,
+    pub(crate) shared: Arc<Shared>,
     /// Held open for the epoll: its other end is the handle's.
     _stopped: UnixStream,
 }
 
-/// When a sending is given up.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Deadline {
-    at: Instant,
-    ticket: Ticket,
-    flight: Flight,
-}
-
-/// Under what a sending is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Under what a packet is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
-    V4(u16),
-    V6(u16),
+    Icmp(Key),
     Tcp(u64),
 }
 
-/// A slot being used.
+/// A packet to be sent now.
 #[derive(Debug)]
 struct Sending {
-    ticket: Ticket,
+    mark: Mark,
     protocol: Protocol,
     to: Option<IpAddr>,
+    size: Option<u16>,
     timeout: Duration,
 }
 
@@ -78,35 +87,23 @@ impl Loop {
         start: Instant,
     ) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::Start { what: "an epoll", source: errno.into() };
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        let readable = |key| EpollEvent::new(EpollFlags::EPOLLIN, key);
-        epoll.add(&stopped, readable(STOP)).map_err(failed)?;
-        let secret = Secret::default();
-        let open = |family, key| {
-            let icmp = match Icmp::open(family, secret.clone()) {
-                Ok(icmp) => icmp,
-                // A family that no address asks for yet may be missing; a name that turns out to be of it says so.
-                Err(error) if !asked(&probes, family) => return Ok(Err(error.to_string())),
-                Err(error) => return Err(error),
-            };
-            epoll.add(&icmp, readable(key)).map_err(failed)?;
-            Ok(Ok(icmp))
-        };
-        let (v4, v6) = if probes.iter().any(|probe| probe.protocol == Protocol::Icmp) {
-            (open(Family::V4, ICMP_V4)?, open(Family::V6, ICMP_V6)?)
-        } else {
-            let unused = || Err("no probe uses it".to_owned());
-            (unused(), unused())
-        };
+        let urgent = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
+        urgent.add(&stopped, EpollEvent::new(EpollFlags::EPOLLIN, STOP)).map_err(failed)?;
         let intervals: Vec<Duration> = probes.iter().map(|probe| probe.every).collect();
         Ok(Self {
             schedule: Schedule::new(&intervals, start),
-            probes,
-            deadlines: BinaryHeap::new(),
-            v4,
-            v6,
+            following: VecDeque::new(),
+            deadlines: Deadlines::new(),
+            bursts: probes.iter().map(|_| Bursts::default()).collect(),
+            beside: Beside::new(&probes),
+            icmp: Banks::open(&probes)?,
             tcp: Tcp::new(TCP),
-            epoll,
+            urgent,
+            resting: start,
+            backlog: false,
+            told: 0,
+            heard: Vec::new(),
+            probes,
             shared,
             _stopped: stopped,
         })
@@ -115,7 +112,7 @@ impl Loop {
     pub(crate) fn run(mut self, ready: impl Fn()) {
         let mut events = [EpollEvent::empty(); 256];
         loop {
-            let found = match self.wait(&mut events) {
+            let (found, icmp) = match self.wait(&mut events) {
                 Ok(found) => found,
                 Err(errno) => {
                     self.shared.lock().ended = Some(format!("waiting for packets: {errno}"));
@@ -126,252 +123,198 @@ impl Loop {
             if events.iter().any(|event| event.data() == STOP) {
                 return;
             }
-            #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
-            let now = Instant::now();
+            let now = now();
             // In this order: what has come in before a deadline is read before the deadline is judged.
-            self.receive(events, now);
+            if icmp || self.backlog || self.next_deadline().is_some_and(|at| at <= now) {
+                self.receive(now);
+            }
+            for event in events {
+                self.heard.extend(self.tcp.ready(event.data(), now));
+            }
             self.expire(now);
             self.send(now);
-            if self.shared.lock().announce() {
+            if self.settle(now) {
                 ready();
             }
         }
     }
 
-    /// Sleeps until something is due or comes in.
-    fn wait(&mut self, events: &mut [EpollEvent]) -> Result<usize, Errno> {
-        let next = match (self.schedule.next_due(), self.next_deadline()) {
-            (Some(due), Some(deadline)) => Some(due.min(deadline)),
-            (due, deadline) => due.or(deadline),
-        };
-        #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
-        let timeout =
-            next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(Instant::now())));
+    /// Sleeps until something is due or comes in; how many events there are, and whether ICMP has any.
+    fn wait(&mut self, events: &mut [EpollEvent]) -> Result<(usize, bool), Errno> {
+        let now = now();
+        let resting = (self.resting > now).then_some(self.resting);
+        let backlog = self.backlog.then_some(now);
+        let following = self.following.front().map(|(at, _)| *at);
+        let times =
+            [self.schedule.next_due(), self.next_deadline(), following, self.beside.next(), resting, backlog];
+        let next = times.into_iter().flatten().min();
         // An epoll's own timeout is in milliseconds, too coarse for a schedule.
-        let mut any = [PollFd::new(std::os::fd::AsFd::as_fd(&self.epoll.0), PollFlags::POLLIN)];
+        let timeout = next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(now)));
+        let urgent = std::iter::once(self.urgent.0.as_fd());
+        let icmp = self.icmp.descriptors().filter(|_| resting.is_none());
+        let mut any: Vec<PollFd<'_>> =
+            urgent.chain(icmp).map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
         match ppoll(&mut any, timeout, None) {
-            Ok(0) | Err(Errno::EINTR) => Ok(0),
-            Ok(_) => match self.epoll.wait(events, EpollTimeout::ZERO) {
-                Err(Errno::EINTR) => Ok(0),
-                found => found,
+            Ok(0) | Err(Errno::EINTR) => return Ok((0, false)),
+            Ok(_) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut has = any.iter().map(|one| one.any().unwrap_or_default());
+        let found = match has.next() {
+            Some(true) => match self.urgent.wait(events, EpollTimeout::ZERO) {
+                Err(Errno::EINTR) => 0,
+                found => found?,
             },
-            Err(errno) => Err(errno),
-        }
+            _ => 0,
+        };
+        Ok((found, has.any(|has| has)))
     }
 
-    /// The deadline of the first sending still in flight; those decided are forgotten on the way.
+    /// The deadline of the first packet still in flight.
     fn next_deadline(&mut self) -> Option<Instant> {
-        let state = self.shared.lock();
-        while let Some(Reverse(first)) = self.deadlines.peek() {
-            if state.release.in_flight(first.ticket) {
-                return Some(first.at);
-            }
-            self.deadlines.pop();
-        }
-        None
+        let Self { deadlines, icmp, tcp, .. } = self;
+        deadlines.next(|(mark, flight)| match flight {
+            Flight::Icmp(key) => icmp.is_flying(*key, *mark),
+            Flight::Tcp(key) => tcp.waits(*key),
+        })
     }
 
-    fn receive(&mut self, events: &[EpollEvent], now: Instant) {
-        let mut heard = Vec::new();
-        let mut connected = Vec::new();
-        for event in events {
-            match event.data() {
-                ICMP_V4 => self.v4.iter_mut().for_each(|icmp| icmp.receive(&mut heard)),
-                ICMP_V6 => self.v6.iter_mut().for_each(|icmp| icmp.receive(&mut heard)),
-                key => connected.extend(self.tcp.ready(key, now)),
-            }
-        }
-        if heard.is_empty() && connected.is_empty() {
-            return;
-        }
-        let mut state = self.shared.lock();
-        for heard in heard {
-            match heard {
-                Heard::Reply { ticket, rtt, .. } if rtt <= self.timeout(ticket) => {
-                    state.decide(Protocol::Icmp, ticket, reply(rtt));
-                }
-                // By the kernel's stamp it is late; its deadline, which has just passed, makes it a loss.
-                Heard::Reply { stamped: true, .. } => state.icmp.late += 1,
-                Heard::Reply { ticket, .. } => {
-                    state.local(Protocol::Icmp, ticket, "a reply was read too late to be timed".to_owned());
-                }
-                Heard::Again(ticket) => {
-                    if state.release.in_flight(ticket) {
-                        // Under another sequence number than it was sent with.
-                        state.icmp.stray += 1;
-                    } else {
-                        // It is decided, so this only tells late from duplicate.
-                        state.decide(Protocol::Icmp, ticket, reply(Duration::ZERO));
-                    }
-                }
-                Heard::Lost(ticket, lost) => state.decide(Protocol::Icmp, ticket, Outcome::Lost(lost)),
-                Heard::Stray => state.icmp.stray += 1,
-            }
-        }
-        for (ticket, outcome) in connected {
-            let protocol = Protocol::Tcp(0);
-            let timeout = self.timeout(ticket);
-            match outcome {
-                Ok(rtt) if rtt <= timeout => state.decide(protocol, ticket, reply(rtt)),
-                Ok(rtt) if rtt <= timeout + OVERSLEPT => {
-                    state.decide(protocol, ticket, Outcome::Lost(Lost::Timeout));
-                }
-                Ok(_) => state.local(
-                    protocol,
-                    ticket,
-                    "a connection was looked at too late to be timed".to_owned(),
-                ),
-                Err(Lost::Local) => {
-                    state.local(protocol, ticket, "a connection failed on this machine".to_owned())
-                }
-                Err(lost) => state.decide(protocol, ticket, Outcome::Lost(lost)),
-            }
-        }
+    fn receive(&mut self, now: Instant) {
+        self.backlog = self.icmp.receive(&mut self.heard);
+        self.resting = now + TOGETHER;
     }
 
     /// Gives up what is past its deadline.
     fn expire(&mut self, now: Instant) {
-        while let Some(Reverse(first)) = self.deadlines.peek() {
-            if first.at > now {
-                return;
-            }
-            let Some(Reverse(Deadline { ticket, flight, .. })) = self.deadlines.pop() else {
-                return;
+        let Self { deadlines, icmp, tcp, heard, backlog, .. } = self;
+        let until = if *backlog { now.checked_sub(PATIENCE).unwrap_or(now) } else { now };
+        deadlines.expire(until, |(mark, flight)| {
+            let fate = match flight {
+                Flight::Icmp(key) => icmp.expire(key, mark).map(|fate| {
+                    if *backlog {
+                        Fate::Local("more came in than could be read in time".to_owned())
+                    } else {
+                        fate
+                    }
+                }),
+                Flight::Tcp(key) => tcp.forget(key).then_some(Fate::Lost(Lost::Timeout)),
             };
-            match flight {
-                Flight::V4(sequence) => self.v4.iter_mut().for_each(|icmp| icmp.forget(sequence, ticket)),
-                Flight::V6(sequence) => self.v6.iter_mut().for_each(|icmp| icmp.forget(sequence, ticket)),
-                Flight::Tcp(key) => self.tcp.forget(key),
-            }
-            let mut state = self.shared.lock();
-            if state.release.in_flight(ticket) {
-                state.release.decide(ticket, Outcome::Lost(Lost::Timeout));
-            }
-        }
+            heard.extend(fate.map(|fate| Heard::Fate(mark, fate)));
+        });
     }
 
     /// Sends what is due.
     fn send(&mut self, now: Instant) {
-        if self.schedule.next_due().is_none_or(|due| due > now) {
+        let following = self.following.front().is_some_and(|(due, _)| *due <= now);
+        if !following && self.schedule.next_due().is_none_or(|due| due > now) {
             return;
         }
-        let mut sendings = Vec::new();
+        let mut requests = Vec::new();
+        for sending in self.due(now) {
+            let Sending { mark, protocol, to, size, timeout } = sending;
+            let Some(to) = to else {
+                let why = "the target's name was never resolved".to_owned();
+                self.heard.push(Heard::Fate(mark, Fate::Local(why)));
+                continue;
+            };
+            match protocol {
+                Protocol::Icmp => requests.push(Request { mark, to, size, timeout }),
+                Protocol::Tcp(port) => self.connect(mark, SocketAddr::new(to, port), timeout),
+                Protocol::Udp(_) => {
+                    self.heard.push(Heard::Fate(mark, Fate::Local("UDP is not sent yet".to_owned())));
+                }
+            }
+        }
+        let mut flying = Vec::with_capacity(requests.len());
+        self.icmp.send(&requests, &mut self.heard, |request, key| {
+            flying.push((request.timeout, (request.mark, Flight::Icmp(key))));
+        });
+        let sent = self::now();
+        for (timeout, flight) in flying {
+            self.deadlines.push(sent, timeout, flight);
+        }
+    }
+
+    /// The packets that are due, those of begun bursts first.
+    fn due(&mut self, now: Instant) -> Vec<Sending> {
+        let mut due = Vec::new();
         let shared = self.shared.clone();
         let mut state = shared.lock();
-        self.schedule.due(now, |due| {
-            let Some(probe) = self.probes.get(due.probe) else {
-                return;
-            };
+        let at = state.now();
+        while let Some((_, mark)) = self.following.pop_front_if(|(at, _)| *at <= now) {
+            due.push(mark);
+        }
+        self.schedule.due(now, |slot| {
+            let Some(probe) = self.probes.get(slot.probe) else { return };
             let account = state.account(probe.protocol);
-            account.skipped += due.skipped;
-            let Some(lag) = due.lag else { return };
+            account.skipped += slot.skipped;
+            let Some(lag) = slot.lag else { return };
             account.sent += 1;
             account.lag = account.lag.max(lag);
-            let at = state.now();
-            let Some(ticket) = state.release.sent(due.probe, at) else {
-                return;
-            };
+            let Some(ticket) = state.release.sent(slot.probe, at) else { return };
+            if let Some(bursts) = self.bursts.get_mut(slot.probe) {
+                bursts.begin(packets(probe), now, lag);
+            }
+            self.beside.begin(slot.probe, ticket.number, now);
+            due.push(Mark { ticket, index: 0 });
+        });
+        let mut sendings = Vec::with_capacity(due.len());
+        for mark in due {
+            let place = mark.ticket.probe as usize;
+            let Some(probe) = self.probes.get(place) else { continue };
+            if mark.index + 1 < packets(probe) {
+                // From now and not from when this one was due: late ones keep their distance.
+                self.following.push_back((now + APART, Mark { index: mark.index + 1, ..mark }));
+            }
             sendings.push(Sending {
-                ticket,
+                mark,
                 protocol: probe.protocol,
-                to: state.addresses.get(due.probe).copied().flatten(),
+                to: state.addresses.get(place).copied().flatten(),
+                size: probe.size,
                 timeout: probe.timeout.min(LONGEST),
             });
-        });
-        drop(state);
-        for sending in sendings {
-            let Sending { ticket, protocol, .. } = sending;
-            match self.begin(&sending) {
-                Ok(Sent::Reply(rtt)) => shared.lock().decide(protocol, ticket, reply(rtt)),
-                Ok(Sent::Waiting(flight)) => {
-                    #[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
-                    let at = Instant::now() + sending.timeout;
-                    self.deadlines.push(Reverse(Deadline { at, ticket, flight }));
-                }
-                Err(NotSent::Errno(errno)) => match failure::lost(errno) {
-                    Lost::Local => shared.lock().local(protocol, ticket, format!("sending: {errno}")),
-                    lost => shared.lock().decide(protocol, ticket, Outcome::Lost(lost)),
-                },
-                Err(NotSent::Because(why)) => shared.lock().local(protocol, ticket, why),
-            }
         }
+        sendings
     }
 
-    fn begin(&mut self, sending: &Sending) -> Result<Sent, NotSent> {
-        let ticket = sending.ticket;
-        let Some(to) = sending.to else {
-            return Err(NotSent::Because("the target's name was never resolved".to_owned()));
+    fn connect(&mut self, mark: Mark, to: SocketAddr, timeout: Duration) {
+        let fate = match self.tcp.connect(mark, to, timeout, &self.urgent) {
+            Ok(Begun::Waiting(key)) => {
+                return self.deadlines.push(now(), timeout, (mark, Flight::Tcp(key)));
+            }
+            Ok(Begun::Open(reply)) => Fate::Reply(reply),
+            Err(errno) => match failure::lost(errno) {
+                Lost::Local => Fate::Local(format!("sending: {errno}")),
+                lost => Fate::Lost(lost),
+            },
         };
-        let because = |why: &mut String| NotSent::Because(why.clone());
-        Ok(match (sending.protocol, Family::of(to)) {
-            (Protocol::Icmp, Family::V4) => {
-                Sent::Waiting(Flight::V4(self.v4.as_mut().map_err(because)?.send(ticket, to)?))
-            }
-            (Protocol::Icmp, Family::V6) => {
-                Sent::Waiting(Flight::V6(self.v6.as_mut().map_err(because)?.send(ticket, to)?))
-            }
-            (Protocol::Udp(_), _) => return Err(NotSent::Because("UDP is not sent yet".to_owned())),
-            (Protocol::Tcp(port), _) => {
-                match self.tcp.connect(ticket, SocketAddr::new(to, port), &self.epoll)? {
-                    Begun::Open(rtt) => Sent::Reply(rtt),
-                    Begun::Waiting(key) => Sent::Waiting(Flight::Tcp(key)),
-                }
-            }
-        })
+        self.heard.push(Heard::Fate(mark, fate));
     }
 
-    fn timeout(&self, ticket: Ticket) -> Duration {
-        let probe = self.probes.get(ticket.probe as usize);
-        probe.map_or(Duration::ZERO, |probe| probe.timeout)
+    /// Makes outcomes of what was heard; whether the owner is to be told.
+    fn settle(&mut self, now: Instant) -> bool {
+        let heard = std::mem::take(&mut self.heard);
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        let dropped = self.icmp.dropped();
+        state.icmp.dropped += dropped.saturating_sub(std::mem::replace(&mut self.told, dropped));
+        self.judge(&mut state, heard, now);
+        state.announce()
     }
 }
 
-enum Sent {
-    Reply(Duration),
-    Waiting(Flight),
-}
-
-enum NotSent {
-    Errno(Errno),
-    Because(String),
-}
-
-impl From<Errno> for NotSent {
-    fn from(errno: Errno) -> Self {
-        Self::Errno(errno)
+/// How many packets a probe sends each time.
+fn packets(probe: &Probe) -> u32 {
+    match probe.protocol {
+        Protocol::Tcp(_) => 1,
+        Protocol::Icmp | Protocol::Udp(_) => probe.burst.clamp(1, MOST),
     }
 }
 
-impl State {
-    fn decide(&mut self, protocol: Protocol, ticket: Ticket, outcome: Outcome) {
-        let decided = self.release.decide(ticket, outcome);
-        let account = self.account(protocol);
-        match decided {
-            Decided::Counted => {}
-            Decided::Duplicate => account.duplicate += 1,
-            Decided::Late => account.late += 1,
-            Decided::Unknown => account.stray += 1,
-        }
-    }
+/// The most packets a burst has; what asks for more is held to it.
+const MOST: u32 = 1_000;
 
-    fn local(&mut self, protocol: Protocol, ticket: Ticket, why: String) {
-        let account = self.account(protocol);
-        account.local += 1;
-        account.local_error = Some(why);
-        self.decide(protocol, ticket, Outcome::Lost(Lost::Local));
-    }
-}
-
-/// To the microsecond: what is finer is this machine's noise, and would double a message's size.
-fn reply(rtt: Duration) -> Outcome {
-    let micros = u32::try_from((rtt.as_nanos() + 500) / 1_000).unwrap_or(u32::MAX);
-    Outcome::Reply { rtt_ms: f64::from(micros) / 1e3 }
-}
-
-/// Whether a probe goes to an address of this family, or, for IPv4, to a name.
-fn asked(probes: &[Probe], family: Family) -> bool {
-    probes
-        .iter()
-        .filter(|probe| probe.protocol == Protocol::Icmp)
-        .any(|probe| probe.address.map_or(Family::V4, Family::of) == family)
+#[allow(clippy::disallowed_methods, reason = "the loop owns the clock")]
+fn now() -> Instant {
+    Instant::now()
 }

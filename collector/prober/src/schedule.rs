@@ -6,7 +6,7 @@
 //! slot. So the sends spread as evenly after a stall as before it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
 /// Phases are rounded down to this where a group's probes are closer together.
@@ -25,8 +25,19 @@ pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// When each probe is due.
 #[derive(Debug)]
 pub struct Schedule {
+    groups: Vec<Group>,
+    /// When each group is due, the soonest first.
     next: BinaryHeap<Reverse<(Instant, usize)>>,
-    every: Vec<Duration>,
+}
+
+/// The probes of one interval, in the order of their phases. Those before the cursor were due within the last interval, so
+/// going around is going in the order of the slots.
+#[derive(Debug)]
+struct Group {
+    every: Duration,
+    /// Each probe's next slot.
+    ring: Vec<(Instant, usize)>,
+    cursor: usize,
 }
 
 /// A probe whose slots have come.
@@ -44,22 +55,22 @@ impl Schedule {
     /// One probe for each interval, held between [`SHORTEST`] and [`LONGEST`]. The first is due at `start`.
     #[must_use]
     pub fn new(intervals: &[Duration], start: Instant) -> Self {
-        let every: Vec<Duration> = intervals.iter().map(|&every| every.clamp(SHORTEST, LONGEST)).collect();
-        let mut groups: HashMap<Duration, (u32, u32)> = HashMap::new();
-        for &every in &every {
-            groups.entry(every).or_default().0 += 1;
+        let mut members: BTreeMap<Duration, Vec<usize>> = BTreeMap::new();
+        for (probe, &every) in intervals.iter().enumerate() {
+            members.entry(every.clamp(SHORTEST, LONGEST)).or_default().push(probe);
         }
-        let next = every
-            .iter()
-            .enumerate()
-            .map(|(probe, &every)| {
-                let (size, placed) = groups.entry(every).or_default();
-                let phase = phase(every, *placed, *size);
-                *placed += 1;
-                Reverse((start + phase, probe))
+        let groups: Vec<Group> = members
+            .into_iter()
+            .map(|(every, members)| {
+                let size = members.len();
+                let slot = |place| start + phase(every, place, size);
+                let ring = members.into_iter().enumerate().map(|(place, probe)| (slot(place), probe));
+                Group { every, ring: ring.collect(), cursor: 0 }
             })
             .collect();
-        Self { next, every }
+        let next =
+            groups.iter().enumerate().filter_map(|(number, group)| Some(Reverse((group.due()?, number))));
+        Self { next: next.collect(), groups }
     }
 
     /// When the next probe is due.
@@ -70,35 +81,53 @@ impl Schedule {
 
     /// The probes whose slots have come at `now`; each once.
     pub fn due(&mut self, now: Instant, mut each: impl FnMut(Due)) {
-        while let Some(Reverse((slot, probe))) = self.next.peek().copied() {
-            if slot > now {
-                break;
+        while let Some(mut first) = self.next.peek_mut() {
+            let Reverse((due, number)) = *first;
+            let Some(group) = self.groups.get_mut(number).filter(|_| due <= now) else { return };
+            group.pass(now, &mut each);
+            match group.due() {
+                Some(due) => *first = Reverse((due, number)),
+                None => return,
             }
-            let Some(&every) = self.every.get(probe) else {
-                break;
-            };
-            let late = now.saturating_duration_since(slot);
-            let passed = late.as_nanos() / every.as_nanos();
-            let lag = nanos(late.as_nanos() % every.as_nanos());
-            let in_time = lag <= LATE.min(every / 2);
-            let next = slot + nanos(every.as_nanos().saturating_mul(passed + 1));
-            if let Some(mut top) = self.next.peek_mut() {
-                *top = Reverse((next, probe));
-            }
-            let passed = u64::try_from(passed).unwrap_or(u64::MAX);
-            each(Due {
-                probe,
-                lag: in_time.then_some(lag),
-                skipped: if in_time { passed } else { passed.saturating_add(1) },
-            });
         }
     }
 }
 
+impl Group {
+    fn due(&self) -> Option<Instant> {
+        self.ring.get(self.cursor).map(|(slot, _)| *slot)
+    }
+
+    fn pass(&mut self, now: Instant, each: &mut impl FnMut(Due)) {
+        let every = self.every.as_nanos();
+        for _ in 0..self.ring.len() {
+            let Some((slot, probe)) = self.ring.get_mut(self.cursor).filter(|(slot, _)| *slot <= now) else {
+                return;
+            };
+            let late = now.saturating_duration_since(*slot).as_nanos();
+            let passed = late / every;
+            let lag = nanos(late % every);
+            let in_time = lag <= LATE.min(self.every / 2);
+            *slot += nanos(every.saturating_mul(passed + 1));
+            let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+            each(Due {
+                probe: *probe,
+                lag: in_time.then_some(lag),
+                skipped: if in_time { passed } else { passed.saturating_add(1) },
+            });
+            self.cursor = (self.cursor + 1) % self.ring.len();
+        }
+        // All were due: after a stall the next slot may be anybody's.
+        let soonest = self.ring.iter().enumerate().min_by_key(|(_, (slot, _))| *slot);
+        self.cursor = soonest.map_or(0, |(place, _)| place);
+    }
+}
+
 /// The phase of the `place`th of `size` probes.
-fn phase(every: Duration, place: u32, size: u32) -> Duration {
-    let exact = nanos(every.as_nanos() * u128::from(place) / u128::from(size.max(1)));
-    if every / size.max(1) >= TICK {
+fn phase(every: Duration, place: usize, size: usize) -> Duration {
+    let (place, size) = (place as u128, size.max(1) as u128);
+    let exact = nanos(every.as_nanos() * place / size);
+    if every.as_nanos() / size >= TICK.as_nanos() {
         exact
     } else {
         exact.saturating_sub(nanos(exact.as_nanos() % TICK.as_nanos()))
@@ -113,6 +142,7 @@ fn nanos(nanos: u128) -> Duration {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

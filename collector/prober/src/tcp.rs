@@ -13,7 +13,11 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::failure;
-use crate::release::Ticket;
+use crate::heard::{Fate, Heard, Reply};
+use crate::packet::Mark;
+
+/// A connection found open so long after its deadline was open in time for all we know: this thread did not look.
+const OVERSLEPT: Duration = Duration::from_millis(10);
 
 /// Connections being opened.
 #[derive(Debug)]
@@ -24,16 +28,17 @@ pub(crate) struct Tcp {
 
 #[derive(Debug)]
 struct Flight {
-    ticket: Ticket,
+    mark: Mark,
     socket: Socket,
     sent: Instant,
+    timeout: Duration,
 }
 
 /// A connection begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begun {
     /// Already open, after this time.
-    Open(Duration),
+    Open(Reply),
     /// The epoll will say, under this key.
     Waiting(u64),
 }
@@ -45,14 +50,20 @@ impl Tcp {
     }
 
     /// Begins to open a connection.
-    pub(crate) fn connect(&mut self, ticket: Ticket, to: SocketAddr, epoll: &Epoll) -> Result<Begun, Errno> {
+    pub(crate) fn connect(
+        &mut self,
+        mark: Mark,
+        to: SocketAddr,
+        timeout: Duration,
+        epoll: &Epoll,
+    ) -> Result<Begun, Errno> {
         let socket =
             Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
                 .map_err(number)?;
         #[allow(clippy::disallowed_methods, reason = "the moment of sending")]
         let sent = Instant::now();
         match socket.connect(&to.into()).map_err(number) {
-            Ok(()) => return Ok(Begun::Open(sent.elapsed())),
+            Ok(()) => return Ok(Begun::Open(reply(sent.elapsed()))),
             Err(Errno::EINPROGRESS) => {}
             Err(errno) => return Err(errno),
         }
@@ -60,25 +71,42 @@ impl Tcp {
         self.next += 1;
         let wanted = EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT;
         epoll.add(&socket, EpollEvent::new(wanted, key))?;
-        let flight = Flight { ticket, socket, sent };
+        let flight = Flight { mark, socket, sent, timeout };
         self.flights.insert(key, flight);
         Ok(Begun::Waiting(key))
     }
 
     /// What has become of a connection of which the epoll spoke; `None` when it is no longer waited for.
-    pub(crate) fn ready(&mut self, key: u64, now: Instant) -> Option<(Ticket, Result<Duration, Lost>)> {
-        let flight = self.flights.remove(&key)?;
-        let outcome = match flight.socket.take_error() {
-            Ok(None) => Ok(now.saturating_duration_since(flight.sent)),
-            Ok(Some(error)) | Err(error) => Err(failure::lost(number(error))),
+    pub(crate) fn ready(&mut self, key: u64, now: Instant) -> Option<Heard> {
+        let Flight { mark, socket, sent, timeout } = self.flights.remove(&key)?;
+        let rtt = now.saturating_duration_since(sent);
+        let fate = match socket.take_error() {
+            Ok(None) if rtt <= timeout => Fate::Reply(reply(rtt)),
+            Ok(None) if rtt <= timeout + OVERSLEPT => Fate::Lost(Lost::Timeout),
+            Ok(None) => Fate::Local("a connection was looked at too late to be timed".to_owned()),
+            Ok(Some(error)) | Err(error) => match failure::lost(number(error)) {
+                Lost::Local => Fate::Local("a connection failed on this machine".to_owned()),
+                lost => Fate::Lost(lost),
+            },
         };
-        Some((flight.ticket, outcome))
+        Some(Heard::Fate(mark, fate))
     }
 
-    /// No longer waits for this one, and closes it.
-    pub(crate) fn forget(&mut self, key: u64) {
-        self.flights.remove(&key);
+    /// Whether it is still waited for.
+    pub(crate) fn waits(&self, key: u64) -> bool {
+        self.flights.contains_key(&key)
     }
+
+    /// Closes it; whether it was still waited for.
+    pub(crate) fn forget(&mut self, key: u64) -> bool {
+        self.flights.remove(&key).is_some()
+    }
+}
+
+/// Not called stamped by the process, since no TCP reply is stamped otherwise; it is alone in its sending, so when it came
+/// is of no interest.
+fn reply(rtt: Duration) -> Reply {
+    Reply { rtt, arrived: 0, user_stamped: false }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
