@@ -19,7 +19,7 @@ pub(crate) const BATCH: usize = 64;
 /// Room for one message: nothing that counts is longer than an IPv4 header with options and our request.
 const ROOM: usize = 256;
 
-/// Room for what the kernel tells beside a message: stamps, drops, an error with the address of who said so.
+/// Room for what the kernel tells beside a message: stamps, an error with the address of who said so.
 const CONTROL: usize = 192;
 
 /// What a message is filled up with to its size.
@@ -43,8 +43,6 @@ pub(crate) struct Incoming<'a> {
     pub(crate) peer: Option<IpAddr>,
     /// The kernel's stamp, in nanoseconds since the Unix epoch.
     pub(crate) stamp: Option<i64>,
-    /// How many messages the socket had dropped for want of room when this one came (`SO_RXQ_OVFL`).
-    pub(crate) dropped: Option<u32>,
     /// What the error queue tells.
     pub(crate) said: Option<Said>,
 }
@@ -122,7 +120,6 @@ fn incoming<'a>(message: &RecvMsg<'_, 'a, SockaddrStorage>) -> Incoming<'a> {
     for told in message.cmsgs().ok().into_iter().flatten() {
         match told {
             ControlMessageOwned::ScmTimestampsns(stamps) => incoming.stamp = stamp::nanos(stamps.system),
-            ControlMessageOwned::RxqOvfl(dropped) => incoming.dropped = Some(dropped),
             ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
                 incoming.said = said(error);
             }

@@ -196,6 +196,15 @@ impl Icmp {
 
     /// Reads what has come in, replies and errors; whether there is more.
     pub(crate) fn receive(&mut self, heard: &mut Vec<Heard>) -> bool {
+        let more = self.read(heard);
+        if let Some(dropped) = open::dropped(&self.socket).filter(|&dropped| dropped != self.dropped) {
+            self.dropped = dropped;
+            self.dropped_at = Some(Moment::now().steady);
+        }
+        more
+    }
+
+    fn read(&mut self, heard: &mut Vec<Heard>) -> bool {
         self.errors(heard);
         for _ in 0..AT_ONCE / BATCH {
             match self.replies(heard) {
@@ -210,13 +219,8 @@ impl Icmp {
 
     fn replies(&mut self, heard: &mut Vec<Heard>) -> Result<usize, Errno> {
         let mut answered = Vec::new();
-        let Self { family, socket, raw, id, flights, secret, inbox, dropped, dropped_at, .. } = self;
-        let mut overflowed = false;
+        let Self { family, socket, raw, id, flights, secret, inbox, .. } = self;
         let count = inbox.receive(socket, MsgFlags::empty(), |message| {
-            if let Some(now) = message.dropped.filter(|now| now != dropped) {
-                *dropped = now;
-                overflowed = true;
-            }
             let icmp = if *raw && *family == Family::V4 {
                 packet::after_ipv4_header(message.bytes)
             } else {
@@ -245,13 +249,10 @@ impl Icmp {
                 Stage::Lost => heard.push(Heard::Late),
             }
         })?;
-        if answered.is_empty() && !overflowed {
+        if answered.is_empty() {
             return Ok(count);
         }
         let read = Moment::now();
-        if overflowed {
-            *dropped_at = Some(read.steady);
-        }
         // Rarely a stamp comes between the two reads.
         let unstamped =
             |of: &Answered| self.flights.get(of.sequence).is_some_and(|flight| flight.tx.is_none());

@@ -4,8 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, TimestampingFlag, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockProtocol, SockType, TimestampingFlag, getsockopt, setsockopt, socket,
+    sockopt,
 };
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
@@ -24,7 +26,6 @@ pub(crate) fn open(family: Family, whole: bool) -> Result<(OwnedFd, bool), Error
     let (socket, raw) = ping_or_raw(family)?;
     stamps(&socket, true).map_err(failed)?;
     keep_errors(&socket, family).map_err(failed)?;
-    setsockopt(&socket, sockopt::RxqOvfl, &1).map_err(failed)?;
     // More room where the machine allows it; what is dropped without it is counted.
     if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
         let _ = setsockopt(&socket, sockopt::RcvBuf, &BUFFER);
@@ -83,6 +84,18 @@ pub(crate) fn recount(socket: &OwnedFd) -> Result<(), Errno> {
     stamps(socket, false)?;
     stamps(socket, true)
 }
+
+/// How many messages the socket has dropped for want of room; ever, and counting around at 2^32. `SO_RXQ_OVFL` counts the
+/// same, but tells only with the next message that finds room: too late to judge a deadline after a stall.
+pub(crate) fn dropped(socket: &OwnedFd) -> Option<u32> {
+    // The last of the nine figures: SK_MEMINFO_DROPS in linux/sock_diag.h.
+    getsockopt(socket, Memory).ok().map(|[.., dropped]| dropped)
+}
+
+sockopt_impl!(
+    /// What a socket has used of its memory, as socket(7) has it of `SO_MEMINFO`: the figures of `SK_MEMINFO_…`.
+    Memory, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, [u32; 9]
+);
 
 fn of_kind(family: Family, kind: SockType) -> Result<OwnedFd, Errno> {
     let (domain, protocol) = match family {

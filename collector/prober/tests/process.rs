@@ -1,8 +1,10 @@
-//! What needs a process of its own: one without rights, and one that is stopped.
+//! What needs a process of its own: one without rights, one that is stopped, and one that is flooded meanwhile.
 //!
 //! Each starts this very program again with one of the tests named `child_…`, which do nothing unless told to.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod pair;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -128,4 +130,66 @@ fn child_that_probes() {
             println!("{}", released.at);
         }
     }
+}
+
+#[test]
+fn silence_while_the_receive_buffer_overflowed_is_local() {
+    if !pair::root() {
+        return;
+    }
+    let pair = pair::Pair::new();
+    // Nobody answers, so all are lost; only of those in flight while the buffer overflows it is in doubt why.
+    pair.nft(&pair.far, "input", "icmp type echo-request drop");
+    let mut child = Ended(again("child_that_is_flooded").env(NAMESPACE, &pair.near).spawn().unwrap());
+    let mut words = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = || words.by_ref().find(|word| word.starts_with("Lost(")).unwrap();
+    assert_eq!(next(), "Lost(Timeout)");
+    let pid = Pid::from_raw(i32::try_from(child.0.id()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    pair::inside(&pair.far, || {
+        let kind = (socket2::Domain::IPV4, socket2::Type::RAW, socket2::Protocol::ICMPV4);
+        let socket = socket2::Socket::new(kind.0, kind.1, Some(kind.2)).unwrap();
+        let to: std::net::SocketAddr = format!("{}:0", pair::NEAR_V4).parse().unwrap();
+        // An echo reply of nothing, with its checksum: more of them than 16 MiB hold.
+        let reply = [[0, 0, 0xff, 0xff, 0, 0, 0, 0], [0; 8]].concat();
+        for _ in 0..60_000 {
+            socket.send_to(&reply, &to.into()).unwrap();
+        }
+    });
+    kill(pid, Signal::SIGCONT).unwrap();
+    let mut local = 0;
+    // Those in flight were sent within two seconds, each 20 ms.
+    let after = loop {
+        match next().as_str() {
+            "Lost(Local)" => local += 1,
+            other if local > 0 => break other.to_owned(),
+            _ => {}
+        }
+    };
+    assert!((50..=110).contains(&local), "{local}");
+    assert_eq!(after, "Lost(Timeout)", "and then it is known again");
+}
+
+const NAMESPACE: &str = "CROSSWATCH_TEST_NAMESPACE";
+
+#[test]
+fn child_that_is_flooded() {
+    if !is_child() {
+        return;
+    }
+    // A raw socket, since a ping socket gets nothing but what bears its own number.
+    pair::inside(&std::env::var(NAMESPACE).unwrap(), || {
+        let (ready, readied) = mpsc::channel();
+        let probe = Probe {
+            address: Some(pair::FAR_V4.parse().unwrap()),
+            timeout: Duration::from_secs(2),
+            ..loopback(Duration::from_millis(20))
+        };
+        let engine = Engine::spawn(vec![probe], move || ready.send(()).unwrap_or_default()).unwrap();
+        while readied.recv().is_ok() {
+            for released in engine.take().unwrap().outcomes {
+                println!("{:?}", released.outcome);
+            }
+        }
+    });
 }

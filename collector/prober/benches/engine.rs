@@ -1,0 +1,345 @@
+//! What the prober costs and how wrong it is: `cargo bench -p crosswatch-prober --bench engine`. Needs root, for network
+//! namespaces of its own.
+//!
+//! 1. The engine at 10,000 targets a second on one core: how many samples are `local` or late, and its memory.
+//! 2. The processor's time a probe at 100,000 probes a second on loopback, beside the floor: the same system calls in a loop
+//!    that does nothing else. In turns, so that what else the machine does falls on both.
+//! 3. The error of round-trip times against a packet capture with the kernel's stamps on the same veth pair, at 10 and at
+//!    10,000 targets, idle and with all cores busy.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crosswatch_prober::{Account, Engine, Probe, Protocol};
+use crosswatch_shared::observation::{Lost, Outcome};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
+    SockaddrStorage, TimestampingFlag, recvmmsg, setsockopt, socket, sockopt,
+};
+use nix::unistd::{Pid, geteuid};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
+
+const BATCH: usize = 64;
+
+fn main() {
+    if !geteuid().is_root() {
+        println!("NOT RUN: the bench makes network namespaces, which needs root");
+        return;
+    }
+    let load = || fs::read_to_string("/proc/loadavg").unwrap().trim().to_owned();
+    println!("load before: {}", load());
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    ip("link set lo up");
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+    one_core();
+    cost();
+    error();
+    println!("load after: {}", load());
+}
+
+fn probes(targets: impl Iterator<Item = Ipv4Addr>, every: Duration) -> Vec<Probe> {
+    targets
+        .map(|target| Probe {
+            protocol: Protocol::Icmp,
+            address: Some(target.into()),
+            every,
+            timeout: Duration::from_secs(1),
+            burst: 1,
+            size: None,
+            beside: None,
+        })
+        .collect()
+}
+
+fn loopback(count: u32) -> impl Iterator<Item = Ipv4Addr> {
+    (1..=count).map(|number| Ipv4Addr::from(0x7f01_0000 + number))
+}
+
+/// Takes from the engine as the collector does, for so long.
+fn drive(engine: &Engine, span: Duration, mut each: impl FnMut(usize, Outcome)) -> Account {
+    let mut sum = Account::default();
+    let begun = Instant::now();
+    while begun.elapsed() < span {
+        thread::sleep(Duration::from_millis(10));
+        let taken = engine.take().unwrap();
+        for released in taken.outcomes {
+            each(released.probe, released.outcome);
+        }
+        sum.sent += taken.icmp.sent;
+        sum.skipped += taken.icmp.skipped;
+        sum.local += taken.icmp.local;
+        sum.dropped += taken.icmp.dropped;
+        sum.user_stamped += taken.icmp.user_stamped;
+        sum.lag = sum.lag.max(taken.icmp.lag);
+    }
+    sum
+}
+
+fn one_core() {
+    let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut one = CpuSet::new();
+    one.set(0).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+    let before = memory();
+    let engine = Engine::spawn(probes(loopback(10_000), Duration::from_secs(1)), || ()).unwrap();
+    let begun = processor();
+    let mut lost: HashMap<Lost, u64> = HashMap::new();
+    let mut replies = 0;
+    let account = drive(&engine, Duration::from_secs(20), |_, outcome| match outcome {
+        Outcome::Reply { .. } => replies += 1,
+        Outcome::Lost(why) => *lost.entry(why).or_default() += 1,
+    });
+    let used = processor() - begun;
+    println!(
+        "one core, 10,000 targets at 1 s for 20 s: {replies} replies, lost {lost:?}, skipped {}, local {}, dropped {}, \
+         stamped by the process {}, most lag {:?}, {:.2} us a probe, memory {} KiB before and {} KiB after",
+        account.skipped,
+        account.local,
+        account.dropped,
+        account.user_stamped,
+        account.lag,
+        used.as_secs_f64() * 1e6 / account.sent as f64,
+        before,
+        memory(),
+    );
+    drop(engine);
+    sched_setaffinity(Pid::from_raw(0), &all).unwrap();
+}
+
+/// The processor's time of this process.
+fn processor() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let time = |time: nix::sys::time::TimeVal| {
+        Duration::new(time.tv_sec().unsigned_abs(), u32::try_from(time.tv_usec() * 1_000).unwrap())
+    };
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+/// Resident, in KiB.
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn cost() {
+    const ROUNDS: usize = 5;
+    let span = Duration::from_secs(3);
+    let mut figures = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let engine = Engine::spawn(probes(loopback(10_000), Duration::from_millis(100)), || ()).unwrap();
+        let begun = processor();
+        let account = drive(&engine, span, |_, _| ());
+        figures[0].push((processor() - begun).as_secs_f64() * 1e6 / account.sent as f64);
+        assert!(account.sent > 100_000, "{account:?}");
+        drop(engine);
+        let begun = processor();
+        let sent = floor(span);
+        figures[1].push((processor() - begun).as_secs_f64() * 1e6 / sent as f64);
+    }
+    let ratios: Vec<f64> = figures[0].iter().zip(&figures[1]).map(|(engine, floor)| engine / floor).collect();
+    println!(
+        "100,000 a second on loopback, us of processor a probe, median of {ROUNDS}: engine {:.2} {:.2?}, floor {:.2} \
+         {:.2?}, ratio {:.2} {:.2?}",
+        median(&figures[0]),
+        figures[0],
+        median(&figures[1]),
+        figures[1],
+        median(&ratios),
+        ratios,
+    );
+}
+
+fn median(of: &[f64]) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// 1,000 requests each 10 ms and all that comes of them, over one ping socket; how many were sent.
+fn floor(span: Duration) -> u64 {
+    let socket =
+        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_NONBLOCK, SockProtocol::Icmp).unwrap();
+    let stamps = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+    setsockopt(&socket, sockopt::Timestamping, &stamps).unwrap();
+    setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
+    setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).unwrap();
+    setsockopt(&socket, sockopt::SndBufForce, &(8 << 20)).unwrap();
+    let targets: Vec<SocketAddrAny> =
+        loopback(10_000).map(|target| SocketAddr::new(IpAddr::V4(target), 0).into()).collect();
+    let request =
+        [8u8, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (begun, mut sent, mut next) = (Instant::now(), 0, Instant::now());
+    let mut ticks = targets.chunks(1_000).cycle();
+    while begun.elapsed() < span {
+        for batch in ticks.next().unwrap().chunks(BATCH) {
+            let slices = [IoSlice::new(&request)];
+            let mut controls: Vec<_> = batch.iter().map(|_| SendAncillaryBuffer::default()).collect();
+            let mut headers: Vec<MMsgHdr<'_>> = batch
+                .iter()
+                .zip(&mut controls)
+                .map(|(to, control)| MMsgHdr::new_with_addr(to, &slices, control))
+                .collect();
+            sent += sendmmsg(&socket, &mut headers, SendFlags::DONTWAIT).unwrap() as u64;
+            while read(&socket, MsgFlags::MSG_ERRQUEUE) == BATCH {}
+            while read(&socket, MsgFlags::empty()) == BATCH {}
+        }
+        next += Duration::from_millis(10);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    sent
+}
+
+fn read(socket: &OwnedFd, flags: MsgFlags) -> usize {
+    let mut room = [0u8; BATCH * 256];
+    let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+        room.chunks_exact_mut(256).map(|room| [IoSliceMut::new(room)]).collect();
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(Vec::with_capacity(192)));
+    let flags = flags | MsgFlags::MSG_DONTWAIT;
+    recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None).map_or(0, Iterator::count)
+}
+
+/// Far away: a namespace that answers for all of 10.64.0.0/16.
+fn error() {
+    let far = format!("cwbench{}", std::process::id());
+    ip(&format!("netns add {far}"));
+    ip(&format!("link add near type veth peer name far netns {far}"));
+    ip("addr add 10.63.0.1/24 dev near");
+    ip("link set near up");
+    ip(&format!("-n {far} addr add 10.63.0.2/24 dev far"));
+    ip(&format!("-n {far} link set lo up"));
+    ip(&format!("-n {far} link set far up"));
+    ip(&format!("-n {far} route add local 10.64.0.0/16 dev lo"));
+    ip("route add 10.64.0.0/16 via 10.63.0.2");
+    for targets in [10u32, 10_000] {
+        for busy in [false, true] {
+            let stop = Arc::new(AtomicBool::new(false));
+            let cores = if busy { thread::available_parallelism().unwrap().get() } else { 0 };
+            let busy_threads: Vec<_> = (0..cores)
+                .map(|_| {
+                    let stop = stop.clone();
+                    thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+                })
+                .collect();
+            compare(targets, busy);
+            stop.store(true, Ordering::Relaxed);
+            busy_threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    }
+    ip(&format!("netns del {far}"));
+}
+
+fn compare(targets: u32, busy: bool) {
+    let capture = capture();
+    let every = if targets < 100 { Duration::from_millis(20) } else { Duration::from_secs(1) };
+    let list = (1..=targets).map(|number| Ipv4Addr::from(0x0a40_0000 + number));
+    let engine = Engine::spawn(probes(list, every), || ()).unwrap();
+    let mut rtts: Vec<Vec<Outcome>> = vec![Vec::new(); targets as usize];
+    let mut seen = HashMap::new();
+    let mut account = Account::default();
+    for _ in 0..80 {
+        let part = drive(&engine, Duration::from_millis(100), |probe, outcome| rtts[probe].push(outcome));
+        account.sent += part.sent;
+        account.user_stamped += part.user_stamped;
+        account.local += part.local;
+        account.lag = account.lag.max(part.lag);
+        while captured(&capture, &mut seen) == BATCH {}
+    }
+    drop(engine);
+    let mut errors = Vec::new();
+    let (mut lost, mut uncaptured) = (0, 0);
+    for ((probe, number), stamps) in &seen {
+        match (rtts[*probe as usize].get(*number as usize), stamps) {
+            (Some(Outcome::Reply { rtt_ms }), (Some(out), Some(back))) => {
+                errors.push((rtt_ms * 1e3 - (back - out) as f64 / 1e3).abs());
+            }
+            (Some(Outcome::Reply { .. }), _) => uncaptured += 1,
+            (Some(Outcome::Lost(_)), _) => lost += 1,
+            (None, _) => {}
+        }
+    }
+    errors.sort_by(f64::total_cmp);
+    let quantile = |part: f64| errors[((errors.len() - 1) as f64 * part) as usize];
+    println!(
+        "{targets} targets each {every:?}, {}: error against the capture, us: median {:.1}, p99 {:.1}, p99.9 {:.1}, most \
+         {:.1}; {} compared, {lost} lost, {uncaptured} not captured, {} stamped by the process, {} local, most lag {:?}",
+        if busy { "all cores busy" } else { "idle" },
+        quantile(0.5),
+        quantile(0.99),
+        quantile(0.999),
+        errors.last().unwrap(),
+        errors.len(),
+        account.user_stamped,
+        account.local,
+        account.lag,
+    );
+}
+
+/// All IP packets of the near device, stamped by the kernel.
+fn capture() -> OwnedFd {
+    // ETH_P_ALL, so that what goes out is seen too.
+    let all = i32::from(0x0003u16.to_be());
+    let kind = socket2::Type::DGRAM.nonblocking();
+    let capture: OwnedFd =
+        socket2::Socket::new(socket2::Domain::PACKET, kind, Some(all.into())).unwrap().into();
+    setsockopt(&capture, sockopt::ReceiveTimestampns, &true).unwrap();
+    setsockopt(&capture, sockopt::RcvBufForce, &(64 << 20)).unwrap();
+    capture
+}
+
+type Seen = HashMap<(u32, u64), (Option<i64>, Option<i64>)>;
+
+fn captured(capture: &OwnedFd, seen: &mut Seen) -> usize {
+    let mut room = vec![0u8; BATCH * 128];
+    let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+        room.chunks_exact_mut(128).map(|room| [IoSliceMut::new(room)]).collect();
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(Vec::with_capacity(192)));
+    let Ok(messages) =
+        recvmmsg(capture.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)
+    else {
+        return 0;
+    };
+    let mut count = 0;
+    for message in messages {
+        count += 1;
+        let stamp = message.cmsgs().unwrap().find_map(|told| match told {
+            ControlMessageOwned::ScmTimestampns(stamp) => {
+                Some(stamp.tv_sec() * 1_000_000_000 + stamp.tv_nsec())
+            }
+            _ => None,
+        });
+        let Some(bytes) = message.iovs().next().filter(|bytes| bytes.len() >= 52 && bytes[9] == 1) else {
+            continue;
+        };
+        let probe = u32::from_be_bytes(bytes[28..32].try_into().unwrap());
+        let number = u64::from_be_bytes(bytes[36..44].try_into().unwrap());
+        let (out, back) = seen.entry((probe, number)).or_default();
+        match bytes[20] {
+            8 => *out = stamp,
+            0 => *back = stamp,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn ip(arguments: &str) {
+    let out = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(out.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+}
