@@ -185,3 +185,75 @@ fn capacity<'a>(probes: impl Iterator<Item = &'a Probe>) -> usize {
         .sum();
     usize::try_from(in_flight + in_flight / 4).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::Ticket;
+    use crosswatch_shared::observation::Lost;
+    use std::fs;
+    use std::time::Instant;
+
+    fn request(number: u64) -> Request {
+        let mark = Mark { ticket: Ticket { probe: 0, number }, index: 0 };
+        Request { mark, to: [127, 0, 0, 1].into(), size: None, timeout: Duration::from_secs(60) }
+    }
+
+    /// In a namespace of its own, where nobody answers until told to.
+    fn alone(work: impl FnOnce() + Send) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("not run: network namespaces need root");
+            return;
+        }
+        let inside = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+            fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1").unwrap();
+            work();
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
+    }
+
+    #[test]
+    fn another_socket_is_opened_when_one_has_all_its_numbers_in_flight() {
+        alone(|| {
+            let probe = Probe {
+                protocol: Protocol::Icmp,
+                address: Some([127, 0, 0, 1].into()),
+                every: Duration::from_secs(60),
+                timeout: Duration::from_secs(60),
+                burst: 1,
+                size: None,
+                beside: None,
+            };
+            let mut banks = Banks::open(&[probe]).unwrap();
+            let (mut heard, mut flying) = (Vec::new(), Vec::new());
+            let send = |banks: &mut Banks, heard: &mut Vec<Heard>, flying: &mut Vec<(Mark, Key)>, numbers| {
+                let requests: Vec<Request> = Iterator::map(numbers, request).collect();
+                banks.send(&requests, heard, |request, key| flying.push((request.mark, key)));
+            };
+            send(&mut banks, &mut heard, &mut flying, 0..600);
+            assert_eq!((flying.len(), heard.len()), (600, 0));
+            assert_eq!(banks.0[0].sockets.len(), 3, "of 256 each");
+            assert!(flying.iter().all(|(mark, key)| banks.is_flying(*key, *mark)));
+            fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_all", "0").unwrap();
+            send(&mut banks, &mut heard, &mut flying, 600..700);
+            let begun = Instant::now();
+            while heard.len() < 100 {
+                banks.receive(&mut heard);
+                assert!(begun.elapsed() < Duration::from_secs(30), "{} replies", heard.len());
+            }
+            for heard in &heard {
+                let Heard::Fate(mark, Fate::Reply(reply)) = heard else { panic!("{heard:?}") };
+                assert!(mark.ticket.number >= 600 && !reply.user_stamped, "{heard:?}");
+            }
+            for (mark, key) in &flying {
+                let silent = (mark.ticket.number < 600).then_some(Fate::Lost(Lost::Timeout));
+                assert_eq!(banks.expire(*key, *mark), silent, "{mark:?}");
+                assert_eq!(banks.expire(*key, *mark), None, "once");
+            }
+        });
+    }
+}

@@ -129,17 +129,7 @@ impl Engine {
     /// As [`Error`] says: most often that this process may open no ICMP socket.
     pub fn spawn(probes: Vec<Probe>, ready: impl Fn() + Send + 'static) -> Result<Self, Error> {
         let (steady, wall) = clocks();
-        let shared = Arc::new(Shared(Mutex::new(State {
-            clock: Clock::new(wall, steady),
-            release: Release::new(probes.len()),
-            addresses: probes.iter().map(|probe| probe.address).collect(),
-            icmp: Account::default(),
-            tcp: Account::default(),
-            udp: Account::default(),
-            ended: None,
-            suspended: None,
-            announced: false,
-        })));
+        let shared = Arc::new(Shared(Mutex::new(State::new(&probes, wall, steady))));
         let start = |what| move |source| Error::Start { what, source };
         let (stop, stopped) = UnixStream::pair().map_err(start("a pair of sockets"))?;
         let sending = Loop::new(probes, shared.clone(), stopped, steady)?;
@@ -201,6 +191,20 @@ impl Shared {
 }
 
 impl State {
+    pub(crate) fn new(probes: &[Probe], wall: Timestamp, steady: Instant) -> Self {
+        Self {
+            clock: Clock::new(wall, steady),
+            release: Release::new(probes.len()),
+            addresses: probes.iter().map(|probe| probe.address).collect(),
+            icmp: Account::default(),
+            tcp: Account::default(),
+            udp: Account::default(),
+            ended: None,
+            suspended: None,
+            announced: false,
+        }
+    }
+
     /// The time now; a step of the wall clock moves what is in flight into the new epoch.
     pub(crate) fn now(&mut self) -> Timestamp {
         let (steady, wall) = clocks();

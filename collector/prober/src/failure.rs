@@ -11,10 +11,12 @@ pub(crate) fn lost(errno: Errno) -> Lost {
         | Errno::EHOSTUNREACH
         | Errno::ENETDOWN
         | Errno::EHOSTDOWN
+        | Errno::ENONET
         // A firewall's or a routing policy's refusal to let it out, or an administrator's on the way.
         | Errno::EPERM
         | Errno::EACCES => Lost::Unreachable,
-        Errno::ECONNREFUSED | Errno::ECONNRESET => Lost::Refused,
+        // ICMP's word that the port or the protocol is not served there, or TCP's reset.
+        Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ENOPROTOOPT => Lost::Refused,
         Errno::ETIMEDOUT => Lost::Timeout,
         _ => Lost::Local,
     }

@@ -67,3 +67,46 @@ impl State {
         self.release.decide_with(decision.ticket, decision.outcome, decision.detail);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Probe;
+    use crosswatch_shared::time::Timestamp;
+    use std::time::Duration;
+
+    #[test]
+    fn silence_over_a_suspension_is_local_and_a_reply_or_a_routers_word_is_not() {
+        let start = Instant::now();
+        let probe = Probe {
+            protocol: Protocol::Icmp,
+            address: None,
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            burst: 1,
+            size: None,
+            beside: None,
+        };
+        let mut state = State::new(&[probe], Timestamp::from_secs(1), start);
+        state.suspended = Some(start + Duration::from_millis(500));
+        let (reply, silence) = (Outcome::Reply { rtt_ms: 1.0 }, Outcome::Lost(Lost::Timeout));
+        let unreachable = Outcome::Lost(Lost::Unreachable);
+        let cases = [
+            (100, silence, Outcome::Lost(Lost::Local)),
+            (100, reply, reply),
+            (100, unreachable, unreachable),
+            (600, silence, silence),
+        ];
+        for (begun_ms, outcome, _) in cases {
+            let begun = start + Duration::from_millis(begun_ms);
+            let ticket = state.release.sent(0, Timestamp::from_secs(2)).unwrap();
+            let decision = Decision { ticket, begun, outcome, detail: None, why: None };
+            state.release(Protocol::Icmp, decision);
+        }
+        let (released, _) = state.release.take();
+        let outcomes: Vec<Outcome> = released.iter().map(|released| released.outcome).collect();
+        assert_eq!(outcomes, cases.map(|(_, _, expected)| expected));
+        assert_eq!(state.icmp.local, 1);
+        assert!(state.icmp.local_error.as_ref().unwrap().contains("suspended"), "{:?}", state.icmp);
+    }
+}

@@ -70,12 +70,14 @@ fn both(to: &str, size: u16, place: usize) -> [Probe; 2] {
     [small.clone(), Probe { burst: 3, size: Some(size), beside: Some(place), ..small }]
 }
 
-/// Shows it all outcomes, until after some it has seen enough.
+/// Shows it all outcomes, until after some it has seen enough; that does not take this many.
 fn until(engine: &Engine, readied: &mpsc::Receiver<()>, mut enough: impl FnMut(&Released) -> bool) {
-    let mut found = false;
+    let (mut found, mut shown) = (false, 0);
     while !found {
         readied.recv_timeout(BOUND).unwrap();
         for released in engine.take().unwrap().outcomes {
+            shown += 1;
+            assert!(shown < 400, "{released:?}");
             found |= enough(&released);
         }
     }

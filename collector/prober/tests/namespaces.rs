@@ -138,6 +138,61 @@ fn an_icmp_word_that_there_is_no_way_is_unreachable_at_once() {
     }
 }
 
+/// RFC 792 and RFC 4443 have more words than these; these are what nft can say.
+#[test]
+fn each_kind_of_refusal_on_the_way_is_told_for_what_it_is() {
+    if !root() {
+        return;
+    }
+    let v4 = [
+        ("net-unreachable", Lost::Unreachable),
+        ("host-unreachable", Lost::Unreachable),
+        ("net-prohibited", Lost::Unreachable),
+        ("host-prohibited", Lost::Unreachable),
+        ("admin-prohibited", Lost::Unreachable),
+        ("prot-unreachable", Lost::Refused),
+        ("port-unreachable", Lost::Refused),
+    ];
+    let v6 = [
+        ("no-route", Lost::Unreachable),
+        ("admin-prohibited", Lost::Unreachable),
+        ("addr-unreachable", Lost::Unreachable),
+        ("policy-fail", Lost::Unreachable),
+        ("reject-route", Lost::Unreachable),
+        ("port-unreachable", Lost::Refused),
+    ];
+    let pair = Pair::new();
+    inside(&pair.far, unlimited_icmp_errors);
+    let mut rules = String::new();
+    let mut kinds = Vec::new();
+    for (family, to, echo, kind, lost) in v4
+        .map(|(kind, lost)| ("ip", "10.77.1.", "icmp", kind, lost))
+        .into_iter()
+        .chain(v6.map(|(kind, lost)| ("ip6", "fd77:1::", "icmpv6", kind, lost)))
+    {
+        let to = format!("{to}{}", kinds.len() + 1);
+        rules += &format!("{family} daddr {to} reject with {echo} {kind};");
+        kinds.push((Probe { timeout: BOUND * 2, ..probe(Protocol::Icmp, &to) }, lost));
+    }
+    pair.nft(&pair.far, "input", &rules);
+    ip(&format!("-n {} route add local 10.77.1.0/24 dev lo", pair.far));
+    ip(&format!("-n {} route add local fd77:1::/64 dev lo", pair.far));
+    ip(&format!("-n {} route add 10.77.1.0/24 via {FAR_V4}", pair.near));
+    ip(&format!("-n {} route add fd77:1::/64 via {FAR_V6}", pair.near));
+    for ping in [true, false] {
+        inside(&pair.near, || {
+            if ping {
+                allow_ping_sockets();
+            }
+            let probes: Vec<Probe> = kinds.iter().map(|(probe, _)| probe.clone()).collect();
+            let (found, _, _) = outcomes(&probes, 2);
+            for ((probe, lost), found) in kinds.iter().zip(found) {
+                assert!(found.iter().all(|of| *of == Outcome::Lost(*lost)), "{probe:?}: {found:?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn one_target_without_a_way_takes_no_other_with_it() {
     if !root() {
