@@ -9,12 +9,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+mod wire;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,31 +23,28 @@ use std::time::{Duration, Instant};
 
 use crosswatch_prober::{Account, Engine, Probe, Protocol};
 use crosswatch_shared::observation::{Lost, Outcome};
-use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::UsageWho;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
-    SockaddrStorage, TimestampingFlag, recvmmsg, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrStorage,
+    TimestampingFlag, recvmmsg, setsockopt, socket, sockopt,
 };
 use nix::unistd::{Pid, geteuid};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
-const BATCH: usize = 64;
+use wire::{BATCH, Capture, Far, far_targets, processor};
 
 fn main() {
     if !geteuid().is_root() {
         println!("NOT RUN: the bench makes network namespaces, which needs root");
         return;
     }
-    let load = || fs::read_to_string("/proc/loadavg").unwrap().trim().to_owned();
-    println!("load before: {}", load());
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    ip("link set lo up");
-    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+    println!("load before: {}", wire::load());
+    wire::alone();
     one_core();
     cost();
     error();
-    println!("load after: {}", load());
+    println!("load after: {}", wire::load());
 }
 
 fn probes(targets: impl Iterator<Item = Ipv4Addr>, every: Duration) -> Vec<Probe> {
@@ -94,14 +92,14 @@ fn one_core() {
     sched_setaffinity(Pid::from_raw(0), &one).unwrap();
     let before = memory();
     let engine = Engine::spawn(probes(loopback(10_000), Duration::from_secs(1)), || ()).unwrap();
-    let begun = processor();
+    let begun = processor(UsageWho::RUSAGE_SELF);
     let mut lost: HashMap<Lost, u64> = HashMap::new();
     let mut replies = 0;
     let account = drive(&engine, Duration::from_secs(20), |_, outcome| match outcome {
         Outcome::Reply { .. } => replies += 1,
         Outcome::Lost(why) => *lost.entry(why).or_default() += 1,
     });
-    let used = processor() - begun;
+    let used = processor(UsageWho::RUSAGE_SELF) - begun;
     println!(
         "one core, 10,000 targets at 1 s for 20 s: {replies} replies, lost {lost:?}, skipped {}, local {}, dropped {}, \
          stamped by the process {}, most lag {:?}, {:.2} us a probe, memory {} KiB before and {} KiB after",
@@ -118,15 +116,6 @@ fn one_core() {
     sched_setaffinity(Pid::from_raw(0), &all).unwrap();
 }
 
-/// The processor's time of this process.
-fn processor() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let time = |time: nix::sys::time::TimeVal| {
-        Duration::new(time.tv_sec().unsigned_abs(), u32::try_from(time.tv_usec() * 1_000).unwrap())
-    };
-    time(usage.user_time()) + time(usage.system_time())
-}
-
 /// Resident, in KiB.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -137,28 +126,32 @@ fn memory() -> u64 {
 fn cost() {
     const ROUNDS: usize = 5;
     let span = Duration::from_secs(3);
-    let mut figures = [Vec::new(), Vec::new()];
+    let mut figures = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         let engine = Engine::spawn(probes(loopback(10_000), Duration::from_millis(100)), || ()).unwrap();
-        let begun = processor();
+        let begun = processor(UsageWho::RUSAGE_SELF);
         let account = drive(&engine, span, |_, _| ());
-        figures[0].push((processor() - begun).as_secs_f64() * 1e6 / account.sent as f64);
+        figures[0].push((processor(UsageWho::RUSAGE_SELF) - begun).as_secs_f64() * 1e6 / account.sent as f64);
         assert!(account.sent > 100_000, "{account:?}");
         drop(engine);
-        let begun = processor();
-        let sent = floor(span);
-        figures[1].push((processor() - begun).as_secs_f64() * 1e6 / sent as f64);
+        let begun = processor(UsageWho::RUSAGE_SELF);
+        let sent = floor(span, true);
+        figures[1].push((processor(UsageWho::RUSAGE_SELF) - begun).as_secs_f64() * 1e6 / sent as f64);
+        let begun = processor(UsageWho::RUSAGE_SELF);
+        let sent = floor(span, false);
+        figures[2].push((processor(UsageWho::RUSAGE_SELF) - begun).as_secs_f64() * 1e6 / sent as f64);
     }
     let ratios: Vec<f64> = figures[0].iter().zip(&figures[1]).map(|(engine, floor)| engine / floor).collect();
     println!(
         "100,000 a second on loopback, us of processor a probe, median of {ROUNDS}: engine {:.2} {:.2?}, floor {:.2} \
-         {:.2?}, ratio {:.2} {:.2?}",
+         {:.2?}, ratio {:.2} {:.2?}; floor without stamps of sending {:.2}",
         median(&figures[0]),
         figures[0],
         median(&figures[1]),
         figures[1],
         median(&ratios),
         ratios,
+        median(&figures[2]),
     );
 }
 
@@ -168,15 +161,17 @@ fn median(of: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// 1,000 requests each 10 ms and all that comes of them, over one ping socket; how many were sent.
-fn floor(span: Duration) -> u64 {
+/// 1,000 requests each 10 ms and all that comes of them, over one ping socket; how many were sent. With stamps of sending,
+/// or without.
+fn floor(span: Duration, tx: bool) -> u64 {
     let socket =
         socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_NONBLOCK, SockProtocol::Icmp).unwrap();
-    let stamps = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+    let mut stamps = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
         | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
         | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
         | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
         | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+    stamps.set(TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE, tx);
     setsockopt(&socket, sockopt::Timestamping, &stamps).unwrap();
     setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
     setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).unwrap();
@@ -215,18 +210,11 @@ fn read(socket: &OwnedFd, flags: MsgFlags) -> usize {
     recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None).map_or(0, Iterator::count)
 }
 
+type Seen = HashMap<(u32, u64), (Option<i64>, Option<i64>)>;
+
 /// Far away: a namespace that answers for all of 10.64.0.0/16.
 fn error() {
-    let far = format!("cwbench{}", std::process::id());
-    ip(&format!("netns add {far}"));
-    ip(&format!("link add near type veth peer name far netns {far}"));
-    ip("addr add 10.63.0.1/24 dev near");
-    ip("link set near up");
-    ip(&format!("-n {far} addr add 10.63.0.2/24 dev far"));
-    ip(&format!("-n {far} link set lo up"));
-    ip(&format!("-n {far} link set far up"));
-    ip(&format!("-n {far} route add local 10.64.0.0/16 dev lo"));
-    ip("route add 10.64.0.0/16 via 10.63.0.2");
+    let _far = Far::new();
     for targets in [10u32, 10_000] {
         for busy in [false, true] {
             let stop = Arc::new(AtomicBool::new(false));
@@ -242,16 +230,14 @@ fn error() {
             busy_threads.into_iter().for_each(|thread| thread.join().unwrap());
         }
     }
-    ip(&format!("netns del {far}"));
 }
 
 fn compare(targets: u32, busy: bool) {
-    let capture = capture();
+    let capture = Capture::new();
     let every = if targets < 100 { Duration::from_millis(20) } else { Duration::from_secs(1) };
-    let list = (1..=targets).map(|number| Ipv4Addr::from(0x0a40_0000 + number));
-    let engine = Engine::spawn(probes(list, every), || ()).unwrap();
+    let engine = Engine::spawn(probes(far_targets(targets), every), || ()).unwrap();
     let mut rtts: Vec<Vec<Outcome>> = vec![Vec::new(); targets as usize];
-    let mut seen = HashMap::new();
+    let mut seen: Seen = HashMap::new();
     let mut account = Account::default();
     for _ in 0..80 {
         let part = drive(&engine, Duration::from_millis(100), |probe, outcome| rtts[probe].push(outcome));
@@ -259,7 +245,13 @@ fn compare(targets: u32, busy: bool) {
         account.user_stamped += part.user_stamped;
         account.local += part.local;
         account.lag = account.lag.max(part.lag);
-        while captured(&capture, &mut seen) == BATCH {}
+        capture.read(|packet, stamp| {
+            let Some(mark) = packet.get(28..44) else { return };
+            let probe = u32::from_be_bytes(mark[..4].try_into().unwrap());
+            let number = u64::from_be_bytes(mark[8..].try_into().unwrap());
+            let (out, back) = seen.entry((probe, number)).or_default();
+            *(if packet[20] == 8 { out } else { back }) = Some(stamp);
+        });
     }
     drop(engine);
     let mut errors = Vec::new();
@@ -289,57 +281,4 @@ fn compare(targets: u32, busy: bool) {
         account.local,
         account.lag,
     );
-}
-
-/// All IP packets of the near device, stamped by the kernel.
-fn capture() -> OwnedFd {
-    // ETH_P_ALL, so that what goes out is seen too.
-    let all = i32::from(0x0003u16.to_be());
-    let kind = socket2::Type::DGRAM.nonblocking();
-    let capture: OwnedFd =
-        socket2::Socket::new(socket2::Domain::PACKET, kind, Some(all.into())).unwrap().into();
-    setsockopt(&capture, sockopt::ReceiveTimestampns, &true).unwrap();
-    setsockopt(&capture, sockopt::RcvBufForce, &(64 << 20)).unwrap();
-    capture
-}
-
-type Seen = HashMap<(u32, u64), (Option<i64>, Option<i64>)>;
-
-fn captured(capture: &OwnedFd, seen: &mut Seen) -> usize {
-    let mut room = vec![0u8; BATCH * 128];
-    let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-        room.chunks_exact_mut(128).map(|room| [IoSliceMut::new(room)]).collect();
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(Vec::with_capacity(192)));
-    let Ok(messages) =
-        recvmmsg(capture.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)
-    else {
-        return 0;
-    };
-    let mut count = 0;
-    for message in messages {
-        count += 1;
-        let stamp = message.cmsgs().unwrap().find_map(|told| match told {
-            ControlMessageOwned::ScmTimestampns(stamp) => {
-                Some(stamp.tv_sec() * 1_000_000_000 + stamp.tv_nsec())
-            }
-            _ => None,
-        });
-        let Some(bytes) = message.iovs().next().filter(|bytes| bytes.len() >= 52 && bytes[9] == 1) else {
-            continue;
-        };
-        let probe = u32::from_be_bytes(bytes[28..32].try_into().unwrap());
-        let number = u64::from_be_bytes(bytes[36..44].try_into().unwrap());
-        let (out, back) = seen.entry((probe, number)).or_default();
-        match bytes[20] {
-            8 => *out = stamp,
-            0 => *back = stamp,
-            _ => {}
-        }
-    }
-    count
-}
-
-fn ip(arguments: &str) {
-    let out = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(out.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&out.stderr));
 }

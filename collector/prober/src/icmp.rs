@@ -21,8 +21,11 @@ use crate::packet::{self, Direction, Mark, Secret};
 use crate::stamp::{self, Moment};
 use crate::{Error, failure, open};
 
-/// So many messages are read before anything else gets its turn, so that a flood cannot stop the sending.
-const AT_ONCE: usize = 4096;
+/// So many batches are read before anything else gets its turn, so that a flood cannot stop the sending.
+const ROUNDS: usize = 64;
+
+/// So many between two batches that are sent.
+const ROUNDS_BETWEEN: usize = 4;
 
 /// A pending error of the socket, left by another target, fails the next send once: then it is tried again.
 const SENDS: usize = 3;
@@ -83,8 +86,8 @@ impl Icmp {
         })
     }
 
-    /// Sends them. Of each that is in flight then, its place in the list and the sequence number it flies under; of the
-    /// others what became of them. Those past `full` found no free sequence number and were not tried.
+    /// Sends them. Of each that is in flight then `flying` is told the place in the list and the sequence number; of the
+    /// others is heard why not. How many of the first were dealt with so: for the rest no sequence number was free.
     pub(crate) fn send(
         &mut self,
         requests: &[Request],
@@ -111,7 +114,7 @@ impl Icmp {
                 break;
             }
             // Read at once, the stamps of sending and on a short way the replies do not fill the buffer.
-            self.receive(heard);
+            self.read(heard, ROUNDS_BETWEEN);
         }
         taken
     }
@@ -132,17 +135,17 @@ impl Icmp {
                         self.flights.sent(sequence);
                         flying(place, sequence);
                     }
+                    if count < messages.len() {
+                        // The next one failed, and what with is not told.
+                        self.failed(heard);
+                    }
                     tries = 0;
                     count
                 }
                 Err(errno) => {
                     tries += 1;
-                    // Takes a pending error off the socket, and what the kernel says of a packet too big.
                     self.too_big = None;
-                    self.errors(heard);
-                    // Should it fail, stamps may be put down to other packets, which is noticed by their times.
-                    let _ = open::recount(&self.socket);
-                    self.flights.recount();
+                    self.failed(heard);
                     if tries < SENDS && errno != Errno::EAGAIN {
                         0
                     } else {
@@ -155,6 +158,15 @@ impl Icmp {
             };
             messages = messages.get(count..).unwrap_or_default();
             sequences = sequences.get(count..).unwrap_or_default();
+        }
+    }
+
+    /// After a send that failed: takes a pending error off the socket, hears what the kernel says of a packet too big and
+    /// the stamps of those sent before, and has the kernel count anew.
+    fn failed(&mut self, heard: &mut Vec<Heard>) {
+        self.errors(heard);
+        if open::recount(&self.socket).is_ok() {
+            self.flights.recount();
         }
     }
 
@@ -196,7 +208,7 @@ impl Icmp {
 
     /// Reads what has come in, replies and errors; whether there is more.
     pub(crate) fn receive(&mut self, heard: &mut Vec<Heard>) -> bool {
-        let more = self.read(heard);
+        let more = self.read(heard, ROUNDS);
         if let Some(dropped) = open::dropped(&self.socket).filter(|&dropped| dropped != self.dropped) {
             self.dropped = dropped;
             self.dropped_at = Some(Moment::now().steady);
@@ -204,9 +216,9 @@ impl Icmp {
         more
     }
 
-    fn read(&mut self, heard: &mut Vec<Heard>) -> bool {
+    fn read(&mut self, heard: &mut Vec<Heard>, rounds: usize) -> bool {
         self.errors(heard);
-        for _ in 0..AT_ONCE / BATCH {
+        for _ in 0..rounds {
             match self.replies(heard) {
                 Ok(BATCH) | Err(Errno::EINTR) => {}
                 Ok(_) | Err(Errno::EAGAIN) => return false,
@@ -277,7 +289,7 @@ impl Icmp {
     }
 
     fn errors(&mut self, heard: &mut Vec<Heard>) {
-        for _ in 0..AT_ONCE / BATCH {
+        for _ in 0..ROUNDS {
             let Self { family, socket, raw, whole, id, flights, secret, inbox, too_big, .. } = self;
             let asked = Asked { family: *family, id: raw.then_some(*id), whole: *whole, secret };
             let count = inbox.receive(socket, MsgFlags::MSG_ERRQUEUE, |message| match message.said {
