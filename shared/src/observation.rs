@@ -112,8 +112,8 @@ pub struct Detail {
 /// One direction of a link, between two replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Way {
-    /// Packets lost this way.
-    pub lost: u32,
+    /// Packets lost this way; negative where replies that were overtaken take back a loss told before.
+    pub lost: i32,
     /// By how many milliseconds the one-way delay has changed (RFC 3393); it needs no clocks that agree.
     pub variation_ms: Option<f64>,
 }

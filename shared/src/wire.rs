@@ -309,7 +309,7 @@ struct Read<'a> {
 
 #[derive(Deserialize)]
 struct ReadWay {
-    lost: u32,
+    lost: i32,
     variation_ms: Option<f64>,
 }
 
@@ -513,7 +513,7 @@ struct WrittenDetail<'a> {
 
 #[derive(Serialize)]
 struct WrittenWay {
-    lost: u32,
+    lost: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     variation_ms: Option<f64>,
 }
@@ -686,7 +686,7 @@ mod tests {
     fn detail() -> impl Strategy<Value = Detail> {
         let ms = || proptest::option::of(0.0..1e6);
         let way = || {
-            let way = (any::<u32>(), proptest::option::of(-1e6..1e6));
+            let way = (any::<i32>(), proptest::option::of(-1e6..1e6));
             proptest::option::of(way.prop_map(|(lost, variation_ms)| Way { lost, variation_ms }))
         };
         let burst = proptest::collection::vec(ms(), 0..6);

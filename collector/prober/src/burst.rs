@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crosswatch_shared::observation::{Detail, Lost, Outcome};
+use crosswatch_shared::observation::{Detail, Lost, Outcome, Way};
 
-use crate::heard::{Fate, Reply};
+use crate::heard::{Fate, Reply, Ways};
 use crate::packet::Mark;
 use crate::release::Ticket;
 use crate::schedule::TICK;
@@ -90,6 +90,7 @@ impl Bursts {
         }
         let replies: Vec<Reply> = fates.iter().filter_map(reply).collect();
         detail.user_stamped = replies.iter().any(|reply| reply.user_stamped);
+        (detail.forward, detail.back) = ways(&replies);
         if several {
             detail.burst = fates.iter().map(|fate| reply(fate).map(|reply| millis(reply.rtt))).collect();
             detail.reordered = reordered(&replies);
@@ -129,6 +130,16 @@ fn median(replies: &[Reply]) -> Option<Duration> {
     let mut rtts: Vec<Duration> = replies.iter().map(|reply| reply.rtt).collect();
     rtts.sort_unstable();
     rtts.get(rtts.len().checked_sub(1)? / 2).copied()
+}
+
+/// What befell packets either way since the sending before: losses add up, and the last reply has the delay's change.
+fn ways(replies: &[Reply]) -> (Option<Way>, Option<Way>) {
+    let ways = || replies.iter().filter_map(|reply| reply.ways);
+    let sum = |of: fn(Ways) -> Way| {
+        let add = |sum: Way, way: Way| Way { lost: sum.lost.saturating_add(way.lost), ..way };
+        ways().map(of).reduce(add)
+    };
+    (sum(|ways| ways.forward), sum(|ways| ways.back))
 }
 
 /// How many came after one that was sent later (RFC 4737, section 3).
@@ -195,7 +206,7 @@ mod tests {
     /// A reply to the packet sent at `index` times 5 ms.
     fn reply_of(index: u32, rtt_ms: u64) -> Fate {
         let arrived = i64::from(index) * 5_000_000 + i64::try_from(rtt_ms).unwrap() * 1_000_000;
-        Fate::Reply(Reply { rtt: Duration::from_millis(rtt_ms), arrived, user_stamped: false })
+        Fate::Reply(Reply { rtt: Duration::from_millis(rtt_ms), arrived, user_stamped: false, ways: None })
     }
 
     fn decide(fates: Vec<Fate>) -> Decision {

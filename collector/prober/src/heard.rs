@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crosswatch_shared::observation::Lost;
+use crosswatch_shared::observation::{Lost, Way};
 
 use crate::packet::Mark;
 use crate::release::Ticket;
@@ -37,7 +37,7 @@ pub(crate) enum Fate {
 }
 
 /// An answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reply {
     /// The round-trip time.
     pub(crate) rtt: Duration,
@@ -45,4 +45,13 @@ pub(crate) struct Reply {
     pub(crate) arrived: i64,
     /// Whether the time of sending or of coming is by this process's clock.
     pub(crate) user_stamped: bool,
+    /// What the reflector's numbers and clock tell of either direction, where it has any.
+    pub(crate) ways: Option<Ways>,
+}
+
+/// The way there and the way back, since the reply before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ways {
+    pub(crate) forward: Way,
+    pub(crate) back: Way,
 }

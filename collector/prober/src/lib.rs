@@ -5,11 +5,11 @@
 //! - [`schedule`] says which probes are due, `burst` what the packets of one sending come to;
 //! - `bank` has the ICMP sockets, `icmp` is one, `open` sets it up, `batch` moves many messages a system call, `flights`
 //!   finds the packet that a reply or a stamp belongs to, `stamp` makes a round-trip time of stamps, [`packet`] is what goes
-//!   out and comes in; `tcp` opens connections; `heard` is what all of them tell;
+//!   out and comes in; `tcp` opens connections, `udp` asks STAMP's reflectors; `heard` is what all of them tell;
 //! - `deadlines` gives up, `beside` tells a way too narrow for large packets, `judge` keeps the accounts, [`release`] lets
 //!   outcomes out in the order of sending, [`clock`] makes of two clocks one that never goes back.
 //!
-//! Another protocol takes marks to send and tells fates: it is called in `run`, where TCP is.
+//! Another protocol takes marks to send and tells fates: it is called in `run`, where TCP and UDP are.
 
 pub mod clock;
 pub mod packet;
@@ -33,6 +33,7 @@ mod open;
 mod run;
 mod stamp;
 mod tcp;
+mod udp;
 
 pub use engine::{Account, Engine, Probe, Protocol, Taken};
 pub use family::Family;
@@ -62,6 +63,12 @@ pub enum Error {
         family: Family,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// A socket for STAMP could not be opened.
+    #[error("UDP: {source}")]
+    Udp {
+        /// What is wrong.
+        source: crosswatch_stamp::Error,
     },
     /// The sending thread or what it waits with could not be made.
     #[error("prober: {what}: {source}; trying again helps only when the machine was short of resources")]

@@ -23,6 +23,7 @@ use crate::icmp::Request;
 use crate::packet::Mark;
 use crate::schedule::{LONGEST, Schedule};
 use crate::tcp::{Begun, Tcp};
+use crate::udp::Udp;
 use crate::{Error, failure};
 
 /// What the epoll calls its members: the end of it, and from [`TCP`] on connections.
@@ -48,6 +49,7 @@ pub(crate) struct Loop {
     pub(crate) beside: Beside,
     icmp: Banks,
     tcp: Tcp,
+    udp: Udp,
     /// What must be looked at without delay.
     urgent: Epoll,
     /// Until then ICMP is not looked at.
@@ -67,6 +69,7 @@ pub(crate) struct Loop {
 enum Flight {
     Icmp(Key),
     Tcp(u64),
+    Udp(crosswatch_stamp::Key),
 }
 
 /// A packet to be sent now.
@@ -98,6 +101,7 @@ impl Loop {
             beside: Beside::new(&probes),
             icmp: Banks::open(&probes)?,
             tcp: Tcp::new(TCP),
+            udp: Udp::open(&probes)?,
             urgent,
             resting: start,
             backlog: false,
@@ -151,9 +155,9 @@ impl Loop {
         // An epoll's own timeout is in milliseconds, too coarse for a schedule.
         let timeout = next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(now)));
         let urgent = std::iter::once(self.urgent.0.as_fd());
-        let icmp = self.icmp.descriptors().filter(|_| resting.is_none());
+        let stamped = self.icmp.descriptors().chain(self.udp.descriptors()).filter(|_| resting.is_none());
         let mut any: Vec<PollFd<'_>> =
-            urgent.chain(icmp).map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+            urgent.chain(stamped).map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
         match ppoll(&mut any, timeout, None) {
             Ok(0) | Err(Errno::EINTR) => return Ok((0, false)),
             Ok(_) => {}
@@ -172,21 +176,23 @@ impl Loop {
 
     /// The deadline of the first packet still in flight.
     fn next_deadline(&mut self) -> Option<Instant> {
-        let Self { deadlines, icmp, tcp, .. } = self;
+        let Self { deadlines, icmp, tcp, udp, .. } = self;
         deadlines.next(|(mark, flight)| match flight {
             Flight::Icmp(key) => icmp.is_flying(*key, *mark),
             Flight::Tcp(key) => tcp.waits(*key),
+            Flight::Udp(_) => udp.waits(*mark),
         })
     }
 
     fn receive(&mut self, now: Instant) {
         self.backlog = self.icmp.receive(&mut self.heard);
+        self.udp.receive(&mut self.heard);
         self.resting = now + TOGETHER;
     }
 
     /// Gives up what is past its deadline.
     fn expire(&mut self, now: Instant) {
-        let Self { deadlines, icmp, tcp, heard, backlog, .. } = self;
+        let Self { deadlines, icmp, tcp, udp, heard, backlog, .. } = self;
         let until = if *backlog { now.checked_sub(PATIENCE).unwrap_or(now) } else { now };
         deadlines.expire(until, |(mark, flight)| {
             let fate = match flight {
@@ -198,6 +204,7 @@ impl Loop {
                     }
                 }),
                 Flight::Tcp(key) => tcp.forget(key).then_some(Fate::Lost(Lost::Timeout)),
+                Flight::Udp(key) => udp.expire(key, mark).then_some(Fate::Lost(Lost::Timeout)),
             };
             heard.extend(fate.map(|fate| Heard::Fate(mark, fate)));
         });
@@ -220,9 +227,10 @@ impl Loop {
             match protocol {
                 Protocol::Icmp => requests.push(Request { mark, to, size, timeout }),
                 Protocol::Tcp(port) => self.connect(mark, SocketAddr::new(to, port), timeout),
-                Protocol::Udp(_) => {
-                    self.heard.push(Heard::Fate(mark, Fate::Local("UDP is not sent yet".to_owned())));
-                }
+                Protocol::Udp(port) => match self.udp.send(mark, SocketAddr::new(to, port), timeout) {
+                    Ok(key) => self.deadlines.push(self::now(), timeout, (mark, Flight::Udp(key))),
+                    Err(fate) => self.heard.push(Heard::Fate(mark, fate)),
+                },
             }
         }
         let mut flying = Vec::with_capacity(requests.len());
@@ -297,6 +305,7 @@ impl Loop {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         let dropped = self.icmp.dropped();
+        self.udp.tell(&mut state.udp);
         state.icmp.dropped += dropped.saturating_sub(std::mem::replace(&mut self.told, dropped));
         self.judge(&mut state, heard, now);
         state.announce()

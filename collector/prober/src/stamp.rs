@@ -62,11 +62,11 @@ pub(crate) fn reply(sent: Moment, read: Moment, tx: Option<i64>, rx: Option<i64>
     // Nothing is stamped before it was sent or after it was read.
     let rx = rx.filter(|&rx| steady && (sent.wall..=read.wall.saturating_add(APART)).contains(&rx));
     let Some(rx) = rx else {
-        return (Reply { rtt: elapsed, arrived: read.wall, user_stamped: true }, false);
+        return (Reply { rtt: elapsed, arrived: read.wall, user_stamped: true, ways: None }, false);
     };
     let tx = tx.filter(|&tx| (sent.wall..=rx).contains(&tx));
     let rtt = Duration::from_nanos(rx.abs_diff(tx.unwrap_or(sent.wall)));
-    (Reply { rtt, arrived: rx, user_stamped: tx.is_none() }, true)
+    (Reply { rtt, arrived: rx, user_stamped: tx.is_none(), ways: None }, true)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ struct Flight {
 }
 
 /// A connection begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Begun {
     /// Already open, after this time.
     Open(Reply),
@@ -106,7 +106,7 @@ impl Tcp {
 /// Not called stamped by the process, since no TCP reply is stamped otherwise; it is alone in its sending, so when it came
 /// is of no interest.
 fn reply(rtt: Duration) -> Reply {
-    Reply { rtt, arrived: 0, user_stamped: false }
+    Reply { rtt, arrived: 0, user_stamped: false, ways: None }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

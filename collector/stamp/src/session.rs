@@ -65,6 +65,8 @@ pub struct Told<T> {
     pub kind: Kind,
     /// How long the way there and back took, without the reflector's dwell where that is known.
     pub rtt: Duration,
+    /// When it came, in nanoseconds since the Unix epoch: by the kernel's stamp, or else when it was read.
+    pub arrived: i64,
     /// Whether `rtt` ends with the kernel's stamp; else it ends when the reply was read.
     pub stamped: bool,
     /// How long the reflector had the packet (T3 − T2); `None` when its stamps make no sense: no time, the wrong way
@@ -200,7 +202,11 @@ impl<T: Copy> Session<T> {
             self.last = Some(timing);
         }
         let rtt = total.saturating_sub(dwell.unwrap_or_default());
-        Some(Told { ticket, number, kind, rtt, stamped: stamped.is_some(), dwell, variation, path })
+        let arrived = arrived
+            .filter(|_| stamped.is_some())
+            .unwrap_or_else(|| wall.saturating_add(nanos(elapsed).unwrap_or(i64::MAX)));
+        let stamped = stamped.is_some();
+        Some(Told { ticket, number, kind, rtt, arrived, stamped, dwell, variation, path })
     }
 
     /// What befell the session's packets, up to the newest that was answered.
