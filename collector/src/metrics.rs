@@ -1,7 +1,7 @@
 //! The collector's own metrics, for all sites of the process.
 
 use crosswatch_prober::Account;
-use crosswatch_shared::observation::{Lost, Name, Outcome};
+use crosswatch_shared::observation::{Detail, Lost, Name, Outcome};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,6 +22,9 @@ pub struct Metrics {
     stray: Family<SiteAnd, Counter>,
     lag: Family<SiteAnd, Seconds>,
     outcomes: Family<SiteAnd, Counter>,
+    unstamped: Family<SiteAnd, Counter>,
+    overflowed: Family<SiteAnd, Counter>,
+    directed: Family<SiteAnd, Counter>,
     waiting: Family<Site, Gauge>,
     dropped: Family<Site, Counter>,
     batches: Family<Site, Counter>,
@@ -36,6 +39,8 @@ pub(crate) struct OfSite {
     pub(crate) tcp: OfProtocol,
     pub(crate) udp: OfProtocol,
     replies: Counter,
+    /// There and back.
+    directed: [Counter; 2],
     lost: [(Lost, Counter); 5],
     pub(crate) waiting: Gauge,
     pub(crate) dropped: Counter,
@@ -53,6 +58,8 @@ pub(crate) struct OfProtocol {
     duplicate: Counter,
     stray: Counter,
     lag: Seconds,
+    unstamped: Counter,
+    overflowed: Counter,
 }
 
 impl Metrics {
@@ -67,6 +74,9 @@ impl Metrics {
             stray: Family::default(),
             lag: Family::default(),
             outcomes: Family::default(),
+            unstamped: Family::default(),
+            overflowed: Family::default(),
+            directed: Family::default(),
             waiting: Family::default(),
             dropped: Family::default(),
             batches: Family::default(),
@@ -81,6 +91,9 @@ impl Metrics {
             stray,
             lag,
             outcomes,
+            unstamped,
+            overflowed,
+            directed,
             waiting,
             dropped,
             batches,
@@ -95,6 +108,17 @@ impl Metrics {
         registry.register("stray_replies", "Replies to nothing that was asked", stray);
         registry.register("send_lag_seconds", "The latest sending's lag since the last look", lag);
         registry.register("outcomes", "Outcomes of probes by kind", outcomes);
+        registry.register(
+            "user_stamped_replies",
+            "Replies timed by this process's clock, since the kernel stamped nothing",
+            unstamped,
+        );
+        registry.register(
+            "overflowed_messages",
+            "Messages dropped for want of room in a socket's buffer; silence then is local",
+            overflowed,
+        );
+        registry.register("lost_packets", "UDP packets lost, by the way they were lost on", directed);
         registry.register("spool_observations", "Observations not in the journal yet", waiting);
         registry.register("dropped_observations", "Observations lost for want of room", dropped);
         registry.register("batches", "Batches appended to the journal", batches);
@@ -119,6 +143,8 @@ impl Metrics {
                 duplicate: self.duplicate.get_or_create_owned(&labels),
                 stray: self.stray.get_or_create_owned(&labels),
                 lag: self.lag.get_or_create_owned(&labels),
+                unstamped: self.unstamped.get_or_create_owned(&labels),
+                overflowed: self.overflowed.get_or_create_owned(&labels),
             }
         };
         let outcome = |word: &str| self.outcomes.get_or_create_owned(&two("outcome", word));
@@ -127,6 +153,8 @@ impl Metrics {
             tcp: protocol("tcp"),
             udp: protocol("udp"),
             replies: outcome("reply"),
+            directed: ["forward", "back"]
+                .map(|way| self.directed.get_or_create_owned(&two("direction", way))),
             lost: Lost::ALL.map(|lost| (lost, outcome(lost.word()))),
             waiting: self.waiting.get_or_create_owned(&one),
             dropped: self.dropped.get_or_create_owned(&one),
@@ -142,7 +170,13 @@ impl OfSite {
         self.polls[usize::from(ok)].inc();
     }
 
-    pub(crate) fn outcome(&self, outcome: &Outcome) {
+    pub(crate) fn outcome(&self, outcome: &Outcome, detail: Option<&Detail>) {
+        for (way, counter) in
+            detail.map(|detail| [detail.forward, detail.back]).iter().flatten().zip(&self.directed)
+        {
+            // What an overtaken reply takes back a counter cannot.
+            counter.inc_by(way.and_then(|way| u64::try_from(way.lost).ok()).unwrap_or(0));
+        }
         match outcome {
             Outcome::Reply { .. } => {
                 self.replies.inc();
@@ -163,6 +197,8 @@ impl OfProtocol {
         self.late.inc_by(account.late);
         self.duplicate.inc_by(account.duplicate);
         self.stray.inc_by(account.stray);
+        self.unstamped.inc_by(account.user_stamped);
+        self.overflowed.inc_by(account.dropped);
         if account.sent > 0 {
             self.lag.set(account.lag.as_secs_f64());
         }

@@ -12,6 +12,8 @@ use crosswatch_prober::{Account, Engine, Probe, Protocol, Taken};
 use crosswatch_shared::config::topology::{self, Host, Link, Target, Topology};
 use crosswatch_shared::observation::{Body, Lost, Name, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_stamp::ntp::Stamp;
+use crosswatch_stamp::packet::{ErrorEstimate, SenderPacket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -152,7 +154,7 @@ impl Collector {
             protocol: match probe.target {
                 Target::Icmp(_) => evidence::Protocol::Icmp,
                 Target::Tcp(_, port) => evidence::Protocol::Tcp { port },
-                Target::Udp(_, port) => evidence::Protocol::Udp { port, payload: Vec::new() },
+                Target::Udp(_, port) => evidence::Protocol::Udp { port, payload: test_packet() },
             },
             address: address(&probe.target),
         };
@@ -249,7 +251,7 @@ impl Collector {
             let Some(of) = self.probes.get_mut(released.probe) else {
                 continue;
             };
-            self.metrics.outcome(&released.outcome);
+            self.metrics.outcome(&released.outcome, released.detail.as_deref());
             if self.news.judge(released.probe, &released.outcome) {
                 self.pace.news();
             }
@@ -462,7 +464,14 @@ fn account(rounds: &mut Rounds, source: Source, metrics: &OfProtocol, account: &
     metrics.add(account);
     rounds.took(source, account.lag);
     rounds.failed(source, account.local, account.local_error.as_deref().unwrap_or("failed on this machine"));
+    rounds.failed(source, account.dropped, "messages dropped for want of room in the receive buffer");
     rounds.failed(source, account.skipped, "not sent in time: the process or the machine stood still");
+}
+
+/// What a UDP probe sends, for the packets of evidence; its number and time are of no session.
+fn test_packet() -> Vec<u8> {
+    let (sent, error) = (Stamp::ntp(0), ErrorEstimate::UNKNOWN);
+    SenderPacket { sequence: 0, sent, error, ssid: 0 }.bytes().to_vec()
 }
 
 /// Where a target is, where the config says so.
