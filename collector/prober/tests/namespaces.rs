@@ -40,6 +40,7 @@ fn all_reply(probes: &[Probe]) {
         }
     }
     assert_eq!((icmp.late, icmp.duplicate, icmp.stray, icmp.local), (0, 0, 0, 0));
+    assert_eq!(icmp.user_stamped, 0, "the kernel stamps both ends over veth, on sockets of each kind");
     assert_eq!(tcp.local, 0);
 }
 
