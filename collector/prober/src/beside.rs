@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crosswatch_shared::observation::{Lost, Outcome};
 
 use crate::burst::{APART, Decision};
-use crate::engine::Probe;
+use crate::engine::{Probe, Protocol};
 
 /// What is compared.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Beside {
         let large: Vec<Option<Large>> = probes
             .iter()
             .map(|probe| {
-                probe.size?;
+                probe.size.filter(|_| probe.protocol == Protocol::Icmp)?;
                 let beside =
                     probe.beside.filter(|&place| probes.get(place).is_some_and(|of| of.size.is_none()))?;
                 Some(Large { beside, span: APART * probe.burst.saturating_sub(1) })
@@ -174,7 +174,6 @@ impl Small {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Protocol;
     use crate::release::Ticket;
 
     const REPLY: Outcome = Outcome::Reply { rtt_ms: 1.0 };

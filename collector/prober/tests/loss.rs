@@ -161,6 +161,7 @@ fn flood(count: usize) {
             .unwrap();
     let to: SocketAddr = format!("{NEAR_V4}:0").parse().unwrap();
     let ids: Vec<u16> = (0..=u16::MAX).step_by(977).collect();
+    let begun = std::time::Instant::now();
     for number in 0..count {
         let mut reply = vec![0u8; [32, 32, 20, 8, 4, 0][number % 6]];
         if let Some(field) = reply.get_mut(4..6) {
@@ -176,6 +177,7 @@ fn flood(count: usize) {
         }
         let _ = socket.send_to(&reply, &to.into());
     }
+    eprintln!("{:.0} made-up replies a second", count as f64 / begun.elapsed().as_secs_f64());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crosswatch_prober::{Engine, Probe, Protocol};
+use crosswatch_shared::observation::Outcome;
 use crosswatch_shared::time::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid};
@@ -73,6 +74,50 @@ fn child_without_rights() {
     setuid(Uid::from_raw(65534)).unwrap();
     let refused = Engine::spawn(vec![loopback(Duration::from_secs(1))], || ()).unwrap_err();
     println!("{refused}");
+}
+
+#[test]
+fn with_no_right_but_ping_sockets_the_kernel_stamps_all_the_same() {
+    if !geteuid().is_root() {
+        eprintln!("not run: only root can give up its rights");
+        return;
+    }
+    let out = again("child_with_ping_sockets_alone").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        text.contains("small Reply, large Reply, stamped by the process 0, dropped 0, local 0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn child_with_ping_sockets_alone() {
+    if !is_child() {
+        return;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    pair::ip("link set lo up");
+    pair::allow_ping_sockets();
+    setgroups(&[]).unwrap();
+    setgid(Gid::from_raw(65534)).unwrap();
+    setuid(Uid::from_raw(65534)).unwrap();
+    let small = Probe { burst: 100, timeout: pair::BOUND, ..loopback(Duration::from_secs(3600)) };
+    let large = Probe { size: Some(9_000), ..small.clone() };
+    let (found, account) = pair::once(&[small, large]);
+    let kind = |place: usize| match found[place].outcome {
+        Outcome::Reply { .. } if found[place].detail.as_ref().unwrap().burst.contains(&None) => "with a loss",
+        Outcome::Reply { .. } => "Reply",
+        Outcome::Lost(lost) => lost.word(),
+    };
+    println!(
+        "small {}, large {}, stamped by the process {}, dropped {}, local {}",
+        kind(0),
+        kind(1),
+        account.user_stamped,
+        account.dropped,
+        account.local
+    );
 }
 
 /// A child, ended when this goes.
