@@ -103,7 +103,6 @@ impl Flights {
         let Some(&sequence) = self.keys.get(self.place(key as usize)) else { return };
         if let Some(flight) = self.get(sequence)
             && flight.tx.is_none()
-            && flight.stage == Stage::Flying
             && tx >= flight.sent.wall
         {
             flight.tx = Some(tx);
@@ -168,6 +167,8 @@ mod tests {
         flights.sent(first);
         flights.remove(failed);
         flights.sent(last);
+        // A stamp may be read after the reply.
+        flights.get(last).unwrap().stage = Stage::Replied;
         flights.stamped(1, 1_500);
         flights.stamped(0, 999);
         assert_eq!(flights.get(last).unwrap().tx, Some(1_500));
