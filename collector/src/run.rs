@@ -139,14 +139,17 @@ impl Collector {
             of_site.iter().position(|(_, probe)| probe.size.is_none() && probe.target == of.target)
         };
         let probes = of_site.iter().map(|(_, probe)| spec(probe, small(probe))).collect();
-        let engine = Engine::spawn(probes, move || wake.notify_one())
-            .map_err(|source| Error::Prober { site: site.clone(), source })?;
-        let origin =
-            Origin { site: site.clone(), collector: collector.unwrap_or_else(host_name), boot: boot() };
         let news_over = |(link, probe): &(&Link, &topology::Probe)| {
             news_over.get(&(link.name.clone(), probe.name.clone())).copied()
         };
-        let news = News::new(of_site.iter().map(news_over));
+        let mut news = News::new(of_site.iter().map(news_over));
+        let pressing = move |probe: usize, outcome: &Outcome| news.judge(probe, outcome);
+        let engine = Engine::spawn(probes, pressing, move || wake.notify_one())
+            .map_err(|source| Error::Prober { site: site.clone(), source })?;
+        let origin =
+            Origin { site: site.clone(), collector: collector.unwrap_or_else(host_name), boot: boot() };
+        // Of probes the prober asks; here it is asked of tunnels.
+        let news = News::new([]);
         let of = |(link, probe): &(&Link, &topology::Probe)| Of {
             link: link.name.clone(),
             probe: probe.name.clone(),
@@ -252,7 +255,7 @@ impl Collector {
                 continue;
             };
             self.metrics.outcome(&released.outcome, released.detail.as_deref());
-            if self.news.judge(released.probe, &released.outcome) {
+            if released.pressing {
                 self.pace.news();
             }
             match released.outcome {
@@ -592,6 +595,7 @@ mod tests {
             outcome: Outcome::Lost(Lost::Timeout),
             detail: None,
             epoch,
+            pressing: true,
         };
         Taken {
             outcomes: outcomes.iter().map(released).collect(),

@@ -91,7 +91,7 @@ fn one_core() {
     one.set(0).unwrap();
     sched_setaffinity(Pid::from_raw(0), &one).unwrap();
     let before = memory();
-    let engine = Engine::spawn(probes(loopback(10_000), Duration::from_secs(1)), || ()).unwrap();
+    let engine = Engine::spawn(probes(loopback(10_000), Duration::from_secs(1)), |_, _| true, || ()).unwrap();
     let begun = processor(UsageWho::RUSAGE_SELF);
     let mut lost: HashMap<Lost, u64> = HashMap::new();
     let mut replies = 0;
@@ -128,7 +128,8 @@ fn cost() {
     let span = Duration::from_secs(3);
     let mut figures = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        let engine = Engine::spawn(probes(loopback(10_000), Duration::from_millis(100)), || ()).unwrap();
+        let engine =
+            Engine::spawn(probes(loopback(10_000), Duration::from_millis(100)), |_, _| true, || ()).unwrap();
         let begun = processor(UsageWho::RUSAGE_SELF);
         let account = drive(&engine, span, |_, _| ());
         figures[0].push((processor(UsageWho::RUSAGE_SELF) - begun).as_secs_f64() * 1e6 / account.sent as f64);
@@ -235,7 +236,7 @@ fn error() {
 fn compare(targets: u32, busy: bool) {
     let capture = Capture::new();
     let every = if targets < 100 { Duration::from_millis(20) } else { Duration::from_secs(1) };
-    let engine = Engine::spawn(probes(far_targets(targets), every), || ()).unwrap();
+    let engine = Engine::spawn(probes(far_targets(targets), every), |_, _| true, || ()).unwrap();
     let mut rtts: Vec<Vec<Outcome>> = vec![Vec::new(); targets as usize];
     let mut seen: Seen = HashMap::new();
     let mut account = Account::default();

@@ -118,7 +118,7 @@ fn prober(targets: u32) -> (Duration, Rtts, Wire) {
     };
     let used = || processor(UsageWho::RUSAGE_SELF) - processor(UsageWho::RUSAGE_THREAD);
     let before = used();
-    let engine = Engine::spawn(list.iter().map(probe).collect(), || ()).unwrap();
+    let engine = Engine::spawn(list.iter().map(probe).collect(), |_, _| true, || ()).unwrap();
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(SECONDS) {
         thread::sleep(Duration::from_millis(50));

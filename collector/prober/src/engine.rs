@@ -1,17 +1,19 @@
 //! The prober as its user sees it: probes in, outcomes in order out, and a promise of what will not come any more.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use crosswatch_shared::observation::{Detail, Outcome};
 use crosswatch_shared::time::Timestamp;
 
 use crate::Error;
 use crate::clock::Clock;
-use crate::release::{Release, Released};
+use crate::release::{Release, Released, Ticket};
 use crate::run::Loop;
 
 /// What to send, how often.
@@ -93,6 +95,9 @@ pub struct Account {
     pub user_stamped: u64,
 }
 
+/// How long the owner is not told of what is not pressing.
+pub const HOLD: Duration = Duration::from_millis(200);
+
 /// The sending thread's handle; it stops, without waiting for what is in flight, when this is dropped.
 #[derive(Debug)]
 pub struct Engine {
@@ -117,19 +122,40 @@ pub(crate) struct State {
     pub(crate) ended: Option<String>,
     /// When the wall clock was last seen to have jumped ahead of the steady one, as it does when the machine was suspended.
     pub(crate) suspended: Option<Instant>,
+    pressing: Pressing,
+    /// Whether what is to be taken is pressing.
+    urgent: bool,
+    /// Since when there is something to take of which the handle's owner was not told.
+    untold: Option<Instant>,
     /// Whether the handle's owner was told that there is something to take.
     announced: bool,
 }
 
+/// Says of each outcome of a probe, in the order of sending, whether its owner wants it at once.
+pub(crate) struct Pressing(Box<Judge>);
+
+type Judge = dyn FnMut(usize, &Outcome) -> bool + Send;
+
+impl fmt::Debug for Pressing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pressing")
+    }
+}
+
 impl Engine {
-    /// Opens the sockets that the probes need and begins to send. `ready` is called by the sending thread each time that
-    /// there is something to take after there was nothing; it must not wait.
+    /// Opens the sockets that the probes need and begins to send. The sending thread asks `pressing` of each outcome, by the
+    /// probe's place and in the order of sending, whether it cannot wait. It calls `ready` once something pressing is to be
+    /// taken, and of the rest [`HOLD`] after the first of it. Neither may wait.
     ///
     /// # Errors
     /// As [`Error`] says: most often that this process may open no ICMP socket.
-    pub fn spawn(probes: Vec<Probe>, ready: impl Fn() + Send + 'static) -> Result<Self, Error> {
+    pub fn spawn(
+        probes: Vec<Probe>,
+        pressing: impl FnMut(usize, &Outcome) -> bool + Send + 'static,
+        ready: impl Fn() + Send + 'static,
+    ) -> Result<Self, Error> {
         let (steady, wall) = clocks();
-        let shared = Arc::new(Shared(Mutex::new(State::new(&probes, wall, steady))));
+        let shared = Arc::new(Shared(Mutex::new(State::new(&probes, Box::new(pressing), wall, steady))));
         let start = |what| move |source| Error::Start { what, source };
         let (stop, stopped) = UnixStream::pair().map_err(start("a pair of sockets"))?;
         let sending = Loop::new(probes, shared.clone(), stopped, steady)?;
@@ -150,7 +176,7 @@ impl Engine {
         if gone {
             return Err(Error::Ended { why: state.ended.take().unwrap_or_else(|| "a defect".to_owned()) });
         }
-        state.announced = false;
+        (state.announced, state.urgent, state.untold) = (false, false, None);
         let now = state.now();
         let through = state.release.oldest_in_flight().unwrap_or(now);
         let (outcomes, dropped) = state.release.take();
@@ -191,7 +217,7 @@ impl Shared {
 }
 
 impl State {
-    pub(crate) fn new(probes: &[Probe], wall: Timestamp, steady: Instant) -> Self {
+    pub(crate) fn new(probes: &[Probe], pressing: Box<Judge>, wall: Timestamp, steady: Instant) -> Self {
         Self {
             clock: Clock::new(wall, steady),
             release: Release::new(probes.len()),
@@ -201,6 +227,9 @@ impl State {
             udp: Account::default(),
             ended: None,
             suspended: None,
+            pressing: Pressing(pressing),
+            urgent: false,
+            untold: None,
             announced: false,
         }
     }
@@ -218,11 +247,27 @@ impl State {
         reading.at
     }
 
-    /// Whether there is something to take of which the owner was not told.
-    pub(crate) fn announce(&mut self) -> bool {
-        let news = !self.announced && !self.release.is_empty();
-        self.announced |= news;
-        news
+    /// Whether the owner is to be told now that there is something to take, or else when.
+    pub(crate) fn announce(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        if self.announced || self.release.is_empty() {
+            return Err(None);
+        }
+        let due = *self.untold.get_or_insert(now) + HOLD;
+        if !self.urgent && now < due {
+            return Err(Some(due));
+        }
+        self.announced = true;
+        Ok(())
+    }
+
+    /// What became of a sending; asks of what is let out by it whether it is pressing.
+    pub(crate) fn decide(&mut self, ticket: Ticket, outcome: Outcome, detail: Option<Box<Detail>>) {
+        let before = self.release.let_out();
+        self.release.decide_with(ticket, outcome, detail);
+        for released in self.release.since(before) {
+            released.pressing = (self.pressing.0)(released.probe, &released.outcome);
+            self.urgent |= released.pressing;
+        }
     }
 
     pub(crate) fn account(&mut self, protocol: Protocol) -> &mut Account {

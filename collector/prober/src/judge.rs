@@ -64,7 +64,7 @@ impl State {
             account.local += 1;
             account.local_error = decision.why;
         }
-        self.release.decide_with(decision.ticket, decision.outcome, decision.detail);
+        self.decide(decision.ticket, decision.outcome, decision.detail);
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
             size: None,
             beside: None,
         };
-        let mut state = State::new(&[probe], Timestamp::from_secs(1), start);
+        let mut state = State::new(&[probe], Box::new(|_, _| true), Timestamp::from_secs(1), start);
         state.suspended = Some(start + Duration::from_millis(500));
         let (reply, silence) = (Outcome::Reply { rtt_ms: 1.0 }, Outcome::Lost(Lost::Timeout));
         let unreachable = Outcome::Lost(Lost::Unreachable);

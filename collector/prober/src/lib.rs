@@ -35,7 +35,7 @@ mod stamp;
 mod tcp;
 mod udp;
 
-pub use engine::{Account, Engine, Probe, Protocol, Taken};
+pub use engine::{Account, Engine, HOLD, Probe, Protocol, Taken};
 pub use family::Family;
 pub use release::Released;
 

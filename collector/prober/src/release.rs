@@ -30,6 +30,8 @@ pub struct Released {
     pub detail: Option<Box<Detail>>,
     /// In which epoch of the clock `at` was read.
     pub epoch: u32,
+    /// Whether whoever spawned the engine calls it pressing.
+    pub pressing: bool,
 }
 
 /// What became of a decision.
@@ -56,6 +58,7 @@ pub struct Release {
     order: VecDeque<(Timestamp, Ticket)>,
     released: VecDeque<Released>,
     dropped: u64,
+    let_out: u64,
     epoch: u32,
 }
 
@@ -86,6 +89,7 @@ impl Release {
             order: VecDeque::new(),
             released: VecDeque::new(),
             dropped: 0,
+            let_out: 0,
             epoch: 0,
         }
     }
@@ -129,12 +133,14 @@ impl Release {
                 self.released.pop_front();
                 self.dropped += 1;
             }
+            self.let_out += 1;
             self.released.push_back(Released {
                 probe: ticket.probe as usize,
                 at,
                 outcome,
                 detail,
                 epoch: self.epoch,
+                pressing: false,
             });
         }
         Decided::Counted
@@ -166,6 +172,17 @@ impl Release {
     /// The outcomes let out since the last time, and how many of them had to be dropped for want of room.
     pub fn take(&mut self) -> (VecDeque<Released>, u64) {
         (std::mem::take(&mut self.released), std::mem::take(&mut self.dropped))
+    }
+
+    /// How many were ever let out.
+    pub(crate) fn let_out(&self) -> u64 {
+        self.let_out
+    }
+
+    /// What was let out since so many had been.
+    pub(crate) fn since(&mut self, let_out: u64) -> impl Iterator<Item = &mut Released> {
+        let new = usize::try_from(self.let_out - let_out).unwrap_or(usize::MAX);
+        self.released.range_mut(self.released.len().saturating_sub(new)..)
     }
 
     /// Whether there is nothing to take.

@@ -56,6 +56,8 @@ pub(crate) struct Loop {
     resting: Instant,
     /// Whether ICMP has more to read.
     backlog: bool,
+    /// When the owner is to be told of what is not pressing.
+    tell_at: Option<Instant>,
     /// How many messages the sockets had dropped when that was last told.
     told: u64,
     heard: Vec<Heard>,
@@ -105,6 +107,7 @@ impl Loop {
             urgent,
             resting: start,
             backlog: false,
+            tell_at: None,
             told: 0,
             heard: Vec::new(),
             probes,
@@ -149,8 +152,8 @@ impl Loop {
         let resting = (self.resting > now).then_some(self.resting);
         let backlog = self.backlog.then_some(now);
         let following = self.following.front().map(|(at, _)| *at);
-        let times =
-            [self.schedule.next_due(), self.next_deadline(), following, self.beside.next(), resting, backlog];
+        let (due, deadline, tell) = (self.schedule.next_due(), self.next_deadline(), self.tell_at);
+        let times = [due, deadline, following, self.beside.next(), resting, backlog, tell];
         let next = times.into_iter().flatten().min();
         // An epoll's own timeout is in milliseconds, too coarse for a schedule.
         let timeout = next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(now)));
@@ -308,7 +311,9 @@ impl Loop {
         self.udp.tell(&mut state.udp);
         state.icmp.dropped += dropped.saturating_sub(std::mem::replace(&mut self.told, dropped));
         self.judge(&mut state, heard, now);
-        state.announce()
+        let announced = state.announce(now);
+        self.tell_at = announced.err().flatten();
+        announced.is_ok()
     }
 }
 

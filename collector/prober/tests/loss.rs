@@ -74,9 +74,12 @@ fn loss_by_turns_hits_the_same_place_of_each_burst() {
         allow_ping_sockets();
         let probes = [burst(5, FAR_V4), Probe { timeout: Duration::from_millis(100), ..burst(3, FAR_V6) }];
         let (ready, readied) = mpsc::channel();
-        let engine =
-            crosswatch_prober::Engine::spawn(probes.to_vec(), move || ready.send(()).unwrap_or_default())
-                .unwrap();
+        let engine = crosswatch_prober::Engine::spawn(
+            probes.to_vec(),
+            |_, _| true,
+            move || ready.send(()).unwrap_or_default(),
+        )
+        .unwrap();
         let mut found = [Vec::new(), Vec::new()];
         while found.iter().any(|of| of.len() < 10) {
             readied.recv_timeout(pair::BOUND).unwrap();

@@ -86,7 +86,8 @@ fn until(engine: &Engine, readied: &mpsc::Receiver<()>, mut enough: impl FnMut(&
 /// The first outcomes of each probe, so many.
 fn first(probes: &[Probe], count: usize) -> Vec<Vec<Released>> {
     let (ready, readied) = mpsc::channel();
-    let engine = Engine::spawn(probes.to_vec(), move || ready.send(()).unwrap_or_default()).unwrap();
+    let engine =
+        Engine::spawn(probes.to_vec(), |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
     let mut found: Vec<Vec<Released>> = vec![Vec::new(); probes.len()];
     until(&engine, &readied, |released| {
         found[released.probe].push(released.clone());
@@ -177,7 +178,8 @@ fn a_routers_word_names_the_size_and_a_way_made_wide_again_passes_at_once() {
                 beyond.width(1300);
                 let (ready, readied) = mpsc::channel();
                 let probes = both(to, 1400, 0).to_vec();
-                let engine = Engine::spawn(probes, move || ready.send(()).unwrap_or_default()).unwrap();
+                let engine =
+                    Engine::spawn(probes, |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
                 let (mut small, mut large) = (Vec::new(), Vec::new());
                 until(&engine, &readied, |released| {
                     if released.probe == 0 { &mut small } else { &mut large }.push(released.clone());

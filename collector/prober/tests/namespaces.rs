@@ -70,7 +70,7 @@ fn replies_come_over_ping_sockets() {
     inside(&pair.near, || {
         allow_ping_sockets();
         all_reply(&both_and_tcp(port));
-        let engine = Engine::spawn(both_and_tcp(port), || ()).unwrap();
+        let engine = Engine::spawn(both_and_tcp(port), |_, _| true, || ()).unwrap();
         assert_eq!((sockets("raw"), sockets("raw6")), (0, 0), "the ping sockets suffice");
         drop(engine);
     });
@@ -87,7 +87,7 @@ fn replies_come_over_raw_sockets_where_ping_sockets_are_not_allowed() {
     inside(&pair.near, || {
         fs::write("/proc/sys/net/ipv4/ping_group_range", "1 0").unwrap();
         all_reply(&both_and_tcp(port));
-        let engine = Engine::spawn(both_and_tcp(port), || ()).unwrap();
+        let engine = Engine::spawn(both_and_tcp(port), |_, _| true, || ()).unwrap();
         assert_eq!((sockets("raw"), sockets("raw6")), (1, 1));
         drop(engine);
     });
@@ -274,7 +274,7 @@ fn nobody_at_the_address_is_unreachable_once_the_kernel_has_given_up() {
 fn a_name_never_resolved_is_local_until_it_has_an_address() {
     let probe = Probe { address: None, ..probe(Protocol::Tcp(1), "127.0.0.1") };
     let (ready, readied) = mpsc::channel();
-    let engine = Engine::spawn(vec![probe], move || ready.send(()).unwrap_or_default()).unwrap();
+    let engine = Engine::spawn(vec![probe], |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
     readied.recv_timeout(BOUND).unwrap();
     let taken = engine.take().unwrap();
     assert_eq!(taken.outcomes[0].outcome, Outcome::Lost(Lost::Local));
@@ -375,9 +375,12 @@ fn outcomes_are_released_in_the_order_of_sending() {
     });
     inside(&pair.near, || {
         let (ready, readied) = mpsc::channel();
-        let engine =
-            Engine::spawn(vec![probe(Protocol::Icmp, FAR_V4)], move || ready.send(()).unwrap_or_default())
-                .unwrap();
+        let engine = Engine::spawn(
+            vec![probe(Protocol::Icmp, FAR_V4)],
+            |_, _| true,
+            move || ready.send(()).unwrap_or_default(),
+        )
+        .unwrap();
         let mut all = Vec::new();
         let mut promise = None;
         while all.len() < 30 {

@@ -72,7 +72,7 @@ fn child_without_rights() {
     setgroups(&[]).unwrap();
     setgid(Gid::from_raw(65534)).unwrap();
     setuid(Uid::from_raw(65534)).unwrap();
-    let refused = Engine::spawn(vec![loopback(Duration::from_secs(1))], || ()).unwrap_err();
+    let refused = Engine::spawn(vec![loopback(Duration::from_secs(1))], |_, _| true, || ()).unwrap_err();
     println!("{refused}");
 }
 
@@ -169,7 +169,7 @@ fn child_that_probes() {
     }
     let (ready, readied) = mpsc::channel();
     let probes = vec![loopback(Duration::from_millis(100)); 200];
-    let engine = Engine::spawn(probes, move || ready.send(()).unwrap_or_default()).unwrap();
+    let engine = Engine::spawn(probes, |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
     while readied.recv().is_ok() {
         for released in engine.take().unwrap().outcomes {
             println!("{}", released.at);
@@ -224,7 +224,8 @@ fn child_that_is_flooded() {
             timeout: Duration::from_secs(2),
             ..loopback(Duration::from_millis(20))
         };
-        let engine = Engine::spawn(vec![probe], move || ready.send(()).unwrap_or_default()).unwrap();
+        let engine =
+            Engine::spawn(vec![probe], |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
         while readied.recv().is_ok() {
             for released in engine.take().unwrap().outcomes {
                 println!("{:?}", released.outcome);

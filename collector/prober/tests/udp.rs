@@ -26,7 +26,8 @@ fn reflector(pair: &Pair, allow: &[&str]) -> Reflector {
 /// Sends until each probe has this many outcomes.
 fn released(probes: &[Probe], each: usize) -> (Vec<Vec<Released>>, Account) {
     let (ready, readied) = mpsc::channel();
-    let engine = Engine::spawn(probes.to_vec(), move || ready.send(()).unwrap_or_default()).unwrap();
+    let engine =
+        Engine::spawn(probes.to_vec(), |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
     let mut found: Vec<Vec<Released>> = vec![Vec::new(); probes.len()];
     let mut udp = Account::default();
     while found.iter().any(|of| of.len() < each) {

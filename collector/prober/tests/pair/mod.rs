@@ -3,17 +3,21 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::fs;
-use std::io::Read;
-use std::net::SocketAddr;
+use std::io::{IoSliceMut, Read};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crosswatch_prober::{Account, Engine, Probe, Protocol, Released};
 use crosswatch_shared::observation::Outcome;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, recvmsg, setsockopt, sockopt,
+};
 
 pub(crate) const NEAR_V4: &str = "10.77.0.1";
 pub(crate) const FAR_V4: &str = "10.77.0.2";
@@ -28,8 +32,34 @@ pub(crate) struct Pair {
     pub(crate) far: String,
 }
 
+/// The kernel begins to stamp what it receives a moment after the first socket asked for it, and does so while one asks.
+fn have_the_kernel_stamp() {
+    static ASKS: OnceLock<UdpSocket> = OnceLock::new();
+    ASKS.get_or_init(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let wanted =
+            TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
+        setsockopt(&socket, sockopt::Timestamping, &wanted).unwrap();
+        let (asked, mut control) = (Instant::now(), vec![0; 256]);
+        loop {
+            socket.send_to(b"?", socket.local_addr().unwrap()).unwrap();
+            let mut bytes = [0; 8];
+            let mut room = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::empty();
+            let message =
+                recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut room, Some(&mut control), flags).unwrap();
+            let is_stamp = |one| matches!(one, ControlMessageOwned::ScmTimestampsns(_));
+            if message.cmsgs().unwrap().any(is_stamp) {
+                return socket;
+            }
+            assert!(asked.elapsed() < BOUND, "the kernel stamps nothing");
+        }
+    });
+}
+
 impl Pair {
     pub(crate) fn new() -> Self {
+        have_the_kernel_stamp();
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("cwp{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let pair = Self { near: format!("{name}a"), far: format!("{name}b") };
@@ -135,7 +165,8 @@ pub(crate) fn probe(protocol: Protocol, to: &str) -> Probe {
 /// Sends until each probe has this many outcomes; the accounts of ICMP and TCP too.
 pub(crate) fn outcomes(probes: &[Probe], each: usize) -> (Vec<Vec<Outcome>>, Account, Account) {
     let (ready, readied) = mpsc::channel();
-    let engine = Engine::spawn(probes.to_vec(), move || ready.send(()).unwrap_or_default()).unwrap();
+    let engine =
+        Engine::spawn(probes.to_vec(), |_, _| true, move || ready.send(()).unwrap_or_default()).unwrap();
     let mut found: Vec<Vec<Outcome>> = vec![Vec::new(); probes.len()];
     let (mut icmp, mut tcp) = (Account::default(), Account::default());
     while found.iter().any(|of| of.len() < each) {
@@ -171,7 +202,8 @@ pub(crate) fn once(probes: &[Probe]) -> (Vec<Released>, Account) {
         .iter()
         .map(|probe| {
             let ready = ready.clone();
-            Engine::spawn(vec![probe.clone()], move || ready.send(()).unwrap_or_default()).unwrap()
+            Engine::spawn(vec![probe.clone()], |_, _| true, move || ready.send(()).unwrap_or_default())
+                .unwrap()
         })
         .collect();
     let mut found: Vec<Option<Released>> = probes.iter().map(|_| None).collect();

@@ -79,7 +79,7 @@ fn measure(probes: Vec<Probe>, span: Duration) -> anyhow::Result<Vec<Seen>> {
     let timeouts: HashMap<usize, Duration> =
         probes.iter().enumerate().map(|(place, probe)| (place, probe.timeout)).collect();
     let longest = timeouts.values().max().copied().unwrap_or_default();
-    let engine = Engine::spawn(probes, || {})?;
+    let engine = Engine::spawn(probes, |_, _| true, || {})?;
     let begun = Instant::now();
     let first = engine.take()?.now;
     while begun.elapsed() < span + longest + 2 * LOOK {
