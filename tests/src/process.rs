@@ -179,17 +179,17 @@ impl Process {
         self.end();
     }
 
-    /// CPU time it has used, all threads, user and system.
+    /// CPU time that its present threads have used, user and system, to the nanosecond: what `stat` tells is sampled by
+    /// the kernel's tick, which a thread that wakes at regular times may always miss, or always meet.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
-        let stat = self.proc("stat");
-        // utime and stime are fields 14 and 15; the second, the name in parentheses, may hold spaces.
-        let after_name = stat.rsplit_once(')').expect("a stat line").1;
-        let ticks: u64 =
-            after_name.split_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().expect("ticks")).sum();
-        let per_second =
-            nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().expect("CLK_TCK");
-        Duration::from_secs_f64(ticks as f64 / per_second as f64)
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        let used = |thread: io::Result<fs::DirEntry>| {
+            // A thread may end meanwhile.
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(threads.filter_map(used).sum())
     }
 
     /// Resident memory now, in bytes.

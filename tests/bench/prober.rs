@@ -1,9 +1,10 @@
-//! Resident memory and share of a core: `crosswatch run`, then what is installed of fping, smokeping_prober and
-//! blackbox_exporter with Prometheus, each on the same loopback targets at one probe a second.
+//! Resident memory and time of a core: a collector with its journal, all stages in one process, then what is installed of
+//! fping, smokeping_prober and blackbox_exporter with Prometheus, each on the same loopback targets at one probe a second.
 //!
-//! `cargo bench -p crosswatch-tests --bench footprint -- [targets] [seconds]`. Needs root.
+//! `cargo bench -p crosswatch-tests --bench prober -- [targets] [seconds]`. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::Cell;
 use std::env;
 use std::fmt::Write;
 use std::fs;
@@ -24,17 +25,19 @@ fn main() {
     let targets: u32 = numbers.next().unwrap_or(10);
     let seconds: u32 = numbers.next().unwrap_or(60);
     assert!(targets <= 60_000 && targets > 0 && seconds > 0, "1 to 60000 targets, 1 second or more");
-    if !require_root("footprint") {
+    if !require_root("prober") {
         std::process::exit(1);
     }
     let pair = Pair::new();
     pair.a.allow_ping_sockets(0..=i32::MAX as u32);
     let targets: Vec<_> = (0..targets).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1)).collect();
-    let run = Run { inside: &pair.a, targets, time: Duration::from_secs(seconds.into()) };
+    let time = Duration::from_secs(seconds.into());
+    let run = Run { inside: &pair.a, targets, time, collector: Cell::new(None) };
 
     println!("{} targets, one probe a second each, {seconds} s", run.targets.len());
-    println!("{:<24}{:>10}{:>14}{:>16}", "", "RSS MB", "% of a core", "µs a probe");
-    run.crosswatch();
+    println!("{:<24}{:>10}{:>14}{:>16}{:>18}", "", "RSS MB", "% of a core", "µs a probe", "× the collector");
+    run.crosswatch("crosswatch collector", &["collector", "--site", "here"]);
+    run.crosswatch("crosswatch run", &["run"]);
     run.fping();
     run.smokeping_prober();
     run.blackbox();
@@ -44,10 +47,12 @@ struct Run<'a> {
     inside: &'a Namespace,
     targets: Vec<String>,
     time: Duration,
+    /// What the collector, which comes first, took a probe.
+    collector: Cell<Option<f64>>,
 }
 
 impl Run<'_> {
-    fn crosswatch(&self) {
+    fn crosswatch(&self, name: &str, job: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let mut probes = String::new();
         for target in &self.targets {
@@ -60,9 +65,8 @@ impl Run<'_> {
         );
         fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
         let command = &mut self.inside.command(program());
-        let process =
-            Process::start(command.current_dir(&folder).args(["run", "--config", "crosswatch.toml"]));
-        self.measure(&[("crosswatch run", &process)]);
+        let process = Process::start(command.current_dir(&folder).args(job));
+        self.measure(&[(name, &process)]);
     }
 
     fn fping(&self) {
@@ -120,7 +124,10 @@ impl Run<'_> {
             let share = (cpu - cpu_before).as_secs_f64() / start.elapsed().as_secs_f64();
             let megabytes = memory.max(memory_before) as f64 / 1e6;
             let each = share * 1e6 / self.targets.len() as f64;
-            println!("{name:<24}{megabytes:>10.1}{:>14.2}{each:>16.1}", share * 100.0);
+            let first = self.collector.get().unwrap_or(each);
+            self.collector.set(Some(first));
+            let ratio = each / first;
+            println!("{name:<24}{megabytes:>10.1}{:>14.2}{each:>16.1}{ratio:>18.2}", share * 100.0);
         }
     }
 }
