@@ -30,6 +30,9 @@ const SWANCTL: &str = "/usr/sbin/swanctl";
 const PLUGINS: &str =
     "random nonce hmac kdf sha1 sha2 aes gmp kernel-libipsec kernel-netlink socket-default vici";
 
+/// Which Debian puts in a package of its own, libcharon-extra-plugins.
+const IN_USER_SPACE: &str = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so";
+
 /// The longest path that a Unix socket's address holds, with the zero at its end.
 const SOCKET_PATH: usize = 108;
 
@@ -42,6 +45,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// What of strongSwan this machine lacks, if anything.
+#[must_use]
+pub fn missing() -> Option<&'static Path> {
+    [CHARON, SWANCTL, IN_USER_SPACE].into_iter().map(Path::new).find(|file| !file.exists())
+}
 
 /// A charon in a namespace. Dropping it ends the one that was started by it, and leaves the folder.
 #[derive(Debug)]
@@ -78,11 +87,13 @@ impl Charon {
             let copied = fs::copy(program, charon.copy_of(program));
             copied.map_err(|source| Error::Program { program: program.into(), source })?;
         }
-        // Four questions in the time, evenly: the last waits as long as the others.
-        let retransmit = detection.give_up.as_secs_f64() / 4.0;
+        // The last question waits as long as the others.
+        let questions = detection.questions.max(1);
+        let retransmit = detection.give_up.as_secs_f64() / f64::from(questions);
+        let again = questions - 1;
         let conf = format!(
             "charon {{\n load = {PLUGINS}\n install_routes = no\n install_virtual_ip = no\n \
-             retransmit_timeout = {retransmit:.3}\n retransmit_base = 1.0\n retransmit_tries = 3\n \
+             retransmit_timeout = {retransmit:.3}\n retransmit_base = 1.0\n retransmit_tries = {again}\n \
              plugins {{\n  vici {{\n   socket = \"unix://{text}/charon.vici\"\n  }}\n }}\n \
              filelog {{\n  file {{\n   path = \"{text}/charon.log\"\n   flush_line = yes\n   time_format = %T\n   default = 1\n  }}\n }}\n\
              }}\nswanctl {{\n load = random\n}}\n"
@@ -229,12 +240,18 @@ impl Charon {
         self.swanctl(&["--rekey", "--ike", connection]).map(drop)
     }
 
-    /// Whether a tunnel is up as this end sees it.
+    /// Which of these tunnels are up as this end sees it; asked once for all.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn is_up(&self, connection: &str) -> Result<bool> {
-        Ok(self.list(connection)?.contains(" state=INSTALLED "))
+    pub fn are_up<const N: usize>(&self, connections: [&str; N]) -> Result<[bool; N]> {
+        // An IKE SA is a line, with its child SAs.
+        let listed = self.swanctl(&["--list-sas", "--raw"])?;
+        let is_up = |connection: &str| {
+            let name = format!(" {{{connection} {{");
+            listed.lines().any(|line| line.contains(&name) && line.contains(" state=INSTALLED "))
+        };
+        Ok(connections.map(is_up))
     }
 
     /// How many packets went out through a tunnel's present child SA; 0 without one.

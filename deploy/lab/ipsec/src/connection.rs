@@ -34,14 +34,16 @@ pub struct Connection {
 pub struct Detection {
     /// So long after the last sign of life the peer is asked; whole seconds.
     pub every: Duration,
-    /// So long after that, without an answer to any of four questions, it is dead.
+    /// So long after that, without an answer to any question, it is dead.
     pub give_up: Duration,
+    /// So many questions are put in that time, evenly; at least one.
+    pub questions: u32,
 }
 
 impl Default for Detection {
     /// A death is found within 4 s. AWS takes 30 to 40 s.
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), give_up: Duration::from_secs(2) }
+        Self { every: Duration::from_secs(1), give_up: Duration::from_secs(2), questions: 4 }
     }
 }
 

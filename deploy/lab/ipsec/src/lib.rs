@@ -20,7 +20,7 @@ mod link;
 mod network;
 mod secret;
 
-pub use charon::{Charon, DEVICE};
+pub use charon::{Charon, DEVICE, missing};
 pub use connection::{CHILD, Connection, Detection};
 pub use error::Error;
 pub use link::{Fault, Link, Side, TUNNELS};

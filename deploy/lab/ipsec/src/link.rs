@@ -184,8 +184,7 @@ impl Link {
     /// # Errors
     /// It does not answer.
     pub fn states(&self) -> Result<[bool; 2]> {
-        let [first, second] = TUNNELS;
-        Ok([self.near().is_up(first)?, self.near().is_up(second)?])
+        self.near().are_up(TUNNELS)
     }
 
     /// Returns when the near end sees the tunnels so.
