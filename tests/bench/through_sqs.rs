@@ -143,6 +143,7 @@ impl Regions {
         let [lab, gate] = laboratory().clone();
         let ministack = PathBuf::from(env::var_os("MINISTACK").expect("MINISTACK, as tests/run sets it"));
         let lab = Lab::up(Options {
+            plain: true,
             cloud: Cloud::Gate { gate, ministack },
             delay: Duration::ZERO,
             every: Duration::from_millis(100),

@@ -73,3 +73,42 @@ fn what_breaks_between_two_regions_is_told_once_and_so_is_its_end_and_the_metric
         })
     });
 }
+
+/// What a lab with tunnels has besides: STAMP's probes, and the appliance's end of the tunnels.
+const STAMP: [&str; 2] = ["use1-euw1/us-east-1/udp:10.1.0.10:862", "use1-euw1/eu-west-1/udp:10.0.0.10:862"];
+const APPLIANCE: &str = "use1-euw1/strongswan:net@eu-west-1";
+
+#[test]
+fn tunnels_that_break_are_told_of_both_ends_and_traffic_that_vanishes_in_them_without_the_tunnels() {
+    if !require_root(
+        "tunnels_that_break_are_told_of_both_ends_and_traffic_that_vanishes_in_them_without_the_tunnels",
+    ) {
+        return;
+    }
+    let mut world = World::with_tunnels();
+    let probes = [&PROBES[..], &STAMP].concat();
+    let ends = [VPN, APPLIANCE];
+    world.wait_until_these_are_up(&[&probes[..], &ends].concat());
+
+    let mut expected = BTreeMap::new();
+    let mut told = |subjects: &[&str], rule: &str| {
+        for (state, subject) in
+            ["FIRING", "RESOLVED"].iter().flat_map(|state| subjects.iter().map(move |of| (state, of)))
+        {
+            *expected.entry(format!("{state} {rule} {subject}")).or_default() += 1;
+        }
+    };
+    world.lab.fault(Fault::BlackHole).unwrap();
+    world.wait_for_texts("FIRING", "ping-failed", &probes);
+    world.lab.heal().unwrap();
+    world.wait_for_texts("RESOLVED", "ping-failed", &probes);
+    told(&probes, "ping-failed");
+
+    world.lab.fault(Fault::TunnelDown { tunnel: Tunnel::Both }).unwrap();
+    world.wait_for_texts("FIRING", "tunnels-down", &ends);
+    world.lab.heal().unwrap();
+    world.wait_for_texts("RESOLVED", "tunnels-down", &ends);
+    told(&probes, "ping-failed");
+    told(&ends, "tunnels-down");
+    wait_until("the end of what was lost is told, too", || world.texts() == expected);
+}

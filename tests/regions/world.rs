@@ -43,10 +43,24 @@ impl World {
         change: impl FnOnce(String) -> String + 'static,
         prepare: impl FnOnce(&Lab) + 'static,
     ) -> Self {
+        Self::of(true, change, prepare)
+    }
+
+    /// With IPsec tunnels between the regions, both ends of which are watched, and reflectors.
+    pub(crate) fn with_tunnels() -> Self {
+        Self::of(false, |text| text, |_| ())
+    }
+
+    fn of(
+        plain: bool,
+        change: impl FnOnce(String) -> String + 'static,
+        prepare: impl FnOnce(&Lab) + 'static,
+    ) -> Self {
         let [lab, gate] = laboratory().clone();
         let ministack = PathBuf::from(env::var_os("MINISTACK").expect("MINISTACK, as tests/run sets it"));
         let folder = tempfile::tempdir().unwrap();
         let lab = Lab::up(Options {
+            plain,
             cloud: Cloud::Gate { gate, ministack },
             every: Duration::from_millis(200),
             change_config: Box::new(|text| {
@@ -62,11 +76,14 @@ impl World {
 
     /// Waits until all that is watched is up.
     pub(crate) fn wait_until_up(&self) {
+        self.wait_until_these_are_up(&[&PROBES[..], &[VPN]].concat());
+    }
+
+    pub(crate) fn wait_until_these_are_up(&self, subjects: &[&str]) {
         wait_until("everything is up", || {
             let status = self.tool(&["status"]);
-            PROBES
+            subjects
                 .iter()
-                .chain([&VPN])
                 .all(|subject| status.lines().any(|line| line.starts_with(subject) && line.contains(" up ")))
         });
     }

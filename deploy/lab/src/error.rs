@@ -129,6 +129,21 @@ pub enum Error {
         /// Why it failed.
         why: String,
     },
+    /// This machine lacks a part of strongSwan.
+    #[error(
+        "{} is not there, and the link's tunnels need it: Debian's packages strongswan-charon, strongswan-swanctl and \
+         libcharon-extra-plugins have what is needed; 'lab up --plain' goes without tunnels", missing.display()
+    )]
+    NoIpsec {
+        /// The file that is not there.
+        missing: PathBuf,
+    },
+    /// The tunnels, or one of their ends.
+    #[error(transparent)]
+    Tunnels(#[from] crosswatch_ipsec::Error),
+    /// The regions' own addresses do not make networks.
+    #[error(transparent)]
+    Network(#[from] crosswatch_ipsec::NotANetwork),
     /// A fault needs a part that this lab does not have.
     #[error("{fault} needs {part}, which this lab was made without")]
     Lacks {

@@ -1,7 +1,9 @@
 //! What can be broken, and what several faults at once mean for each part.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crosswatch_ipsec as ipsec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,8 +14,19 @@ use crate::wan::{LONGEST_DELAY, Policy};
 /// Something broken on purpose, until `heal`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fault {
-    /// The WAN takes every packet and delivers none.
+    /// What the regions send each other vanishes. Tunnels stay up: what they ask each other is answered.
     BlackHole,
+    /// What one region sends the other vanishes; the other way goes on, and tunnels stay up.
+    OneWay {
+        /// The region that sends in vain.
+        from: Site,
+    },
+    /// Packets of the WAN that are larger vanish, and nobody is told. A tunnel's packet is up to 77 bytes larger than what is
+    /// in it.
+    Mtu {
+        /// In bytes, IP header included: 576 to 1500.
+        largest: u16,
+    },
     /// A round trip over the WAN takes this long, instead of twice the delay.
     Slow {
         /// From request to reply.
@@ -41,7 +54,8 @@ pub enum Fault {
         /// 1 means every request.
         one_in: u32,
     },
-    /// EC2 tells that tunnels of the VPN connection are down; the packets go on.
+    /// All packets of a tunnel vanish, and both its ends find that out. In a lab without tunnels EC2 only tells so, and the
+    /// packets go on.
     TunnelDown {
         /// Which.
         tunnel: Tunnel,
@@ -64,6 +78,9 @@ pub enum Tunnel {
     Both,
 }
 
+/// From what any network takes at least (RFC 791), so that the ends of a tunnel go on hearing each other, to the WAN's own.
+const SMALLER_MTUS: RangeInclusive<u16> = 576..=1500;
+
 /// The id of the gate's fault that is ours.
 pub(crate) const THROTTLED: &str = "lab-throttled";
 
@@ -76,6 +93,8 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::BlackHole => "black-hole",
+            Self::OneWay { .. } => "one-way",
+            Self::Mtu { .. } => "mtu",
             Self::Slow { .. } => "slow",
             Self::Loss { .. } => "loss",
             Self::QueueCut { .. } => "queue-cut",
@@ -92,6 +111,8 @@ impl Fault {
         let name = self.name();
         match self {
             Self::BlackHole => name.to_owned(),
+            Self::OneWay { from } => format!("{name} --from {from}"),
+            Self::Mtu { largest } => format!("{name} --bytes {largest}"),
             Self::Slow { rtt } => format!("{name} --ms {}", rtt.as_millis()),
             Self::Loss { percent } => format!("{name} --percent {percent}"),
             Self::QueueCut { site } | Self::RegionCut { site } | Self::CollectorDead { site } => {
@@ -114,6 +135,10 @@ impl Fault {
             Self::Slow { rtt } if *rtt > longest => Err(Error::Range {
                 what: "the round trip",
                 range: format!("at most {} ms", longest.as_millis()),
+            }),
+            Self::Mtu { largest } if !SMALLER_MTUS.contains(largest) => Err(Error::Range {
+                what: "the MTU",
+                range: format!("{} to {} bytes", SMALLER_MTUS.start(), SMALLER_MTUS.end()),
             }),
             Self::Loss { percent } if !(1..=99).contains(percent) => {
                 Err(Error::Range { what: "the loss", range: "1 to 99 percent".to_owned() })
@@ -142,7 +167,7 @@ pub(crate) fn policy(faults: &[Fault], delay: Duration) -> Policy {
     let mut policy = Policy { delay, loss: 0.0 };
     for fault in faults {
         match fault {
-            Fault::BlackHole | Fault::RegionCut { .. } => policy.loss = 1.0,
+            Fault::RegionCut { .. } => policy.loss = 1.0,
             Fault::Slow { rtt } => policy.delay = *rtt / 2,
             // Both ways survive with (1 - loss)², which is to be what of the round trips is left.
             Fault::Loss { percent } => {
@@ -159,6 +184,31 @@ pub(crate) fn is_cut_off(faults: &[Fault], site: Site) -> bool {
     faults.contains(&Fault::QueueCut { site }) || faults.contains(&Fault::RegionCut { site })
 }
 
+/// Whether what a region is sent by the other vanishes.
+pub(crate) fn is_swallowed(faults: &[Fault], to: Site) -> bool {
+    faults.iter().any(|fault| match fault {
+        Fault::BlackHole => true,
+        Fault::OneWay { from } => from.other() == to,
+        _ => false,
+    })
+}
+
+/// What befalls the packets of each tunnel.
+pub(crate) fn of_tunnels(faults: &[Fault]) -> [ipsec::Fault; 2] {
+    let smaller = faults.iter().find_map(|fault| match fault {
+        Fault::Mtu { largest } => Some(ipsec::Fault::Mtu { largest: *largest }),
+        _ => None,
+    });
+    tunnels_up(faults).map(|up| if up { smaller.unwrap_or_default() } else { ipsec::Fault::Cut })
+}
+
+/// Which tunnels are up before long, whatever chance does.
+pub(crate) fn tunnels_to_be_up(faults: &[Fault]) -> [bool; 2] {
+    let doubtful =
+        |fault: &Fault| matches!(fault, Fault::RegionCut { .. } | Fault::Loss { .. } | Fault::Slow { .. });
+    if faults.iter().any(doubtful) { [false; 2] } else { tunnels_up(faults) }
+}
+
 /// The fault that the gate is to have.
 pub(crate) fn throttle(faults: &[Fault]) -> Option<Value> {
     faults.iter().find_map(|fault| {
@@ -168,7 +218,7 @@ pub(crate) fn throttle(faults: &[Fault]) -> Option<Value> {
     })
 }
 
-/// Which tunnels are up.
+/// Which tunnels are not broken themselves.
 pub(crate) fn tunnels_up(faults: &[Fault]) -> [bool; 2] {
     let down = faults.iter().find_map(|fault| match fault {
         Fault::TunnelDown { tunnel } => Some(*tunnel),
@@ -182,24 +232,26 @@ pub(crate) fn tunnels_up(faults: &[Fault]) -> [bool; 2] {
     }
 }
 
-/// The gate's table of VPN connections; `now` is when the tunnels became what they are, as AWS writes times.
-pub(crate) fn tunnel_table(up: [bool; 2], now: &str) -> Value {
-    let tunnel = |outside_ip: &str, up: bool| {
+/// The gate's table of VPN connections, which is AWS's end of the tunnels: whether each is up, and since when, as AWS writes
+/// times.
+pub(crate) fn tunnel_table(tunnels: [(bool, &str); 2]) -> Value {
+    let tunnels = tunnels.into_iter().zip(Site::UsEast1.outside()).map(|((up, since), outside)| {
         json!({
-            "outside_ip": outside_ip,
+            "outside_ip": outside,
             "status": if up { "UP" } else { "DOWN" },
-            "last_status_change": now,
+            "last_status_change": since,
             "message": if up { "" } else { "IPSEC IS DOWN" },
             "accepted_routes": if up { 4 } else { 0 },
         })
-    };
+    });
+    let tunnels: Vec<_> = tunnels.collect();
     json!([{
         "region": Site::UsEast1.name(),
         "vpn": VPN,
         "tags": {"Name": "use1-euw1"},
         "state": "available",
         "gateway": "vgw-0a1b2c3d4e5f60718",
-        "tunnels": [tunnel("198.51.100.1", up[0]), tunnel("198.51.100.2", up[1])],
+        "tunnels": tunnels,
     }])
 }
 
@@ -239,6 +291,8 @@ mod tests {
             Fault::Loss { percent: 0 },
             Fault::Loss { percent: 100 },
             Fault::Throttled { service: None, one_in: 0 },
+            Fault::Mtu { largest: 575 },
+            Fault::Mtu { largest: 1501 },
         ];
         assert!(wrong.iter().all(|fault| fault.check().is_err()));
         assert!(Fault::Loss { percent: 99 }.check().is_ok());
@@ -251,8 +305,25 @@ mod tests {
             [up(Tunnel::First), up(Tunnel::Second), up(Tunnel::Both)],
             [[false, true], [true, false], [false; 2]]
         );
-        let table = tunnel_table([false, true], "2026-11-22T07:00:00Z");
+        let table = tunnel_table([(false, "2026-11-22T07:00:00Z"), (true, "2026-11-22T06:00:00Z")]);
         assert_eq!(table[0]["tunnels"][0]["status"], "DOWN");
+        assert_eq!(table[0]["tunnels"][0]["outside_ip"], "198.51.100.1");
         assert_eq!(table[0]["tunnels"][1]["status"], "UP");
+    }
+
+    #[test]
+    fn what_swallows_traffic_leaves_tunnels_alone_and_what_cuts_a_tunnel_is_worse_than_a_smaller_mtu() {
+        let one_way = [Fault::OneWay { from: Site::UsEast1 }];
+        assert_eq!(Site::ALL.map(|site| is_swallowed(&one_way, site)), [false, true]);
+        assert_eq!(Site::ALL.map(|site| is_swallowed(&[Fault::BlackHole], site)), [true; 2]);
+        for swallowing in [&one_way, &[Fault::BlackHole]] {
+            assert_eq!(of_tunnels(swallowing), [ipsec::Fault::None; 2]);
+            assert_eq!(policy(swallowing, DELAY), Policy { delay: DELAY, loss: 0.0 });
+            assert_eq!(tunnels_to_be_up(swallowing), [true; 2]);
+        }
+        let both = [Fault::Mtu { largest: 1300 }, Fault::TunnelDown { tunnel: Tunnel::First }];
+        assert_eq!(of_tunnels(&both), [ipsec::Fault::Cut, ipsec::Fault::Mtu { largest: 1300 }]);
+        assert_eq!(tunnels_to_be_up(&both), [false, true]);
+        assert_eq!(tunnels_to_be_up(&[Fault::RegionCut { site: Site::EuWest1 }]), [false; 2]);
     }
 }

@@ -10,6 +10,8 @@ use crate::record::Cloud;
 pub(crate) const CONFIG: &str = "crosswatch.toml";
 pub(crate) const LOGS: &str = "logs";
 pub(crate) const DATA: &str = "data";
+/// The charons' files, and the secret of the tunnels: while the lab is up.
+pub(crate) const IPSEC: &str = "ipsec";
 pub(crate) const WAN_SOCKET: &str = "wan.sock";
 pub(crate) const GATE_SOCKET: &str = "gate.sock";
 

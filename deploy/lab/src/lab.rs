@@ -13,13 +13,14 @@ use crate::aws;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::fault::{self, Fault};
-use crate::folder::{self, CONFIG, DATA, GATE_SOCKET, LOGS, WAN_SOCKET};
+use crate::folder::{self, CONFIG, DATA, GATE_SOCKET, IPSEC, LOGS, WAN_SOCKET};
 use crate::gate::Gate;
 use crate::namespace::Namespace;
 use crate::network::Network;
 use crate::options::Options;
 use crate::process::{self, Process};
 use crate::record::{self, Cloud, Lock, Record, Setup, State};
+use crate::tunnels::{self, TUNNELS};
 use crate::wan::{LONGEST_DELAY, Wan};
 
 /// A lab that is up. Dropping one that was made by [`Lab::up`] takes it down, unless [`Lab::keep`] was called.
@@ -39,10 +40,13 @@ impl Lab {
     /// Not root; the folder is another's; a program is missing; something did not come up.
     pub fn up(options: Options) -> Result<Self> {
         need_root()?;
-        let Options { folder, program, lab, cloud, delay, every, change_config, prepare } = options;
+        let Options { folder, program, lab, cloud, plain, delay, every, change_config, prepare } = options;
         if delay > LONGEST_DELAY {
             let range = format!("at most {} ms", LONGEST_DELAY.as_millis());
             return Err(Error::Range { what: "the WAN's delay", range });
+        }
+        if !plain {
+            tunnels::check()?;
         }
         let folder = folder::make(&folder)?;
         let _lock = record::lock(&folder)?;
@@ -66,6 +70,7 @@ impl Lab {
             program: folder::absolute(&program),
             lab: folder::absolute(&lab),
             cloud: cloud.absolute(),
+            tunnels: !plain,
             delay,
         };
         let record = Record {
@@ -98,9 +103,13 @@ impl Lab {
         change_config: Box<dyn FnOnce(String) -> String>,
         prepare: Box<dyn FnOnce(&Self)>,
     ) -> Result<()> {
-        self.network.make()?;
+        let tunnels = self.record.setup.tunnels;
+        self.network.make(tunnels)?;
         self.launch(Process::Wan)?;
         self.await_up(Process::Wan)?;
+        if tunnels {
+            self.make_tunnels()?;
+        }
         for site in Site::ALL {
             self.await_way(site)?;
         }
@@ -111,15 +120,16 @@ impl Lab {
             made = Some(self.network.centre.enter(aws::make)??);
         }
         let path = self.config_path();
-        fs::write(&path, change_config(config::text(made.as_ref(), every)))
+        fs::write(&path, change_config(config::text(made.as_ref(), every, self.appliances())))
             .map_err(|source| Error::File { path, source })?;
-        if let Some(gate) = self.gate() {
-            gate.set_tunnels(&fault::tunnel_table([true, true], &now()))?;
-        }
+        self.tell_of_tunnels()?;
         prepare(self);
-        let stages =
-            [Process::Publisher, Process::Alerter].into_iter().chain(Site::ALL.map(Process::Collector));
-        for stage in stages.clone() {
+        let reflectors = if tunnels { &Site::ALL[..] } else { &[] };
+        let stages: Vec<_> = (reflectors.iter().copied().map(Process::Reflector))
+            .chain([Process::Publisher, Process::Alerter])
+            .chain(Site::ALL.map(Process::Collector))
+            .collect();
+        for stage in stages.iter().copied() {
             self.launch(stage)?;
         }
         for stage in stages {
@@ -168,16 +178,21 @@ impl Lab {
         Record::load(&folder)?.map_or(Ok(()), |record| take_down(&folder, record))
     }
 
-    /// Breaks something, in place of what was broken in the same way. Returns when it is broken.
+    /// Breaks something, in place of what was broken in the same way. Returns when it is broken; that a tunnel is down its ends
+    /// find out later.
     ///
     /// # Errors
     /// A number is out of range; the lab has not what it needs; a part does not answer.
     pub fn fault(&mut self, fault: Fault) -> Result<()> {
         fault.check()?;
         if !matches!(self.record.setup.cloud, Cloud::Gate { .. })
-            && matches!(fault, Fault::Throttled { .. } | Fault::TunnelDown { .. })
+            && (matches!(fault, Fault::Throttled { .. })
+                || matches!(fault, Fault::TunnelDown { .. }) && !self.record.setup.tunnels)
         {
             return Err(Error::Lacks { fault: fault.name(), part: "the gate before the local AWS" });
+        }
+        if matches!(fault, Fault::Mtu { .. }) && !self.record.setup.tunnels {
+            return Err(Error::Lacks { fault: fault.name(), part: TUNNELS });
         }
         let _lock = self.lock()?;
         let mut faults = self.record.faults.clone();
@@ -186,7 +201,7 @@ impl Lab {
         self.apply(faults)
     }
 
-    /// Ends all faults; returns when they are ended and a killed collector is up again.
+    /// Ends all faults; returns when they are ended, and tunnels and a killed collector are up again.
     ///
     /// # Errors
     /// A part does not answer, or does not come up.
@@ -201,7 +216,14 @@ impl Lab {
         self.save()?;
         let faults = self.record.faults.clone();
         self.wan().set(&[fault::policy(&faults, self.record.setup.delay); 2])?;
-        self.network.cut(|site| fault::is_cut_off(&faults, site))?;
+        self.network.cut(
+            |site| fault::is_cut_off(&faults, site),
+            self.link_device(),
+            |site| fault::is_swallowed(&faults, site),
+        )?;
+        if let Some(link) = self.link()? {
+            link.set(fault::of_tunnels(&faults))?;
+        }
         if let Some(gate) = self.gate() {
             let throttle = fault::throttle(&faults);
             if throttle != fault::throttle(&before) {
@@ -213,9 +235,8 @@ impl Lab {
                 }
             }
             // Left alone otherwise: a table that somebody else has set stays, and so do the times in it.
-            let up = fault::tunnels_up(&faults);
-            if up != fault::tunnels_up(&before) {
-                gate.set_tunnels(&fault::tunnel_table(up, &now()))?;
+            if !self.record.setup.tunnels && fault::tunnels_up(&faults) != fault::tunnels_up(&before) {
+                self.tell_of_tunnels()?;
             }
         }
         for site in Site::ALL {
@@ -228,7 +249,7 @@ impl Lab {
                 self.await_up(process)?;
             }
         }
-        Ok(())
+        self.await_tunnels()
     }
 
     /// What is broken.
@@ -319,7 +340,7 @@ fn take_down(folder: &Path, mut record: Record) -> Result<()> {
     let known: Vec<_> = record.processes.iter().map(|(_, identity)| *identity).collect();
     process::end(&record.stem, if same_boot { &known } else { &[] })?;
     Network::of(&record.stem).remove()?;
-    for name in [WAN_SOCKET, GATE_SOCKET] {
+    for name in [WAN_SOCKET, GATE_SOCKET, IPSEC] {
         folder::clear(&folder.join(name))?;
     }
     record.state = State::Down;

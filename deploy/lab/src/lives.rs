@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -16,17 +17,18 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::folder::{self, GATE_SOCKET, LOGS, WAN_SOCKET};
 use crate::http::{self, Answer, Request};
-use crate::lab::{Lab, now};
+use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::process::{self, LOOK, Process};
 use crate::record::Cloud;
-use crate::site::{AWS, HOST_PORT};
+use crate::site::{AWS, HOST_PORT, REFLECTOR_PORT};
+use crate::tunnels::{TUNNELS, end};
 
 /// How long a part may take to come up: the emulator takes seconds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a look at a part may take.
-const GLANCE: Duration = Duration::from_secs(5);
+pub(crate) const GLANCE: Duration = Duration::from_secs(5);
 
 impl Lab {
     /// Sends a signal to a process; after SIGKILL it is gone when this returns.
@@ -69,13 +71,13 @@ impl Lab {
             }
             Process::Aws => {
                 self.network.centre.enter(aws::make)??;
-                if let Some(gate) = self.gate() {
-                    gate.set_tunnels(&fault::tunnel_table(fault::tunnels_up(faults), &now()))?;
-                    if let Some(throttle) = fault::throttle(faults) {
-                        gate.add_fault(&throttle)?;
-                    }
+                let throttle = fault::throttle(faults);
+                self.tell_of_tunnels()?;
+                if let (Some(gate), Some(throttle)) = (self.gate(), throttle) {
+                    gate.add_fault(&throttle)?;
                 }
             }
+            Process::Charon(site) => self.restore_end(site)?,
             _ => {}
         }
         Ok(())
@@ -109,6 +111,17 @@ impl Lab {
                 }
                 return connect(&self.network.centre, AWS.into());
             }
+            Process::Charon(site) => {
+                let (socket, _) = self.vici(site).ok_or("no tunnels")?;
+                return UnixStream::connect(socket).map(drop).map_err(|error| error.to_string());
+            }
+            Process::Telemetry => {
+                let table = self.control().and_then(|gate| gate.get("/tunnels"));
+                let table = table.map_err(|error| error.to_string())?;
+                let told = table.as_array().is_some_and(|table| !table.is_empty());
+                return if told { Ok(()) } else { Err("the gate has not been told".to_owned()) };
+            }
+            Process::Reflector(_) => 9467,
             Process::Collector(_) => 9464,
             Process::Publisher => 9465,
             Process::Alerter => 9466,
@@ -135,7 +148,7 @@ impl Lab {
 
     fn namespace(&self, process: Process) -> &Namespace {
         match process {
-            Process::Collector(site) => self.network.region(site),
+            Process::Collector(site) | Process::Reflector(site) => self.network.region(site),
             _ => &self.network.centre,
         }
     }
@@ -157,8 +170,8 @@ impl Lab {
         let log = self.log_path(process);
         let stem = &self.record.stem;
         let identity = match process {
-            // It goes into both regions by itself.
-            Process::Wan => process::start(command, stem, &log),
+            // They go where they have to by themselves.
+            Process::Wan | Process::Charon(_) => process::start(command, stem, &log),
             _ => self.namespace(process).enter(|| process::start(command, stem, &log))?,
         }?;
         self.record.processes.retain(|(other, _)| *other != process);
@@ -169,7 +182,11 @@ impl Lab {
     fn command(&self, process: Process) -> Result<Command> {
         let setup = &self.record.setup;
         let mut command = match process {
-            Process::Wan => Command::new(&setup.lab),
+            Process::Charon(site) => {
+                let link = self.link()?.ok_or(Error::Lacks { fault: "a charon", part: TUNNELS })?;
+                return Ok(end(&link, site).command());
+            }
+            Process::Wan | Process::Telemetry => Command::new(&setup.lab),
             Process::Aws => match &setup.cloud {
                 Cloud::Gate { gate, .. } => Command::new(gate),
                 Cloud::Emulator { ministack } => Command::new(ministack),
@@ -201,6 +218,14 @@ impl Lab {
                     command.env("GATEWAY_PORT", AWS.port().to_string());
                 }
             },
+            Process::Telemetry => {
+                command.arg("telemetry").arg("--folder").arg(&self.folder);
+            }
+            Process::Reflector(site) => {
+                let at = format!("{}:{REFLECTOR_PORT}", site.address());
+                command.args(["reflector", "--listen", &at, "--allow", &site.other().network()]);
+            }
+            Process::Charon(_) => {}
             Process::Publisher => {
                 command.arg("publisher").arg("--config").arg(self.config_path());
             }
@@ -249,7 +274,7 @@ fn connect(from: &Namespace, to: SocketAddr) -> Result<(), String> {
 }
 
 /// Looks until all is well.
-fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), String>) -> Result<()> {
+pub(crate) fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), String>) -> Result<()> {
     let since = Instant::now();
     loop {
         match look() {

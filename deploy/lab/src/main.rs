@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use crosswatch_lab::{Cloud, Error, Fault, Lab, Options, Site, Status, Tunnel, wan};
+use crosswatch_lab::{Cloud, Error, Fault, Lab, Options, Site, Status, Tunnel, follow, wan};
 
 /// Two regions, a WAN between them and a centre with a local AWS, on this machine
 ///
-/// Everything runs in network namespaces of its own: nothing outside is reached or changed. Needs root, iproute2 and
-/// nftables.
+/// Everything runs in network namespaces of its own: nothing outside is reached or changed. The regions are joined by two
+/// real IPsec tunnels, unless 'up --plain' does without. Needs root, iproute2, nftables, and strongSwan for the tunnels.
 #[derive(Debug, Parser)]
 #[command(name = "lab", version, verbatim_doc_comment)]
 struct Cli {
@@ -39,6 +39,9 @@ enum Job {
     Heal,
     /// End all processes and remove the namespaces; config, logs and data stay.
     Down,
+    /// Let the gate's telemetry follow the tunnels: started by 'up'.
+    #[command(hide = true)]
+    Telemetry,
     /// Forward packets between two regions: started by 'up'.
     #[command(hide = true)]
     Wan(WanArgs),
@@ -58,6 +61,9 @@ struct Up {
     /// Which AWS the stages have.
     #[arg(long, value_enum, default_value_t = Aws::Gate)]
     aws: Aws,
+    /// Let the regions reach each other over the WAN as it is: no IPsec tunnels, which need strongSwan, and no reflectors.
+    #[arg(long)]
+    plain: bool,
     /// The WAN's delay each way, in milliseconds; a round trip takes twice as long.
     #[arg(long, value_name = "MS", default_value_t = 40)]
     delay_ms: u64,
@@ -78,8 +84,20 @@ enum Aws {
 
 #[derive(Debug, Subcommand)]
 enum FaultArgs {
-    /// The WAN takes every packet and delivers none.
+    /// What the regions send each other vanishes; tunnels stay UP.
     BlackHole,
+    /// What one region sends the other vanishes; the other way goes on, and tunnels stay UP.
+    OneWay {
+        /// The region that sends in vain.
+        #[arg(long, value_enum, default_value_t = SiteArg::UsEast1)]
+        from: SiteArg,
+    },
+    /// Larger packets of the WAN vanish, and nobody is told; tunnels stay UP.
+    Mtu {
+        /// How large packets may be, with up to 77 bytes that a tunnel adds.
+        #[arg(long, default_value_t = 1300)]
+        bytes: u16,
+    },
     /// Round trips over the WAN take longer.
     Slow {
         /// How long a round trip takes.
@@ -106,7 +124,8 @@ enum FaultArgs {
         #[arg(long, default_value_t = 2)]
         one_in: u32,
     },
-    /// EC2 tells that tunnels are down; packets go on.
+    /// All packets of a tunnel vanish, and its ends find out within 12 s; in a plain lab EC2 tells so, and packets go on.
+    #[command(visible_alias = "both-down")]
     TunnelDown {
         /// Which.
         #[arg(long, value_enum, default_value_t = TunnelArg::Both)]
@@ -188,6 +207,7 @@ fn run(Cli { folder, job }: Cli) -> Result<ExitCode> {
             Lab::down(&folder)?;
             say(&format!("down; config, logs and data stay in {}\n", folder.display()))?;
         }
+        Job::Telemetry => match follow(&folder)? {},
         Job::Wan(WanArgs { regions, socket, delay_ms }) => {
             let namespaces = regions.try_into();
             let namespaces = namespaces.map_err(|_| anyhow::anyhow!("--region must be given twice"))?;
@@ -211,7 +231,7 @@ fn options(folder: PathBuf, up: Up) -> Result<Options> {
     };
     let delay = Duration::from_millis(up.delay_ms);
     let every = Duration::from_millis(up.every_ms);
-    Ok(Options { cloud, delay, every, ..Options::new(folder, program, this) })
+    Ok(Options { cloud, plain: up.plain, delay, every, ..Options::new(folder, program, this) })
 }
 
 /// A program that was built together with this one, or else one in PATH.
@@ -258,6 +278,8 @@ impl From<FaultArgs> for Fault {
     fn from(fault: FaultArgs) -> Self {
         match fault {
             FaultArgs::BlackHole => Self::BlackHole,
+            FaultArgs::OneWay { from } => Self::OneWay { from: from.into() },
+            FaultArgs::Mtu { bytes } => Self::Mtu { largest: bytes },
             FaultArgs::Slow { ms } => Self::Slow { rtt: Duration::from_millis(ms) },
             FaultArgs::Loss { percent } => Self::Loss { percent },
             FaultArgs::QueueCut(of) => Self::QueueCut { site: of.site.into() },

@@ -35,8 +35,9 @@ impl Network {
         [&self.regions[0], &self.regions[1], &self.centre]
     }
 
-    /// Makes them, with addresses and routes. The TUN devices of the WAN are there afterwards; the forwarder attaches.
-    pub(crate) fn make(&self) -> Result<()> {
+    /// Makes them, with addresses and routes. The TUN devices of the WAN are there afterwards; the forwarder attaches. With
+    /// tunnels the WAN carries the outside addresses alone: the way to the other region's network is made with the tunnels.
+    pub(crate) fn make(&self, tunnels: bool) -> Result<()> {
         for namespace in self.all() {
             namespace.make()?;
             namespace.ip("link set lo up")?;
@@ -57,23 +58,39 @@ impl Network {
             region.ip(&format!("route add {}/32 via {}", AWS.ip(), site.centre_at()))?;
 
             region.ip(&format!("tuntap add dev {DEVICE} mode tun"))?;
-            region.ip(&format!("addr add {}/32 dev {DEVICE}", site.address()))?;
+            let inside = if tunnels { "lo" } else { DEVICE };
+            region.ip(&format!("addr add {}/32 dev {inside}", site.address()))?;
+            if tunnels {
+                for outside in site.outside() {
+                    region.ip(&format!("addr replace {outside}/32 dev {DEVICE}"))?;
+                }
+            }
             region.ip(&format!("link set {DEVICE} up"))?;
-            region.ip(&format!(
-                "route add {} dev {DEVICE} src {}",
-                site.other().network(),
-                site.address()
-            ))?;
+            if tunnels {
+                for outside in site.other().outside() {
+                    region.ip(&format!("route replace {outside}/32 dev {DEVICE}"))?;
+                }
+            } else {
+                let (to, source) = (site.other().network(), site.address());
+                region.ip(&format!("route add {to} dev {DEVICE} src {source}"))?;
+            }
         }
         Ok(())
     }
 
-    /// Lets what a region and the centre send each other vanish, or through again. Dropped where it arrives: dropped
+    /// Lets what a region and the centre send each other vanish where `cut` says so, and what arrives in a region from the
+    /// other through the device `link` where `swallowed` does; all else through again. Dropped where it arrives: dropped
     /// where it is sent, the sender would be told.
-    pub(crate) fn cut(&self, cut: impl Fn(Site) -> bool) -> Result<()> {
+    pub(crate) fn cut(
+        &self,
+        cut: impl Fn(Site) -> bool,
+        link: &str,
+        swallowed: impl Fn(Site) -> bool,
+    ) -> Result<()> {
         for site in Site::ALL {
-            let from = if cut(site) { Some(TO_CENTRE) } else { None };
-            self.region(site).nft(&ruleset(from.into_iter()))?;
+            let from = [(TO_CENTRE, cut(site)), (link, swallowed(site))];
+            let from = from.into_iter().filter_map(|(device, vanishes)| vanishes.then_some(device));
+            self.region(site).nft(&ruleset(from))?;
         }
         self.centre.nft(&ruleset(Site::ALL.into_iter().filter(|site| cut(*site)).map(Site::name)))
     }

@@ -18,6 +18,9 @@ pub struct Options {
     pub lab: PathBuf,
     /// Which AWS there is.
     pub cloud: Cloud,
+    /// Whether the regions reach each other over the WAN as it is, instead of by IPsec tunnels, of which both ends are watched,
+    /// and without reflectors.
+    pub plain: bool,
     /// The delay of the WAN each way.
     pub delay: Duration,
     /// How often each probe is sent.
@@ -29,7 +32,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// 40 ms each way, a probe a second, the config as it is, and no AWS.
+    /// Tunnels, 40 ms each way, a probe a second, the config as it is, and no AWS.
     #[must_use]
     pub fn new(folder: PathBuf, program: PathBuf, lab: PathBuf) -> Self {
         Self {
@@ -37,6 +40,7 @@ impl Options {
             program,
             lab,
             cloud: Cloud::None,
+            plain: false,
             delay: Duration::from_millis(40),
             every: Duration::from_secs(1),
             change_config: Box::new(|text| text),
@@ -47,12 +51,13 @@ impl Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, program, lab, cloud, delay, every, change_config: _, prepare: _ } = self;
+        let Self { folder, program, lab, cloud, plain, delay, every, change_config: _, prepare: _ } = self;
         f.debug_struct("Options")
             .field("folder", folder)
             .field("program", program)
             .field("lab", lab)
             .field("cloud", cloud)
+            .field("plain", plain)
             .field("delay", delay)
             .field("every", every)
             .finish_non_exhaustive()

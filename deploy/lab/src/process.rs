@@ -41,6 +41,12 @@ pub enum Process {
     Publisher,
     /// The alerter, in the centre.
     Alerter,
+    /// What makes the gate's telemetry follow the tunnels.
+    Telemetry,
+    /// A region's end of the tunnels.
+    Charon(Site),
+    /// What answers STAMP's test packets in a region.
+    Reflector(Site),
     /// A region's collector.
     Collector(Site),
 }
@@ -52,6 +58,9 @@ impl fmt::Display for Process {
             Self::Aws => f.write_str("aws"),
             Self::Publisher => f.write_str("publisher"),
             Self::Alerter => f.write_str("alerter"),
+            Self::Telemetry => f.write_str("telemetry"),
+            Self::Charon(site) => write!(f, "charon-{site}"),
+            Self::Reflector(site) => write!(f, "reflector-{site}"),
             Self::Collector(site) => write!(f, "collector-{site}"),
         }
     }

@@ -22,6 +22,9 @@ pub(crate) struct Setup {
     /// `lab`.
     pub(crate) lab: PathBuf,
     pub(crate) cloud: Cloud,
+    /// Whether the link has IPsec tunnels.
+    #[serde(default)]
+    pub(crate) tunnels: bool,
     /// Of the WAN, each way.
     pub(crate) delay: Duration,
 }

@@ -44,6 +44,16 @@ impl Site {
         Ipv4Addr::new(10, self.index(), 0, 10)
     }
 
+    /// The outside addresses of its end of the tunnels, by tunnel: AWS's end has one for each, the appliance at the other end
+    /// one for both.
+    #[must_use]
+    pub fn outside(self) -> [Ipv4Addr; 2] {
+        match self {
+            Self::UsEast1 => [Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(198, 51, 100, 2)],
+            Self::EuWest1 => [Ipv4Addr::new(192, 0, 2, 1); 2],
+        }
+    }
+
     /// The addresses of the region, as a prefix.
     pub(crate) fn network(self) -> String {
         format!("10.{}.0.0/16", self.index())
@@ -75,6 +85,9 @@ impl fmt::Display for Site {
 
 /// Where a host of each region takes TCP connections, and closes them.
 pub const HOST_PORT: u16 = 443;
+
+/// Where each region answers STAMP's test packets: the port of RFC 8762.
+pub const REFLECTOR_PORT: u16 = 862;
 
 /// Where the local AWS listens: in the centre, reached from everywhere.
 pub const AWS: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(Ipv4Addr::new(172, 31, 0, 1), 4566);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::Result;
 use crate::fault::Fault;
 use crate::lab::Lab;
 use crate::process::Process;
@@ -14,6 +15,8 @@ use crate::{AWS, Site};
 pub struct Status {
     /// Each process, its id while it runs, and whether it answers or why not.
     pub processes: Vec<(Process, Option<i32>, Result<(), String>)>,
+    /// Which tunnels each region's end has up, or why that is not known; `None` in a plain lab.
+    pub tunnels: Result<Option<[[bool; 2]; 2]>, String>,
     /// What is broken.
     pub faults: Vec<Fault>,
     /// What the WAN does, or why that is not known.
@@ -35,6 +38,7 @@ impl Status {
         let [near, far] = Site::ALL.map(|site| lab.region(site).name().to_owned());
         Self {
             processes: processes.into_iter().map(look).collect(),
+            tunnels: tunnels(lab).map_err(|error| error.to_string()),
             faults: lab.faults().to_vec(),
             wan: lab.wan().report().map_err(|error| error.to_string()),
             namespaces: [near, far, lab.centre().name().to_owned()],
@@ -48,6 +52,11 @@ impl Status {
     pub fn is_well(&self) -> bool {
         self.processes.iter().all(|(_, _, health)| health.is_ok())
     }
+}
+
+fn tunnels(lab: &Lab) -> Result<Option<[[bool; 2]; 2]>> {
+    let [near, far] = Site::ALL.map(|site| lab.tunnels(site));
+    Ok(near?.zip(far?).map(<[_; 2]>::from))
 }
 
 impl fmt::Display for Status {
@@ -74,6 +83,15 @@ impl fmt::Display for Status {
                 }
             }
             Err(why) => writeln!(f, "wan        {why}")?,
+        }
+        match &self.tunnels {
+            Ok(ends) => {
+                for (site, ups) in Site::ALL.into_iter().zip(ends.iter().flatten()) {
+                    let [first, second] = ups.map(|up| if up { "UP" } else { "DOWN" });
+                    writeln!(f, "tunnels    at {site}: {first}, {second}")?;
+                }
+            }
+            Err(why) => writeln!(f, "tunnels    {why}")?,
         }
         if self.faults.is_empty() {
             writeln!(f, "fault      none")?;

@@ -3,191 +3,23 @@
 //! They need root; without it each says on standard error that it did not run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "lab/place.rs"]
+mod place;
+#[path = "lab/tunnels.rs"]
+mod tunnels;
+
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crosswatch_lab::{
-    AWS, Cloud, Error, Fault, HOST_PORT, Lab, Namespace, Options, Process, Site, Status, Tunnel,
-};
+use crosswatch_lab::{AWS, Cloud, Error, Fault, HOST_PORT, Lab, Options, Process, Site, Status, Tunnel};
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
-
-const LAB: &str = env!("CARGO_BIN_EXE_lab");
-const A: Site = Site::UsEast1;
-const B: Site = Site::EuWest1;
+use place::{A, B, LAB, Place, ping, reaches, require_root};
 
 /// Against hanging, not a measurement.
 const BOUND: Duration = Duration::from_secs(120);
-
-/// How the stand-in is told what to be: `JOB MANNER`.
-const STAND_IN: &str = "CROSSWATCH_LAB_STAND_IN";
-
-/// Not a test: with the variable set, this is a stage as far as the lab looks, which answers `/healthz`.
-#[test]
-fn stand_in() {
-    let Ok(told) = std::env::var(STAND_IN) else { return };
-    let (job, manner) = told.split_once(' ').unwrap();
-    let port = match job {
-        "collector" => 9464,
-        "publisher" => 9465,
-        _ => 9466,
-    };
-    println!("this is the stand-in's {job}");
-    if manner == "fails" {
-        eprintln!("it fails as it was told");
-        std::process::exit(1);
-    }
-    if job == "--listen" {
-        return stand_in_gate();
-    }
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    for connection in listener.incoming() {
-        let mut connection = connection.unwrap();
-        if manner == "deaf" {
-            std::thread::park();
-        }
-        let _ = connection.read(&mut [0; 1024]);
-        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n");
-    }
-}
-
-/// Answers what the lab asks of SQS and SNS, and writes down what comes to the control socket, in the lab's folder.
-fn stand_in_gate() {
-    let _ = fs::remove_file("gate.sock");
-    let control = UnixListener::bind("gate.sock").unwrap();
-    std::thread::spawn(move || {
-        let mut requests = fs::File::create("gate.requests").unwrap();
-        for connection in control.incoming() {
-            let mut connection = connection.unwrap();
-            let request = read_request(&mut connection);
-            if !request.starts_with("GET /counts ") {
-                let (head, body) = request.split_once("\r\n\r\n").unwrap();
-                writeln!(requests, "{} {body}", head.split_once(" HTTP").unwrap().0).unwrap();
-            }
-            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
-        }
-    });
-    for connection in TcpListener::bind(AWS).unwrap().incoming() {
-        let mut connection = connection.unwrap();
-        let request = read_request(&mut connection);
-        let name = |after: &str, end: char| Some(request.split_once(after)?.1.split_once(end)?.0.to_owned());
-        let answer = if request.contains("AmazonSQS.GetQueueAttributes") {
-            r#"{"Attributes":{"QueueArn":"arn:aws:sqs:us-east-1:000000000000:dead"}}"#.to_owned()
-        } else if let Some(queue) = name("\"QueueName\":\"", '"') {
-            format!("{{\"QueueUrl\":\"http://localhost:1/000000000000/{queue}\"}}")
-        } else if let Some(topic) = name("Name=", '&') {
-            format!("<R><TopicArn>arn:aws:sns:us-east-1:000000000000:{topic}</TopicArn></R>")
-        } else {
-            continue;
-        };
-        write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).unwrap();
-    }
-}
-
-fn read_request(connection: &mut impl Read) -> String {
-    let mut request = String::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = connection.read(&mut buffer).unwrap_or_default();
-        request += std::str::from_utf8(&buffer[..read]).unwrap();
-        let length = request.split_once("content-length: ").and_then(|(_, rest)| rest.split_once("\r"));
-        let length = length.map_or(0, |(length, _)| length.parse().unwrap());
-        if read == 0 || request.split_once("\r\n\r\n").is_some_and(|(_, body)| body.len() >= length) {
-            return request;
-        }
-    }
-}
-
-/// A folder for a lab, and a program beside it that stands in for `crosswatch` in this manner: well, fails or deaf.
-struct Place {
-    folder: TempDir,
-    program: PathBuf,
-}
-
-impl Place {
-    fn new(manner: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("crosswatch");
-        let this = std::env::current_exe().unwrap();
-        let script = format!(
-            "#!/bin/sh\n{STAND_IN}=\"$1 {manner}\" exec '{}' stand_in --exact --nocapture\n",
-            this.display()
-        );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        Self { folder, program }
-    }
-
-    fn lab(&self) -> PathBuf {
-        self.folder.path().join("lab")
-    }
-
-    fn options(&self) -> Options {
-        Options::new(self.lab(), self.program.clone(), LAB.into())
-    }
-
-    /// Namespaces, processes and sockets of the lab in this place.
-    fn remains(&self) -> Vec<String> {
-        let record = fs::read_to_string(self.lab().join("lab.json")).unwrap();
-        let stem = record.split_once("\"stem\": \"").unwrap().1.split_once('"').unwrap().0;
-        let names = fs::read_dir("/run/netns").unwrap().map(|entry| entry.unwrap().file_name());
-        let mut remains: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-        remains.retain(|name| name.starts_with(stem));
-        let mark = format!("CROSSWATCH_LAB={stem}");
-        for process in fs::read_dir("/proc").unwrap().flatten() {
-            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-            if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
-                remains.push(process.path().display().to_string());
-            }
-        }
-        let sockets = ["wan.sock", "gate.sock"].map(|name| self.lab().join(name));
-        remains.extend(sockets.iter().filter(|socket| socket.exists()).map(|s| s.display().to_string()));
-        remains
-    }
-}
-
-fn require_root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        // Not `eprintln!`: the test runner would swallow it, for the test passes.
-        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: network namespaces need root");
-    }
-    root
-}
-
-struct Pings {
-    sent: u32,
-    received: u32,
-    /// Of the fastest; absent when none came back.
-    fastest_ms: Option<f64>,
-}
-
-/// Pings from inside a namespace, `every` so many seconds.
-fn ping(from: &Namespace, to: Site, count: u32, every: f64) -> Pings {
-    let command =
-        format!("netns exec {} ping -n -q -W 1 -i {every} -c {count} {}", from.name(), to.address());
-    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let number = |before: &str, after: &str| {
-        let (head, _) = text.split_once(after)?;
-        head.rsplit_once(before)?.1.trim().parse::<f64>().ok()
-    };
-    let sent = number("\n", " packets transmitted").expect(&text);
-    let received = number("transmitted,", " received").expect(&text);
-    let fastest_ms =
-        text.split_once("mdev = ").map(|(_, rest)| rest.split_once('/').unwrap().0.parse().unwrap());
-    Pings { sent: sent as u32, received: received as u32, fastest_ms }
-}
-
-fn reaches(from: &Namespace, to: SocketAddr) -> bool {
-    from.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).unwrap().is_ok()
-}
 
 #[test]
 fn the_wan_delays_slows_loses_and_swallows_as_told() {
@@ -252,6 +84,8 @@ fn a_cut_of_a_region_s_way_to_the_centre_is_of_that_way_alone() {
     lab.heal().unwrap();
     assert_eq!(picture(&lab), [true; 4]);
 
+    let gone = lab.fault(Fault::Mtu { largest: 1300 }).unwrap_err();
+    assert!(matches!(gone, Error::Lacks { fault: "mtu", .. }), "{gone}");
     let gone = lab.fault(Fault::Throttled { service: None, one_in: 2 }).unwrap_err();
     assert!(matches!(gone, Error::Lacks { fault: "throttled", .. }), "{gone}");
     assert!(lab.faults().is_empty());
@@ -307,7 +141,7 @@ fn an_up_that_is_killed_half_way_is_cleared_away_by_down_and_by_the_next_up() {
     for by_down in [true, false] {
         let place = Place::new("deaf");
         let mut up = Command::new(LAB)
-            .args(["up", "--aws", "none", "--program"])
+            .args(["up", "--plain", "--aws", "none", "--program"])
             .arg(&place.program)
             .arg("--folder")
             .arg(place.lab())
@@ -357,7 +191,11 @@ fn a_reader_of_what_up_prints_may_go_and_the_lab_stays() {
     }
     let place = Place::new("well");
     let mut command = Command::new(LAB);
-    command.args(["up", "--aws", "none", "--program"]).arg(&place.program).arg("--folder").arg(place.lab());
+    command
+        .args(["up", "--plain", "--aws", "none", "--program"])
+        .arg(&place.program)
+        .arg("--folder")
+        .arg(place.lab());
     let mut up = command.stdout(Stdio::piped()).spawn().unwrap();
     drop(up.stdout.take());
     assert!(up.wait().unwrap().success());
