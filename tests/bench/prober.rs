@@ -4,11 +4,11 @@
 //! `cargo bench -p crosswatch-tests --bench prober -- [targets] [seconds]`. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::cell::Cell;
 use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn main() {
     pair.a.allow_ping_sockets(0..=i32::MAX as u32);
     let targets: Vec<_> = (0..targets).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1)).collect();
     let time = Duration::from_secs(seconds.into());
-    let run = Run { inside: &pair.a, targets, time, collector: Cell::new(None) };
+    let run = Run { inside: &pair.a, targets, time, collector: OnceLock::new() };
 
     println!("{} targets, one probe a second each, {seconds} s", run.targets.len());
     println!("{:<24}{:>10}{:>14}{:>16}{:>18}", "", "RSS MB", "% of a core", "µs a probe", "× the collector");
@@ -48,7 +48,7 @@ struct Run<'a> {
     targets: Vec<String>,
     time: Duration,
     /// What the collector, which comes first, took a probe.
-    collector: Cell<Option<f64>>,
+    collector: OnceLock<f64>,
 }
 
 impl Run<'_> {
@@ -124,9 +124,7 @@ impl Run<'_> {
             let share = (cpu - cpu_before).as_secs_f64() / start.elapsed().as_secs_f64();
             let megabytes = memory.max(memory_before) as f64 / 1e6;
             let each = share * 1e6 / self.targets.len() as f64;
-            let first = self.collector.get().unwrap_or(each);
-            self.collector.set(Some(first));
-            let ratio = each / first;
+            let ratio = each / self.collector.get_or_init(|| each);
             println!("{name:<24}{megabytes:>10.1}{:>14.2}{each:>16.1}{ratio:>18.2}", share * 100.0);
         }
     }

@@ -1,7 +1,8 @@
 //! Child processes whose output is waited on line by line: the built program, and whatever else a test runs beside it.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
