@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crosswatch_lab::{Fault, Tunnel};
+use crosswatch_lab::{Fault, Site, Tunnel};
 use crosswatch_tests::deployment::wait_until;
 use crosswatch_tests::root::require_root;
 use serde_json::Value;
 
-use crate::world::{PROBES, VPN, World};
+use crate::books::time;
+use crate::world::{PROBES, VPN, World, now};
 
 /// The values of a metric with this dimension, with how often each was there.
 fn values(world: &World, metric: &str, dimension: &str) -> Vec<f64> {
@@ -111,4 +112,20 @@ fn tunnels_that_break_are_told_of_both_ends_and_traffic_that_vanishes_in_them_wi
     told(&probes, "ping-failed");
     told(&ends, "tunnels-down");
     wait_until("the end of what was lost is told, too", || world.texts() == expected);
+
+    // One way only: every probe fails, and STAMP's tell which way.
+    let since = now();
+    world.lab.fault(Fault::OneWay { from: Site::EuWest1 }).unwrap();
+    world.wait_for_nth_texts(3, "FIRING", "ping-failed", &probes);
+    world.lab.heal().unwrap();
+    world.wait_for_nth_texts(3, "RESOLVED", "ping-failed", &probes);
+    let rows = world.observed();
+    let lost = |site: Site, way: &str| -> i64 {
+        let of_site = rows.iter().filter(|row| row["site"] == site.name() && time(&row["at"]) >= since);
+        of_site.filter_map(|row| row[way]["lost"].as_i64()).sum()
+    };
+    let [near, far] = Site::ALL.map(|site| (lost(site, "forward"), lost(site, "back")));
+    assert!(near.0 == 0 && near.1 > 0, "its questions come, the answers do not: {near:?}");
+    assert!(far.0 > 0 && far.1 == 0, "its questions do not come: {far:?}");
+    assert_eq!(world.texts().keys().filter(|text| text.contains("tunnels-down")).count(), 2 * ends.len());
 }

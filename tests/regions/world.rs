@@ -156,8 +156,15 @@ impl World {
     }
 
     pub(crate) fn wait_for_texts(&self, state: &str, rule: &str, subjects: &[&str]) {
+        self.wait_for_nth_texts(1, state, rule, subjects);
+    }
+
+    /// Waits until each was told so many times.
+    pub(crate) fn wait_for_nth_texts(&self, times: usize, state: &str, rule: &str, subjects: &[&str]) {
         let all = |texts: &BTreeMap<String, usize>| {
-            subjects.iter().all(|subject| texts.contains_key(&format!("{state} {rule} {subject}")))
+            subjects.iter().all(|subject| {
+                texts.get(&format!("{state} {rule} {subject}")).is_some_and(|told| *told >= times)
+            })
         };
         wait_until(&format!("{state} {rule}"), || all(&self.texts()));
     }
