@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 /// Which of a stage's queues.
 #[derive(Debug, Args)]
 pub(crate) struct QueueArg {
-    /// Which of the stage's queues to read, from 1, where [queue] has several: links are spread over them.
+    /// Which of the stage's queues to read, from 1, where `[queue]` has several: links are spread over them.
     #[arg(long, value_name = "N")]
     pub queue: Option<usize>,
 }
