@@ -18,7 +18,7 @@ use crate::books::{compare, wait_for_all_until_now};
 use crate::world::{UNDER_WAY, World};
 
 /// How often something is killed, unless told.
-const KILLS: usize = 32;
+const KILLS: usize = 20;
 /// The longest pause between two kills, in milliseconds.
 const PAUSE: u64 = 2_500;
 const WINDOW: Duration = Duration::from_secs(10);
