@@ -126,7 +126,7 @@ async fn what_cannot_be_read_is_kept_as_it_came_and_the_rest_goes_on() {
     let newer = br#"{"v":2,"observations":"of another shape"}"#;
     forge(folder.path(), 2, newer);
     forge(folder.path(), 3, b"{\"site\":\"a\",\xff\x00 torn");
-    let unknown = wire::encode_batch(&batch("a", "1", 3)).replacen("\"probe\"", "\"evidence\"", 1);
+    let unknown = wire::encode_batch(&batch("a", "1", 3)).replacen("\"probe\"", "\"weather\"", 1);
     forge(folder.path(), 4, unknown.as_bytes());
 
     let mut consumer = open(folder.path(), "c.db", &["a"]);
