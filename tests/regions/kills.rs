@@ -21,6 +21,8 @@ use crate::world::{UNDER_WAY, World};
 const KILLS: usize = 20;
 /// The longest pause between two kills, in milliseconds.
 const PAUSE: u64 = 2_500;
+/// What takes how many milliseconds while processes are killed.
+const SLOW: [(&str, u64); 2] = [("PutMetricData", 3_000), ("SendMessageBatch", 300)];
 const WINDOW: Duration = Duration::from_secs(10);
 /// How many notifications are under way at most: so many may come again after a kill.
 const AT_ONCE: usize = 4;
@@ -57,7 +59,7 @@ fn processes_killed_again_and_again_leave_every_statistic_exact_and_every_page_w
     world.wait_until_up();
 
     // Kills are to come in the middle of calls, which take long enough for that; what was asked for is done all the same.
-    for (operation, latency) in [("PutMetricData", 3_000), ("SendMessageBatch", 300)] {
+    for (operation, latency) in SLOW {
         let fault = json!({
             "id": operation, "match": {"operation": operation}, "effect": {"latency_ms": latency},
         });
@@ -84,6 +86,9 @@ fn processes_killed_again_and_again_leave_every_statistic_exact_and_every_page_w
         *killed.entry(victim).or_default() += 1;
     }
     println!("killed: {killed:?}");
+    for operation in SLOW.map(|(operation, _)| operation) {
+        world.gate().remove_fault(operation).unwrap();
+    }
     let end = wait_for_all_until_now(&world, WINDOW);
     for of in ["crosswatch_alerter_incidents_open", "crosswatch_alerter_notifications_owed"] {
         wait_within(UNDER_WAY, of, || world.of_alerter(of) == 0.0);
