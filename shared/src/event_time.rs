@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 /// How long a missing batch is waited for before its gap is skipped.
 pub const GAP: Duration = Duration::from_secs(30);
 
+/// For so long nothing may have come of the boot that counts before a former one that goes on takes its place.
+const SILENT: Duration = Duration::from_secs(60);
+
 /// How many former boots are remembered, so that a straggler of one does not look like a new boot.
 const FORMER_BOOTS: usize = 16;
 
@@ -32,6 +35,9 @@ struct Current {
     /// The number of the first batch that has not come.
     next: u64,
     at: Option<Timestamp>,
+    /// When its newest batch was received.
+    #[serde(default = "never")]
+    heard: Timestamp,
     /// Batches that came after a gap: their promise, and when they were received.
     ahead: BTreeMap<u64, (Timestamp, Timestamp)>,
 }
@@ -54,23 +60,34 @@ impl EventTime {
         through: Timestamp,
         received: Timestamp,
     ) -> Option<Advance> {
-        if self.former.contains(&origin.boot) {
-            return None;
+        let mut joined = self.current.is_none();
+        if let Some(place) = self.former.iter().position(|former| *former == origin.boot) {
+            // A queue that keeps no order may give a boot that nobody had heard of after the one that followed it: then the
+            // later one goes on, and the earlier one is silent.
+            let overtaken = |current: &&Current| {
+                received.since(current.heard) >= SILENT && current.at.is_none_or(|at| at < through)
+            };
+            self.current.as_ref().filter(overtaken)?;
+            self.former.remove(place);
+            joined = true;
         }
         let current = match &mut self.current {
             Some(current) if current.boot == origin.boot => current,
             other => {
-                // The first boot ever seen may be joined in its middle; of a later one everything is expected.
-                let next = if other.is_some() { 0 } else { number };
+                // The first boot ever seen may be joined in its middle, and so is one again; of a later one everything is
+                // expected.
+                let next = if joined { number } else { 0 };
                 if let Some(former) = other.take() {
                     self.former.push(former.boot);
                     if self.former.len() > FORMER_BOOTS {
                         self.former.remove(0);
                     }
                 }
-                other.insert(Current { boot: origin.boot.clone(), next, at: None, ahead: BTreeMap::new() })
+                let boot = origin.boot.clone();
+                other.insert(Current { boot, next, at: None, heard: received, ahead: BTreeMap::new() })
             }
         };
+        current.heard = current.heard.max(received);
         if number >= current.next {
             current.ahead.insert(number, (through, received));
         }
@@ -106,6 +123,10 @@ impl EventTime {
     }
 }
 
+fn never() -> Timestamp {
+    Timestamp::MIN
+}
+
 impl Current {
     fn follow(&mut self) -> Option<Advance> {
         let before = self.at;
@@ -127,6 +148,20 @@ mod tests {
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn a_boot_given_after_the_one_that_followed_it_holds_the_site_for_a_minute_at_most() {
+        let mut time = EventTime::default();
+        assert_eq!(advanced(time.receive(&origin("1"), 0, at(10), at(10))), Some(10));
+        assert_eq!(advanced(time.receive(&origin("3"), 0, at(30), at(30))), Some(30));
+        // Left over of a boot between the two, which nobody had heard of.
+        assert_eq!(advanced(time.receive(&origin("2"), 0, at(20), at(31))), Some(20));
+        assert_eq!(time.receive(&origin("3"), 1, at(60), at(60)), None, "it may be a straggler");
+        assert_eq!(time.receive(&origin("1"), 1, at(11), at(95)), None, "and this one is");
+        assert_eq!(advanced(time.receive(&origin("3"), 2, at(91), at(96))), Some(91), "but it goes on");
+        assert_eq!(advanced(time.receive(&origin("3"), 3, at(121), at(122))), Some(121));
+        assert_eq!(time.receive(&origin("2"), 1, at(21), at(200)), None, "what lags behind takes no place");
     }
 
     fn advanced(advance: Option<Advance>) -> Option<i64> {
