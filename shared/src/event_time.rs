@@ -35,9 +35,9 @@ struct Current {
     /// The number of the first batch that has not come.
     next: u64,
     at: Option<Timestamp>,
-    /// When its newest batch was received.
-    #[serde(default = "never")]
-    heard: Timestamp,
+    /// When its newest batch was received, or the silence of an earlier life of the consumer was first met; not kept.
+    #[serde(skip)]
+    heard: Option<Timestamp>,
     /// Batches that came after a gap: their promise, and when they were received.
     ahead: BTreeMap<u64, (Timestamp, Timestamp)>,
 }
@@ -64,10 +64,11 @@ impl EventTime {
         if let Some(place) = self.former.iter().position(|former| *former == origin.boot) {
             // A queue that keeps no order may give a boot that nobody had heard of after the one that followed it: then the
             // later one goes on, and the earlier one is silent.
-            let overtaken = |current: &&Current| {
-                received.since(current.heard) >= SILENT && current.at.is_none_or(|at| at < through)
-            };
-            self.current.as_ref().filter(overtaken)?;
+            let current = self.current.as_mut()?;
+            let heard = *current.heard.get_or_insert(received);
+            if received.since(heard) < SILENT || current.at.is_some_and(|at| at >= through) {
+                return None;
+            }
             self.former.remove(place);
             joined = true;
         }
@@ -84,10 +85,10 @@ impl EventTime {
                     }
                 }
                 let boot = origin.boot.clone();
-                other.insert(Current { boot, next, at: None, heard: received, ahead: BTreeMap::new() })
+                other.insert(Current { boot, next, at: None, heard: None, ahead: BTreeMap::new() })
             }
         };
-        current.heard = current.heard.max(received);
+        current.heard = current.heard.max(Some(received));
         if number >= current.next {
             current.ahead.insert(number, (through, received));
         }
@@ -121,10 +122,6 @@ impl EventTime {
     pub fn gaps_skipped(&self) -> u64 {
         self.gaps_skipped
     }
-}
-
-fn never() -> Timestamp {
-    Timestamp::MIN
 }
 
 impl Current {
