@@ -52,7 +52,8 @@ pub struct Advance {
 }
 
 impl EventTime {
-    /// Takes note of a batch. `received` is the consumer's own time, which decides only how long a gap may stay.
+    /// Takes note of a batch. `received` is the consumer's own time, which decides only how long a gap may stay, and how long
+    /// a boot must be silent before a former one that goes on takes its place.
     pub fn receive(
         &mut self,
         origin: &Origin,
