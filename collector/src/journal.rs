@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crosswatch_host::clock;
 use crosswatch_journal::{Dropped, JournalError, Position, Writer};
-use crosswatch_shared::observation::Batch;
+use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 
 use crate::spool::{self, Journal, Pruned};
@@ -42,6 +42,10 @@ impl Journal for SiteJournal {
     fn append(&mut self, batch: &Batch) -> Result<(), spool::JournalError> {
         self.writer.append(batch, clock::now())?;
         Ok(())
+    }
+
+    fn newest_boot(&self) -> Result<Option<Name>, spool::JournalError> {
+        Ok(self.writer.newest(1)?.pop().map(|(_, boot, _)| boot))
     }
 
     fn prune(&mut self, now: Timestamp) -> Result<Pruned, spool::JournalError> {

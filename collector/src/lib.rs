@@ -16,6 +16,7 @@ pub mod rounds;
 pub mod tunnels;
 
 mod appliances;
+mod boot;
 mod captures;
 mod poll;
 mod resolve;
@@ -52,6 +53,16 @@ pub enum Error {
         /// Whose.
         site: Name,
         /// As the resolver says it.
+        why: String,
+    },
+    /// The journal cannot be read.
+    #[error(
+        "collector of {site}: the journal cannot be read: {why}; see that its folder and disk can be used"
+    )]
+    Journal {
+        /// Whose.
+        site: Name,
+        /// As the journal says it.
         why: String,
     },
     /// The journal panicked.

@@ -16,10 +16,10 @@ use crosswatch_stamp::ntp::Stamp;
 use crosswatch_stamp::packet::{ErrorEstimate, SenderPacket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::Error;
 use crate::appliances::Appliances;
+use crate::boot;
 use crate::captures::{Captured, Captures};
 use crate::metrics::{Metrics, OfProtocol, OfSite};
 use crate::news::News;
@@ -77,6 +77,7 @@ pub struct Collector {
     metrics: OfSite,
     part: Part,
     epoch: u32,
+    boot: Name,
     /// The prober's clock at the last look.
     now: Timestamp,
     looked: Instant,
@@ -146,8 +147,12 @@ impl Collector {
         let pressing = move |probe: usize, outcome: &Outcome| news.judge(probe, outcome);
         let engine = Engine::spawn(probes, pressing, move || wake.notify_one())
             .map_err(|source| Error::Prober { site: site.clone(), source })?;
-        let origin =
-            Origin { site: site.clone(), collector: collector.unwrap_or_else(host_name), boot: boot() };
+        let former = journal
+            .newest_boot()
+            .map_err(|source| Error::Journal { site: site.clone(), why: source.to_string() })?;
+        let collector = collector.unwrap_or_else(host_name);
+        let boot = boot::begin(former.as_deref());
+        let origin = Origin { site: site.clone(), collector, boot: boot.clone() };
         // Of probes the prober asks; here it is asked of tunnels.
         let news = News::new([]);
         let of = |(link, probe): &(&Link, &topology::Probe)| Of {
@@ -179,6 +184,7 @@ impl Collector {
             metrics: metrics.of(&site),
             part,
             epoch: 0,
+            boot,
             now: Timestamp::MIN,
             looked: now,
             round_ends: now + ROUND,
@@ -296,9 +302,9 @@ impl Collector {
     fn enter(&mut self, epoch: u32) {
         if epoch != self.epoch {
             self.epoch = epoch;
-            let boot = boot();
-            tracing::warn!(site = %self.site, %boot, "the wall clock has stepped: a new boot begins");
-            self.packer.begin(boot);
+            self.boot = boot::begin(Some(&self.boot));
+            tracing::warn!(site = %self.site, boot = %self.boot, "the wall clock has stepped: a new boot begins");
+            self.packer.begin(self.boot.clone());
         }
     }
 
@@ -500,10 +506,6 @@ fn spec(probe: &topology::Probe, beside: Option<usize>) -> Probe {
         size: probe.size,
         beside: probe.size.and(beside),
     }
-}
-
-fn boot() -> Name {
-    Name::from(Uuid::now_v7().to_string())
 }
 
 fn host_name() -> Name {

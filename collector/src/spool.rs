@@ -20,6 +20,12 @@ pub trait Journal: Send + 'static {
     /// When it was not kept; the same batch comes again then.
     fn append(&mut self, batch: &Batch) -> Result<(), JournalError>;
 
+    /// The boot of what was appended last, if anything was.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    fn newest_boot(&self) -> Result<Option<Name>, JournalError>;
+
     /// Removes a part of what has been kept long enough.
     ///
     /// # Errors

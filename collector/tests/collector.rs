@@ -14,7 +14,7 @@ use crosswatch_collector::{Collector, Config, Error, Journal, JournalError, Prun
 use crosswatch_host::health::Health;
 use crosswatch_journal::Reader;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
-use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Outcome};
+use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Outcome};
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -35,6 +35,10 @@ impl Journal for Told {
         let full = self.full.load(Ordering::SeqCst);
         self.tell.send(if full { Err(batch.clone()) } else { Ok(batch.clone()) })?;
         if full { Err("the disk is full".into()) } else { Ok(()) }
+    }
+
+    fn newest_boot(&self) -> Result<Option<Name>, JournalError> {
+        Ok(None)
     }
 
     fn prune(&mut self, _: Timestamp) -> Result<Pruned, JournalError> {

@@ -22,7 +22,7 @@ use crosswatch_journal::Reader;
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
 };
-use crosswatch_shared::observation::{Batch, Body, Observation, Tunnel};
+use crosswatch_shared::observation::{Batch, Body, Name, Observation, Tunnel};
 use crosswatch_shared::time::Timestamp;
 use ec2::{CANARY, Ec2, connection, telemetry as tunnel};
 use prometheus_client::registry::Registry;
@@ -41,6 +41,9 @@ struct Told(UnboundedSender<Batch>);
 impl Journal for Told {
     fn append(&mut self, batch: &Batch) -> Result<(), JournalError> {
         Ok(self.0.send(batch.clone())?)
+    }
+    fn newest_boot(&self) -> Result<Option<Name>, JournalError> {
+        Ok(None)
     }
     fn prune(&mut self, _: Timestamp) -> Result<Pruned, JournalError> {
         Ok(Pruned::default())

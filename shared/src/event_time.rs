@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observation::{Name, Origin};
+use crate::observation::{Name, Origin, is_later_boot};
 use crate::time::Timestamp;
 
 /// How long a missing batch is waited for before its gap is skipped.
@@ -62,15 +62,20 @@ impl EventTime {
         received: Timestamp,
     ) -> Option<Advance> {
         let mut joined = self.current.is_none();
-        if let Some(place) = self.former.iter().position(|former| *former == origin.boot) {
-            // A queue that keeps no order may give a boot that nobody had heard of after the one that followed it: then the
-            // later one goes on, and the earlier one is silent.
-            let current = self.current.as_mut()?;
+        let is_former = self.former.contains(&origin.boot);
+        if let Some(current) = &mut self.current
+            && (is_former || is_later_boot(&origin.boot, &current.boot) == Some(false))
+            && current.boot != origin.boot
+        {
+            // What is left of a former boot. Only where the clocks of two lives contradict each other, or ids tell no order
+            // and the queue keeps none, is it the boot that goes on; then the other one is silent.
             let heard = *current.heard.get_or_insert(received);
-            if received.since(heard) < SILENT || current.at.is_some_and(|at| at >= through) {
+            let is_new = received.since(through).max(through.since(received)) < SILENT;
+            let goes_on = is_new || current.at.is_none_or(|at| through > at);
+            if received.since(heard) < SILENT || !goes_on {
                 return None;
             }
-            self.former.remove(place);
+            self.former.retain(|former| *former != origin.boot);
             joined = true;
         }
         let current = match &mut self.current {
@@ -149,7 +154,34 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_given_after_the_one_that_followed_it_holds_the_site_for_a_minute_at_most() {
+    fn a_boot_given_after_the_one_that_followed_it_holds_nothing() {
+        let boot = |number: u8| origin(&format!("0193a5f0-9a3c-7d11-8000-0000000000{number:02}"));
+        let mut time = EventTime::default();
+        assert_eq!(advanced(time.receive(&boot(1), 0, at(10), at(10))), Some(10));
+        assert_eq!(advanced(time.receive(&boot(3), 0, at(30), at(30))), Some(30));
+        assert_eq!(time.receive(&boot(2), 0, at(20), at(31)), None, "nobody had heard of it, and it is over");
+        assert_eq!(time.receive(&boot(2), 1, at(31), at(32)), None);
+        assert_eq!(advanced(time.receive(&boot(3), 1, at(60), at(60))), Some(60));
+        assert_eq!(
+            advanced(time.receive(&boot(4), 0, at(50), at(61))),
+            Some(50),
+            "a later one, its clock earlier"
+        );
+    }
+
+    #[test]
+    fn a_boot_whose_clock_was_far_ahead_holds_the_site_for_a_minute_at_most() {
+        let boot = |year: u16| origin(&format!("{year:04}a5f0-9a3c-7d11-8000-000000000000"));
+        let mut time = EventTime::default();
+        time.receive(&boot(2040), 0, at(4_000_000), at(1_010));
+        assert_eq!(time.receive(&boot(2026), 0, at(1_060), at(1_060)), None, "it may be a straggler");
+        assert_eq!(time.receive(&boot(2025), 7, at(900), at(1_070)), None, "this one is");
+        assert_eq!(advanced(time.receive(&boot(2026), 1, at(1_070), at(1_071))), Some(1_070));
+        assert_eq!(advanced(time.receive(&boot(2026), 2, at(1_080), at(1_081))), Some(1_080));
+    }
+
+    #[test]
+    fn where_ids_tell_no_order_a_boot_given_late_holds_the_site_for_a_minute_at_most() {
         let mut time = EventTime::default();
         assert_eq!(advanced(time.receive(&origin("1"), 0, at(10), at(10))), Some(10));
         assert_eq!(advanced(time.receive(&origin("3"), 0, at(30), at(30))), Some(30));

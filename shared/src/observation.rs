@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::evidence::Evidence;
 use crate::time::Timestamp;
 
@@ -15,8 +17,25 @@ pub struct Origin {
     pub site: Name,
     /// The collector's own name: a host name or an instance id.
     pub collector: Name,
-    /// One life of that collector with one steady clock; a `UUIDv7`, compared only for being the same.
+    /// One life of that collector with one steady clock; a `UUIDv7` (RFC 9562), greater than those of its lives before.
     pub boot: Name,
+}
+
+/// Whether a boot comes after another of the same site, as far as their ids tell: two that are `UUIDv7`s do, in whatever
+/// order a queue gives them; `None` for any others, of which the order of their first appearance is all there is.
+#[must_use]
+pub fn is_later_boot(boot: &str, other: &str) -> Option<bool> {
+    // As text, in the form that RFC 9562 asks for, they stand in the order of their values.
+    (is_uuid_v7(boot) && is_uuid_v7(other)).then(|| boot > other)
+}
+
+fn is_uuid_v7(text: &str) -> bool {
+    let digit = |(place, byte): (usize, u8)| match place {
+        8 | 13 | 18 | 23 => byte == b'-',
+        14 => byte == b'7',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(digit)
 }
 
 /// One thing a collector saw.
@@ -119,7 +138,8 @@ pub struct Way {
 }
 
 /// Why a probe was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Lost {
     /// Nothing came back in time.
     Timeout,
@@ -177,4 +197,22 @@ pub struct Batch {
     pub through: Timestamp,
     /// The observations, in the order of `seq`.
     pub observations: Vec<Observation>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_of_boots_tell_their_order_where_they_are_uuids_of_version_7() {
+        let (earlier, later) =
+            ("0193a5f0-9a3c-7d11-8000-00000000ffff", "0193a5f0-9a3d-7000-8000-000000000000");
+        assert_eq!(is_later_boot(later, earlier), Some(true));
+        assert_eq!(is_later_boot(earlier, later), Some(false));
+        for other in
+            ["boot-1", "", "0193a5f0-9a3d-4000-8000-000000000000", "0193A5F0-9A3D-7000-8000-000000000000"]
+        {
+            assert_eq!(is_later_boot(later, other), None, "{other}");
+        }
+    }
 }

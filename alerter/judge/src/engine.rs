@@ -5,13 +5,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crosswatch_shared::config::topology::{Topology, VpnSelect};
-use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome};
+use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome, is_later_boot};
 use crosswatch_shared::ranges::Ranges;
 use crosswatch_shared::time::Timestamp;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+use crate::facts::Facts;
+use crate::incident::{Event, Incidents};
 use crate::rule::{Metric, Rule};
 use crate::series::{Kept, Order, Series};
 use crate::transition::{State, Transition};
@@ -29,6 +31,7 @@ pub struct Engine {
     globs: Vec<Vec<WildMatch>>,
     sites: Vec<Site>,
     site_of: FxHashMap<Name, usize>,
+    facts: Facts,
     late: u64,
 }
 
@@ -46,8 +49,8 @@ pub enum Taken {
 /// State to be kept under a key; the value is opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// What it is the state of; `series/<rule>/<site>/<subject>` or `site/<site>`, so that what belongs to a rule
-    /// stands under one prefix.
+    /// What it is the state of: `series/<rule>/<site>/<subject>`, so that what belongs to a rule stands under one prefix;
+    /// `site/<site>`, `link/<link>` or `collector/<site>`.
     pub key: String,
     /// The state.
     pub value: Vec<u8>,
@@ -106,7 +109,7 @@ struct KeptSite {
     event_time: Option<Timestamp>,
     /// The boot whose promise event time is.
     boot: Option<Name>,
-    /// Its boots in the order of their first appearance, with what was seen of each.
+    /// Its boots in order, with what was seen of each: the order that their ids tell, else that of first appearance.
     boots: Vec<Boot>,
     /// How many boots were forgotten, so that the order of the others stays.
     forgotten: u32,
@@ -130,7 +133,8 @@ impl Engine {
         let sites = topology.sites.iter().map(|site| Site::new(site.name.clone())).collect();
         let site_of =
             topology.sites.iter().enumerate().map(|(index, site)| (site.name.clone(), index)).collect();
-        let mut engine = Self { rules, globs, sites, site_of, late: 0 };
+        let facts = Facts::new(topology);
+        let mut engine = Self { rules, globs, sites, site_of, facts, late: 0 };
         for (link, probe) in topology.probes() {
             let Some(&site) = engine.site_of.get(&probe.from) else {
                 continue;
@@ -208,6 +212,7 @@ impl Engine {
         let before = site.kept.event_time;
         if site.kept.boot.as_ref() != Some(boot) {
             site.kept.boot = Some(boot.clone());
+            site.kept.put_last(boot);
             site.changed = true;
             if before.is_some_and(|before| event_time < before) {
                 for series in &mut site.series {
@@ -225,8 +230,8 @@ impl Engine {
 
     /// The state that has changed since the last call, to be kept in place of what was kept under the same keys.
     pub fn changed(&mut self) -> Vec<Saved> {
-        let Self { rules, sites, .. } = self;
-        let mut saved = Vec::new();
+        let Self { rules, sites, facts, .. } = self;
+        let mut saved = facts.changed();
         for site in sites {
             if std::mem::take(&mut site.changed) {
                 saved.push(save(format!("site/{}", site.name), &site.kept));
@@ -248,6 +253,9 @@ impl Engine {
         let mut kept = FxHashMap::default();
         for Saved { key, value } in saved {
             let unreadable = |source| RestoreError { key: key.clone(), source };
+            if self.facts.restore(&key, &value).map_err(unreadable)? {
+                continue;
+            }
             if let Some(name) = key.strip_prefix("site/") {
                 if let Some(&site) = self.site_of.get(name) {
                     self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
@@ -297,6 +305,19 @@ impl Engine {
             .collect()
     }
 
+    /// What is known of each link just now.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Takes transitions of this engine, or of a built-in rule, to the incidents that are open.
+    pub fn tell(&mut self, transitions: &[Transition], incidents: &mut Incidents) -> Vec<Event> {
+        let Self { rules, facts, .. } = self;
+        let with_metric = |of: &'_ Transition| rules.get(of.rule_index).map(|rule| rule.metric);
+        incidents.step(transitions.iter().map(|of| (of, with_metric(of))), facts)
+    }
+
     /// How many datapoints and observations came too late to be judged.
     #[must_use]
     pub fn late(&self) -> u64 {
@@ -325,10 +346,25 @@ impl Engine {
             }
         };
         let series = known.cloned().ok_or(Taken::Foreign)?;
-        let Self { sites, rules, .. } = self;
+        let Self { sites, rules, facts, .. } = self;
         let site_index = site;
         let site = &mut sites[site_index];
-        let boot = site.kept.see(origin, observation.seq).ok_or(Taken::Seen)?;
+        let boot = match site.kept.find(origin) {
+            Some(boot) => boot,
+            None => {
+                let boot = site.kept.add(origin);
+                let place = site.kept.place(boot);
+                if boot + 1 < site.kept.boots.len() {
+                    site.series.iter_mut().for_each(|series| series.make_place(place));
+                    facts.make_place(&site.name, place);
+                }
+                boot
+            }
+        };
+        let place = site.kept.place(boot);
+        if !site.kept.boots[boot].seen.insert(observation.seq) {
+            return Err(Taken::Seen);
+        }
         site.changed = true;
         if site.kept.started.is_none() {
             site.kept.started = Some(observation.at);
@@ -342,13 +378,14 @@ impl Engine {
             series.start(observation.at);
             site.next = site.next.min(series.trigger(&rules[series.rule]));
         }
-        Ok(Accepted { site: site_index, series, boot })
+        Ok(Accepted { site: site_index, series, boot: place })
     }
 
     fn judge(&mut self, accepted: &Accepted, observation: &Observation, out: &mut Vec<Transition>) {
-        let Self { rules, sites, late, .. } = self;
+        let Self { rules, sites, facts, late, .. } = self;
         let site = &mut sites[accepted.site];
         let order = Order { boot: accepted.boot, at: observation.at, seq: observation.seq.saturating_add(1) };
+        facts.observe(&site.name, order, observation);
         let event_time = site.kept.event_time;
         for series in &mut site.series[accepted.series.clone()] {
             let rule = &rules[series.rule];
@@ -449,7 +486,7 @@ impl Engine {
 struct Accepted {
     site: usize,
     series: Range<usize>,
-    /// The boot's place in the order of their first appearance.
+    /// The boot's place in their order.
     boot: u32,
 }
 
@@ -472,29 +509,45 @@ impl Site {
 }
 
 impl KeptSite {
-    /// A boot's place in the order of their first appearance, the forgotten ones counted.
+    /// A boot's place in their order, the forgotten ones counted.
     fn place(&self, index: usize) -> u32 {
         u32::try_from(index).unwrap_or(u32::MAX).saturating_add(self.forgotten)
     }
 
-    /// Notes that an observation was seen: its boot's place, or `None` if it had been seen before.
-    fn see(&mut self, origin: &Origin, seq: u64) -> Option<u32> {
-        // Nearly always the newest boot.
-        let known = self
-            .boots
-            .iter()
-            .rposition(|known| known.boot == origin.boot && known.collector == origin.collector);
-        let index = known.unwrap_or_else(|| {
-            if self.boots.len() == BOOTS {
-                self.boots.remove(0);
-                self.forgotten += 1;
-            }
-            let (collector, boot) = (origin.collector.clone(), origin.boot.clone());
-            self.boots.push(Boot { collector, boot, seen: Ranges::default() });
-            self.boots.len() - 1
-        });
-        let place = self.place(index);
-        self.boots[index].seen.insert(seq).then_some(place)
+    /// Where a boot stands. Nearly always the newest is asked for.
+    fn find(&self, origin: &Origin) -> Option<usize> {
+        self.boots.iter().rposition(|known| known.boot == origin.boot && known.collector == origin.collector)
+    }
+
+    /// Puts a boot that appears to its place: before those that are later by their ids, which a queue that keeps no order
+    /// may have given first.
+    fn add(&mut self, origin: &Origin) -> usize {
+        if self.boots.len() == BOOTS {
+            self.boots.remove(0);
+            self.forgotten += 1;
+        }
+        let is_earlier = |other: &Boot| is_later_boot(&origin.boot, &other.boot) == Some(false);
+        let later = self.boots.iter().rev().take_while(|other| is_earlier(other)).count();
+        let index = self.boots.len() - later;
+        let (collector, boot) = (origin.collector.clone(), origin.boot.clone());
+        self.boots.insert(index, Boot { collector, boot, seen: Ranges::default() });
+        index
+    }
+
+    /// The boot that event time follows comes after all others, whatever their ids say: what it sends from now on is new.
+    /// What was seen of it before keeps its place.
+    fn put_last(&mut self, boot: &str) {
+        let index = self.boots.iter().rposition(|known| *known.boot == *boot);
+        let Some(index) = index.filter(|index| index + 1 < self.boots.len()) else {
+            return;
+        };
+        let seen = std::mem::take(&mut self.boots[index].seen);
+        let again = Boot { seen, ..self.boots[index].clone() };
+        self.boots.push(again);
+        if self.boots.len() > BOOTS {
+            self.boots.remove(0);
+            self.forgotten += 1;
+        }
     }
 }
 
@@ -548,7 +601,7 @@ fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
     }
 }
 
-fn save<T: Serialize>(key: String, state: &T) -> Saved {
+pub(crate) fn save<T: Serialize>(key: String, state: &T) -> Saved {
     // These types hold no map with keys that are no strings, so that this cannot fail.
     Saved { key, value: serde_json::to_vec(state).unwrap_or_default() }
 }

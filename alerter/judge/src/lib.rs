@@ -2,17 +2,21 @@
 //! late, replayed and simulated data are judged by the same code with the same result.
 //!
 //! ```text
-//! observation ─► engine ─► series (one rule, one subject) ─► transition
-//!                            ├ period: observations into a datapoint
-//!                            └ newest datapoints, deadline, state
+//! observation ─► engine ─┬► series (one rule, one subject) ─► transition ─► incident (one link)
+//!                        │    ├ period: observations into a datapoint          ▲
+//!                        │    └ newest datapoints, deadline, state             │
+//!                        └► facts: the newest of everything ─────────────► verdict
 //! ```
 
 pub mod engine;
+pub mod facts;
+pub mod incident;
 mod period;
 mod reason;
 pub mod rule;
 mod series;
 pub mod transition;
+pub mod verdict;
 
 pub use engine::{Engine, RestoreError, Saved, SubjectState, Taken};
 pub use series::GRACE;

@@ -30,6 +30,11 @@ impl Periods {
         true
     }
 
+    /// The places of all that is in open periods.
+    pub(crate) fn orders(&mut self) -> impl Iterator<Item = &mut Order> {
+        self.0.values_mut().flatten().map(|(order, _)| order)
+    }
+
     /// Whether the period of what stands there has been closed.
     pub(crate) fn closed(window: Window, order: Order, event_time: Option<Timestamp>) -> bool {
         event_time.is_some_and(|now| order.at.floor(window.period) + window.period + GRACE <= now)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crosswatch_shared::observation::Name;
+use serde::{Deserialize, Serialize};
 
 /// A threshold with how often it must breach. Made by the alerter's config, which refuses what contradicts itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,8 @@ pub struct Rule {
 }
 
 /// What is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// How many tunnels of a VPN connection are up.
     TunnelsUp,

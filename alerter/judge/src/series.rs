@@ -16,7 +16,7 @@ use crate::transition::{State, Transition};
 /// How long after a period's end its observations may still come, in event time.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// A datapoint's place: by boot in the order of their first appearance, then by time, then by number.
+/// A datapoint's place: by boot in their order, then by time, then by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) boot: u32,
@@ -108,6 +108,19 @@ impl Series {
     pub(crate) fn start(&mut self, at: Timestamp) {
         if self.kept.last.is_none() {
             self.restart(at);
+        }
+    }
+
+    /// A boot was found to belong at this place among the site's: those that stood there and after it move up.
+    pub(crate) fn make_place(&mut self, place: u32) {
+        let Kept { newest, floor, early, periods, .. } = &mut self.kept;
+        let newest = newest.iter_mut().map(|(order, _)| order);
+        let early = early.iter_mut().map(|(order, _)| order);
+        for order in newest.chain(early).chain(floor).chain(periods.orders()) {
+            if order.boot >= place {
+                order.boot = order.boot.saturating_add(1);
+                self.changed = true;
+            }
         }
     }
 

@@ -12,6 +12,9 @@ impl Journal for Nowhere {
     fn append(&mut self, _: &Batch) -> Result<(), crate::JournalError> {
         Ok(())
     }
+    fn newest_boot(&self) -> Result<Option<Name>, crate::JournalError> {
+        Ok(None)
+    }
     fn prune(&mut self, _: Timestamp) -> Result<crate::Pruned, crate::JournalError> {
         Ok(crate::Pruned::default())
     }
@@ -24,6 +27,9 @@ impl Journal for Stuck {
     fn append(&mut self, _: &Batch) -> Result<(), crate::JournalError> {
         let _ = self.0.recv();
         Ok(())
+    }
+    fn newest_boot(&self) -> Result<Option<Name>, crate::JournalError> {
+        Ok(None)
     }
     fn prune(&mut self, _: Timestamp) -> Result<crate::Pruned, crate::JournalError> {
         Ok(crate::Pruned::default())

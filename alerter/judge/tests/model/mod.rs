@@ -40,7 +40,7 @@ pub(crate) fn model(rules: &[Rule], topology: &Topology, rows: &[(Origin, Observ
 /// A row that is neither foreign nor seen before.
 struct Accepted<'a> {
     site: &'a str,
-    /// 1 for the site's first boot, 2 for the one that appeared next, and so on.
+    /// 1 for the site's first boot, 2 for the next one, and so on: by their ids, or else as they appeared.
     boot: usize,
     observation: &'a Observation,
 }
@@ -59,14 +59,19 @@ fn accepted<'a>(topology: &Topology, rows: &'a [(Origin, Observation)]) -> Vec<A
         if !boots.contains(&(site, boot)) {
             boots.push((site, boot));
         }
-        let of_site = boots.iter().filter(|(of, _)| *of == site);
-        accepted.push(Accepted {
-            site,
-            boot: 1 + of_site.take_while(|(_, name)| *name != boot).count(),
-            observation,
-        });
+        accepted.push((site, boot, observation));
     }
+    if boots.iter().all(|(_, boot)| boot.len() == 36) {
+        boots.sort_unstable();
+    }
+    let place = |site: &str, boot: &str| {
+        let of_site = boots.iter().filter(|(of, _)| *of == site);
+        1 + of_site.take_while(|(_, name)| *name != boot).count()
+    };
     accepted
+        .into_iter()
+        .map(|(site, boot, observation)| Accepted { site, boot: place(site, boot), observation })
+        .collect()
 }
 
 fn is_foreign(topology: &Topology, origin: &Origin, body: &Body) -> bool {

@@ -43,11 +43,12 @@ impl fmt::Debug for World {
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    (topology(), vec(rule(), 1..=3), vec(step(), 1..70)).prop_map(|(topology, mut rules, steps)| {
+    let ids = select(vec![Ids::Words, Ids::Uuids]);
+    (topology(), vec(rule(), 1..=3), vec(step(), 1..70), ids).prop_map(|(topology, mut rules, steps, ids)| {
         for (index, rule) in rules.iter_mut().enumerate() {
             rule.name = format!("rule-{index}").as_str().into();
         }
-        let rows = rows(&topology, &steps);
+        let rows = rows(&topology, &steps, ids);
         World { rules, topology, rows }
     })
 }
@@ -230,7 +231,25 @@ fn step() -> impl Strategy<Value = Step> {
 /// A boot's name and how far its clock is from that of the first.
 type Life = (String, i64);
 
-fn rows(topology: &Topology, steps: &[Step]) -> Vec<(Origin, Observation)> {
+/// What boots are called.
+#[derive(Clone, Copy, Debug)]
+enum Ids {
+    /// Their order is that of their first appearance.
+    Words,
+    /// Their order is told by the ids, whichever of them appears first.
+    Uuids,
+}
+
+impl Ids {
+    fn name(self, site: &str, life: usize) -> String {
+        match self {
+            Self::Words => format!("{site}-{life}"),
+            Self::Uuids => format!("0193a5f0-9a3c-7d11-800{site}-{life:012}"),
+        }
+    }
+}
+
+fn rows(topology: &Topology, steps: &[Step], ids: Ids) -> Vec<(Origin, Observation)> {
     let mut clock = 1_000_000_000_000_000_i64;
     let mut lives: HashMap<String, Vec<Life>> = HashMap::new();
     let mut next: HashMap<String, u64> = HashMap::new();
@@ -238,9 +257,9 @@ fn rows(topology: &Topology, steps: &[Step]) -> Vec<(Origin, Observation)> {
     for step in steps {
         clock += step.after_micros;
         let (site, body) = seen(topology, step.who, step.what);
-        let lives = lives.entry(site.clone()).or_insert_with(|| vec![(format!("{site}-0"), 0)]);
+        let lives = lives.entry(site.clone()).or_insert_with(|| vec![(ids.name(&site, 0), 0)]);
         if let Boot::New(offset) = step.boot {
-            lives.push((format!("{site}-{}", lives.len()), offset));
+            lives.push((ids.name(&site, lives.len()), offset));
         }
         let back = if matches!(step.boot, Boot::Former) { 2 } else { 1 };
         let (boot, offset) = &lives[lives.len().saturating_sub(back)];

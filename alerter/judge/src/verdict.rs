@@ -1,0 +1,302 @@
+//! Verdicts: what kind of broken a link is, out of all that is known of it. Pure, and says why.
+//!
+//! Only what is newer than the beginning of the loss counts as evidence about it: a reply from before, or a tunnel's state from
+//! before, says nothing. Clocks of two sites may be [`SKEW`] apart.
+
+mod loss;
+use std::time::Duration;
+
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Facts, LinkFacts};
+use crate::rule::Metric;
+
+/// How far the clocks of two sites may be apart.
+pub(crate) const SKEW: Duration = Duration::from_secs(2);
+
+/// A tunnel that is back within this time was replaced; AWS's own maintenance takes minutes.
+const REPLACED: Duration = Duration::from_secs(15 * 60);
+
+/// What kind of broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Probes are lost; nothing newer is known of the tunnels.
+    LinkLost,
+    /// No tunnel is up.
+    TunnelsDown,
+    /// Tunnels are up, and every probe is lost.
+    BlackHole,
+    /// Only what goes one way is lost, as STAMP tells.
+    OneWay,
+    /// A site's collector is not heard of.
+    SiteSilent,
+    /// No site is heard of.
+    AlerterBlind,
+    /// One protocol or one side is lost, the rest passes.
+    Filtered,
+    /// One target is lost, others of its site answer.
+    TargetDown,
+    /// A part of what is sent is lost.
+    Lossy,
+    /// Large packets are lost, small ones pass.
+    TooBig,
+    /// Fewer tunnels are up than should be.
+    RedundancyLost,
+    /// One tunnel at a time was down for minutes, and is back.
+    TunnelReplaced,
+    /// Replies take too long.
+    Slow,
+    /// Collections fail, or the collector's own machine is at fault.
+    CollectorBlind,
+}
+
+impl Kind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; 14] = [
+        Self::LinkLost,
+        Self::TunnelsDown,
+        Self::BlackHole,
+        Self::OneWay,
+        Self::SiteSilent,
+        Self::AlerterBlind,
+        Self::Filtered,
+        Self::TargetDown,
+        Self::Lossy,
+        Self::TooBig,
+        Self::RedundancyLost,
+        Self::TunnelReplaced,
+        Self::Slow,
+        Self::CollectorBlind,
+    ];
+
+    /// The word in notifications.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::LinkLost => "link-lost",
+            Self::TunnelsDown => "tunnels-down",
+            Self::BlackHole => "black-hole",
+            Self::OneWay => "one-way",
+            Self::SiteSilent => "site-silent",
+            Self::AlerterBlind => "alerter-blind",
+            Self::Filtered => "filtered",
+            Self::TargetDown => "target-down",
+            Self::Lossy => "lossy",
+            Self::TooBig => "too-big",
+            Self::RedundancyLost => "redundancy-lost",
+            Self::TunnelReplaced => "tunnel-replaced",
+            Self::Slow => "slow",
+            Self::CollectorBlind => "collector-blind",
+        }
+    }
+
+    /// Whether nothing gets through, or nobody can tell; otherwise something works less well than it should.
+    #[must_use]
+    pub const fn is_down(self) -> bool {
+        matches!(
+            self,
+            Self::LinkLost
+                | Self::TunnelsDown
+                | Self::BlackHole
+                | Self::OneWay
+                | Self::SiteSilent
+                | Self::AlerterBlind
+        )
+    }
+}
+
+/// What is broken, in a word and in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The kind.
+    pub kind: Kind,
+    /// What it rests on, most important first: `2 of 2 tunnels up, 4 of 4 probes lost`.
+    pub words: String,
+}
+
+/// A rule that fires for a subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Symptom {
+    /// The rule.
+    pub rule: Name,
+    /// What it judges; `None` for a built-in rule.
+    pub metric: Option<Metric>,
+    /// Whom it fires for.
+    pub subject: Name,
+    /// The deciding datapoint's time.
+    pub at: Timestamp,
+    /// The deciding datapoint's value.
+    pub value: Option<f64>,
+    /// Why it fires.
+    pub reason: String,
+}
+
+impl Symptom {
+    /// Whether it is this rule firing for this subject.
+    #[must_use]
+    pub fn is(&self, rule: &str, subject: &str) -> bool {
+        *self.rule == *rule && *self.subject == *subject
+    }
+}
+
+/// What was settled of a link's incident before, and stays so while it lasts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Course {
+    /// When the first probe that fails began to.
+    pub(crate) began: Option<Timestamp>,
+    /// Every probe was lost at one time: that some answer afterwards is its end, and makes it no smaller.
+    pub(crate) total: bool,
+}
+
+/// The verdict on a link, out of its symptoms and all that is known of it. `before` stands where nothing tells more.
+pub(crate) fn of_link(
+    facts: &LinkFacts,
+    symptoms: &[Symptom],
+    before: Option<&Verdict>,
+    course: &mut Course,
+) -> Verdict {
+    let lost = |metric: Metric| matches!(metric, Metric::PingOk | Metric::LossPercent);
+    let sized = |symptom: &Symptom| {
+        let of =
+            |probe: &crate::facts::ProbeFacts| symptom.subject.ends_with(&*format!("/{}", probe.label()));
+        facts.probes.iter().any(|probe| probe.size.is_some() && of(probe))
+    };
+    let (mut losses, mut large, mut tunnels, mut slow, mut other) = (vec![], vec![], vec![], vec![], vec![]);
+    for symptom in symptoms {
+        let list = match symptom.metric {
+            Some(metric) if lost(metric) && sized(symptom) => &mut large,
+            Some(metric) if lost(metric) => &mut losses,
+            Some(Metric::TunnelsUp) => &mut tunnels,
+            Some(Metric::LatencyMs | Metric::JitterMs) => &mut slow,
+            _ => &mut other,
+        };
+        list.push(symptom);
+    }
+    let mut found = loss::judge(facts, &losses, before, course);
+    if found.as_ref().is_none_or(|found| !found.kind.is_down()) && !tunnels.is_empty() {
+        let of_tunnels = of_tunnels(facts, &tunnels, before);
+        if found.is_none() || of_tunnels.kind.is_down() {
+            found = Some(of_tunnels);
+        }
+    }
+    let too_big = || too_big(facts, &large, before);
+    let found = found.map(|mut found| {
+        let silent = other.iter().filter(|of| of.metric.is_none() && *of.rule == *Kind::SiteSilent.word());
+        silent.for_each(|of| found.words += &format!("; {} is silent", of.subject));
+        found
+    });
+    found.or_else(too_big).or_else(|| of_latency(&slow)).or_else(|| of_others(&other)).unwrap_or_else(|| {
+        before
+            .cloned()
+            .unwrap_or_else(|| Verdict { kind: Kind::LinkLost, words: "nothing is known".to_owned() })
+    })
+}
+
+/// The verdict on a site's collector, or on the alerter itself.
+pub(crate) fn of_site(facts: &Facts, site: &str, symptoms: &[Symptom], before: Option<&Verdict>) -> Verdict {
+    if let Some(verdict) = of_others(&symptoms.iter().collect::<Vec<_>>()) {
+        return verdict;
+    }
+    let failing = facts.collector(site).into_iter().flat_map(|of| &of.sources).filter(|(_, round)| !round.ok);
+    let failing: Vec<String> = failing
+        .map(|(source, round)| match &round.error {
+            Some(error) => format!("{source} fails: {error}"),
+            None => format!("{source} fails"),
+        })
+        .collect();
+    let words = match (symptoms.first(), before) {
+        (_, Some(before)) if failing.is_empty() => return before.clone(),
+        (Some(first), None) if failing.is_empty() => format!("{} {}", of_source(first), first.reason),
+        _ => failing.join("; "),
+    };
+    Verdict { kind: Kind::CollectorBlind, words }
+}
+
+/// `<source>` of `<site>/<source>`.
+fn of_source(symptom: &Symptom) -> &str {
+    symptom.subject.split_once('/').map_or(&*symptom.subject, |(_, source)| source)
+}
+
+/// Built-in rules say it themselves.
+fn of_others(symptoms: &[&Symptom]) -> Option<Verdict> {
+    let built_in = |kind: Kind| symptoms.iter().find(|of| of.metric.is_none() && *of.rule == *kind.word());
+    [Kind::AlerterBlind, Kind::SiteSilent].into_iter().find_map(|kind| {
+        let symptom = built_in(kind)?;
+        let words = match kind {
+            Kind::SiteSilent => format!("{}: {}", symptom.subject, symptom.reason),
+            _ => symptom.reason.clone(),
+        };
+        Some(Verdict { kind, words })
+    })
+}
+
+fn of_tunnels(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>) -> Verdict {
+    let worst = facts.ends().min_by_key(|end| (end.up, end.total));
+    let Some(worst) = worst else {
+        let words = symptoms.first().map_or_else(String::new, |first| first.reason.clone());
+        return Verdict { kind: Kind::RedundancyLost, words };
+    };
+    if worst.up == 0 {
+        return Verdict { kind: Kind::TunnelsDown, words: format!("0 of {} tunnels up", worst.total) };
+    }
+    if worst.up < worst.expected {
+        let down = facts.vpns.iter().filter(|((site, _), _)| site == worst.site);
+        let down = down.flat_map(|(_, vpn)| &vpn.tunnels).filter(|(_, up)| !**up).map(|(ip, _)| ip.as_str());
+        let down: Vec<&str> = down.collect();
+        let words = format!("{} of {} tunnels up, {} down", worst.up, worst.total, down.join(" and "));
+        return Verdict { kind: Kind::RedundancyLost, words };
+    }
+    // All are back.
+    let troubles = || facts.vpns.values().filter_map(|vpn| vpn.trouble.as_ref());
+    let one_at_a_time = troubles().all(|trouble| !trouble.all);
+    let longest = troubles().filter_map(|of| Some(of.ended?.since(of.began))).max();
+    if let Some(longest) = longest.filter(|longest| one_at_a_time && *longest <= REPLACED) {
+        let down = troubles().flat_map(|trouble| &trouble.down).map(String::as_str);
+        let mut down: Vec<&str> = down.collect();
+        down.sort_unstable();
+        down.dedup();
+        let words = format!("{} was down for {} s and is back", down.join(" and "), longest.as_secs());
+        return Verdict { kind: Kind::TunnelReplaced, words };
+    }
+    before.cloned().unwrap_or_else(|| Verdict {
+        kind: Kind::RedundancyLost,
+        words: format!("{} of {} tunnels up", worst.up, worst.total),
+    })
+}
+
+fn too_big(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>) -> Option<Verdict> {
+    symptoms.first()?;
+    let is_of = |probe: &&crate::facts::ProbeFacts| {
+        let label = format!("/{}", probe.label());
+        probe.size.is_some() && symptoms.iter().any(|symptom| symptom.subject.ends_with(&label))
+    };
+    let lost = facts
+        .probes
+        .iter()
+        .filter(is_of)
+        .filter_map(|probe| Some((probe, probe.seen.as_ref()?)))
+        .find(|(_, seen)| seen.lost.is_some());
+    let Some((probe, seen)) = lost else {
+        // Large packets pass again.
+        return before.cloned();
+    };
+    let size = probe.size.unwrap_or_default();
+    let learned = seen.mtu.map_or_else(String::new, |mtu| format!(", the way takes {mtu}"));
+    Some(Verdict {
+        kind: Kind::TooBig,
+        words: format!("packets of {size} bytes lost, small ones pass{learned}"),
+    })
+}
+
+fn of_latency(symptoms: &[&Symptom]) -> Option<Verdict> {
+    let newest = symptoms.iter().max_by_key(|symptom| symptom.at)?;
+    let subject = newest.subject.split_once('/').map_or(&*newest.subject, |(_, subject)| subject);
+    let words = match symptoms.len() {
+        1 => format!("{subject} {}", newest.reason),
+        count => format!("{count} probes, {subject} {}", newest.reason),
+    };
+    Some(Verdict { kind: Kind::Slow, words })
+}

@@ -1,0 +1,210 @@
+//! Lost probes: all of them or some, and what tells the difference.
+
+use crosswatch_shared::time::Timestamp;
+
+use super::{Course, Kind, SKEW, Symptom, Verdict};
+use crate::facts::{LinkFacts, Looked, Outcomes, ProbeFacts};
+
+/// On a link where losses and replies take turns, so many lost in a row are more than chance.
+const NO_CHANCE: u32 = 5;
+
+/// What of the loss so far is known of a probe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Lost,
+    /// It was answered since the loss began.
+    Answers,
+    /// Nothing newer than the loss.
+    Unknown,
+}
+
+/// The verdict, if a rule fires for lost probes.
+pub(super) fn judge(
+    facts: &LinkFacts,
+    symptoms: &[&Symptom],
+    before: Option<&Verdict>,
+    course: &mut Course,
+) -> Option<Verdict> {
+    let first = symptoms.first()?;
+    let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
+    let failing: Vec<&ProbeFacts> = facts.small().filter(lost).collect();
+    let before_of_loss = before.filter(|before| is_of_loss(before.kind));
+    let Some(earliest) = failing.iter().filter_map(|of| Some((of.seen.as_ref()?.since, &of.site))).min()
+    else {
+        return Some(match before_of_loss {
+            // It ends, or a reply came in between; what is lost each way is told with the replies.
+            Some(before) if course.total => one_way(facts).unwrap_or_else(|| before.clone()),
+            Some(before) => before.clone(),
+            None => partial(facts, first),
+        });
+    };
+    let began = course.began.map_or(earliest.0, |began| began.min(earliest.0));
+    course.began = Some(began);
+    let state = |probe: &ProbeFacts| state(probe, began, earliest.1);
+    let flaky = facts.small().filter_map(|probe| probe.seen.as_ref()).any(Outcomes::is_flaky);
+    let enough =
+        |probe: &&ProbeFacts| !flaky || probe.seen.as_ref().is_some_and(|seen| seen.run() >= NO_CHANCE);
+    let answers = facts.small().filter(|probe| state(probe) == State::Answers).count();
+    if course.total || (answers == 0 && failing.iter().all(enough)) {
+        course.total |= facts.small().all(|probe| state(probe) == State::Lost);
+        return Some(blind(&failing, began).unwrap_or_else(|| total(facts, &failing, began, earliest.1)));
+    }
+    if let Some(blind) = blind(&failing, began) {
+        return Some(blind);
+    }
+    if flaky {
+        return Some(partial(facts, first));
+    }
+    Some(
+        structural(facts, &failing, |probe| state(probe) == State::Answers)
+            .unwrap_or_else(|| partial(facts, first)),
+    )
+}
+
+fn is_of_loss(kind: Kind) -> bool {
+    use Kind::{BlackHole, CollectorBlind, Filtered, LinkLost, Lossy, OneWay, TargetDown, TunnelsDown};
+    matches!(
+        kind,
+        LinkLost | TunnelsDown | BlackHole | OneWay | Filtered | TargetDown | Lossy | CollectorBlind
+    )
+}
+
+fn state(probe: &ProbeFacts, began: Timestamp, by: &str) -> State {
+    match &probe.seen {
+        Some(Outcomes { lost: Some(_), .. }) => State::Lost,
+        Some(seen) if is_newer(seen.at(), &probe.site, began, by) => State::Answers,
+        _ => State::Unknown,
+    }
+}
+
+/// Whether what a site tells of this time is from after the beginning of a loss, which is by the clock of site `by`.
+fn is_newer(at: Timestamp, site: &str, began: Timestamp, by: &str) -> bool {
+    if site == by { at > began } else { at > began + SKEW }
+}
+
+/// Whether the machines that see losses are themselves at fault, all of them.
+fn blind(failing: &[&ProbeFacts], began: Timestamp) -> Option<Verdict> {
+    let looked = |probe: &&ProbeFacts| probe.looked.clone().filter(|looked| looked.at + SKEW > began);
+    let site = &failing.first()?.site;
+    let evidence: Vec<Looked> = failing.iter().filter_map(looked).collect();
+    let at_fault = evidence.iter().find(|looked| looked.blind)?;
+    let alone = failing.iter().all(|probe| probe.site == *site) && evidence.iter().all(|looked| looked.blind);
+    alone.then(|| Verdict { kind: Kind::CollectorBlind, words: format!("{site}: {}", at_fault.summary) })
+}
+
+/// Nothing gets through.
+fn total(facts: &LinkFacts, failing: &[&ProbeFacts], began: Timestamp, by: &str) -> Verdict {
+    let all = facts.small().count();
+    let lost = match failing.len() {
+        count if count == all && all == 1 => "the only probe lost".to_owned(),
+        count => format!("{count} of {all} probes lost"),
+    };
+    if let Some(one_way) = one_way(facts) {
+        return one_way;
+    }
+    // Two ends tell of the same tunnels, and the one that says down is right.
+    let newer = |end: &crate::facts::End<'_>| is_newer(end.at, end.site, began, by);
+    let asked = facts.ends().count();
+    let Some(worst) = facts.ends().filter(newer).min_by_key(|end| (end.up, end.total)) else {
+        let words = match asked {
+            0 => lost,
+            _ => format!("{lost}, tunnels not asked since"),
+        };
+        return Verdict { kind: Kind::LinkLost, words };
+    };
+    let (up, total) = (worst.up, worst.total);
+    if up == 0 {
+        return Verdict { kind: Kind::TunnelsDown, words: format!("0 of {total} tunnels up, {lost}") };
+    }
+    let after = worst.at.since(began).as_secs();
+    Verdict { kind: Kind::BlackHole, words: format!("{up} of {total} tunnels up after {after} s, {lost}") }
+}
+
+/// Only what STAMP tells of each direction shows that one of them works.
+fn one_way(facts: &LinkFacts) -> Option<Verdict> {
+    let [first, second] = facts.between.as_slice() else {
+        return None;
+    };
+    // Lost from the first site to the second, and the other way.
+    let (mut there, mut back) = (0, 0);
+    for probe in facts.small() {
+        let Some(seen) = &probe.seen else { continue };
+        let (forward, backward) = seen.ways;
+        let (from_first, from_second) =
+            if probe.site == *first { (forward, backward) } else { (backward, forward) };
+        there += from_first;
+        back += from_second;
+    }
+    let (from, to, lost) = match (there, back) {
+        (2.., ..=0) => (first, second, there),
+        (..=0, 2..) => (second, first, back),
+        _ => return None,
+    };
+    Some(Verdict {
+        kind: Kind::OneWay,
+        words: format!("lost from {from} to {to} only: {lost} packets there, none on the way back"),
+    })
+}
+
+/// Some probes are lost and others are not: what those that are lost have in common.
+fn structural(
+    facts: &LinkFacts,
+    failing: &[&ProbeFacts],
+    answers: impl Fn(&ProbeFacts) -> bool,
+) -> Option<Verdict> {
+    let first = failing.first()?;
+    let answering: Vec<&ProbeFacts> = facts.small().filter(|probe| answers(probe)).collect();
+    let same = |what: fn(&ProbeFacts) -> &str| {
+        let of_first = what(first);
+        failing.iter().all(|probe| what(probe) == of_first)
+            && !answering.iter().any(|probe| what(probe) == of_first)
+    };
+    let (host, site, protocol) = (first.host.as_str(), &first.site, first.protocol);
+    let from_there = answering.iter().filter(|probe| probe.site == *site).count();
+    if same(|probe| &probe.host) && failing.iter().all(|probe| probe.site == *site) && from_there > 0 {
+        let others = if from_there == 1 { "another target answers" } else { "other targets answer" };
+        return Some(Verdict { kind: Kind::TargetDown, words: format!("{host} lost from {site}, {others}") });
+    }
+    let filtered = |words: String| Some(Verdict { kind: Kind::Filtered, words });
+    if same(|probe| probe.protocol) {
+        return filtered(format!("{protocol} lost, {} answers", protocols(&answering)));
+    }
+    if same(|probe| &probe.site) {
+        let others: Vec<&str> = facts.between.iter().filter(|of| *of != site).map(|of| &**of).collect();
+        return filtered(format!(
+            "all probes from {site} lost, those from {} answered",
+            others.join(" and ")
+        ));
+    }
+    let same_host_answers = failing
+        .iter()
+        .all(|lost| answering.iter().any(|probe| probe.host == lost.host && probe.site == lost.site));
+    same_host_answers.then(|| {
+        let lost: Vec<String> = failing.iter().map(|probe| probe.label()).collect();
+        Verdict {
+            kind: Kind::Filtered,
+            words: format!("{} lost, the same targets answer otherwise", lost.join(" and ")),
+        }
+    })
+}
+
+fn protocols(probes: &[&ProbeFacts]) -> String {
+    let mut words: Vec<&str> = probes.iter().map(|probe| probe.protocol).collect();
+    words.sort_unstable();
+    words.dedup();
+    words.join(" and ")
+}
+
+/// A part is lost, and no more can be said.
+fn partial(facts: &LinkFacts, first: &Symptom) -> Verdict {
+    let worst = facts.small().filter_map(|probe| Some((probe.seen.as_ref()?.lost_of(), probe)));
+    let worst = worst.max_by(|(a, _), (b, _)| (a.0 * b.1).cmp(&(b.0 * a.1)));
+    let words = match worst {
+        Some(((lost, of), probe)) if lost > 0 => format!("{lost} of the last {of} lost of {}", probe.label()),
+        _ => {
+            let subject = first.subject.split_once('/').map_or(&*first.subject, |(_, subject)| subject);
+            format!("{subject}: {}", first.reason)
+        }
+    };
+    Verdict { kind: Kind::Lossy, words }
+}
