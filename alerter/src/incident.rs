@@ -1,97 +1,113 @@
-//! Incidents: one rule's breach for one subject, from firing to resolved.
-//!
-//! `unknown` and `ok` open and close nothing: a subject that fires again when its data returns is still in the
-//! incident it was in before.
+//! Incidents in the alerter's file: each with what it was last, and each of its symptoms from firing to its end.
 
-use crosswatch_judge::{State, Transition};
-use crosswatch_shared::observation::Name;
+use crosswatch_judge::incident::{Ended, Event, Incident, What};
+use crosswatch_judge::verdict::Symptom;
 use crosswatch_shared::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
-use uuid::Uuid;
+use rusqlite::{Connection, params};
 
-/// The namespace of the ids made here (RFC 9562, section 5.5).
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_2c0e_8a57_5b0c_9e64_43d1_5c0f_7a21);
-
-/// An incident, as far as a notification tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Incident {
-    /// The same for the same breach, however often it is judged.
-    pub(crate) id: String,
-    /// The rule.
-    pub(crate) rule: Name,
-    /// Whom it was judged for.
-    pub(crate) subject: Name,
-    /// The subject's link; empty for a subject that belongs to none.
-    pub(crate) link: Name,
-}
-
-/// Applies a transition. Gives the incident it opened (`firing`) or closed (`resolved`), if it did.
-pub(crate) fn apply(file: &Connection, transition: &Transition) -> rusqlite::Result<Option<Incident>> {
-    match transition.state {
-        State::Firing => open(file, transition),
-        State::Resolved => close(
-            file,
-            &transition.rule,
-            &transition.subject,
-            transition.at,
-            transition.value,
-            &transition.reason,
-        ),
-        State::Unknown | State::Ok => Ok(None),
+/// Writes what became of an incident.
+pub(crate) fn write(file: &Connection, event: &Event) -> rusqlite::Result<()> {
+    let Event { incident, what, .. } = event;
+    match what {
+        What::Opened(symptom) => {
+            save(file, incident)?;
+            begin(file, incident, symptom)
+        }
+        What::Joined(symptom) => begin(file, incident, symptom),
+        What::Left(ended) => end(file, incident, ended),
+        What::Closed(ended) => {
+            end(file, incident, ended)?;
+            let Ended { at, reason, .. } = ended;
+            file.prepare_cached(
+                "UPDATE incident SET kind = ?2, words = ?3, state = NULL, resolved_at = ?4, resolved_reason = ?5
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                incident.id,
+                incident.verdict.kind.word(),
+                incident.verdict.words,
+                at.as_micros(),
+                reason
+            ])?;
+            Ok(())
+        }
+        What::Refined | What::Worse => Ok(()),
     }
 }
 
-fn open(file: &Connection, transition: &Transition) -> rusqlite::Result<Option<Incident>> {
-    let Transition { at, rule, subject, .. } = transition;
-    let incident = Incident {
-        id: id(&[rule, subject, &at.to_string()]),
-        rule: rule.clone(),
-        subject: subject.clone(),
-        link: transition.link.clone().unwrap_or_else(|| "".into()),
-    };
-    // What is open already stays so, and what was judged before is not opened again.
-    let opened = file
-        .prepare_cached(
-            "INSERT OR IGNORE INTO incident (id, rule, subject, link, fired_at, value, reason)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            incident.id,
-            incident.rule,
-            incident.subject,
-            incident.link,
-            at.as_micros(),
-            transition.value,
-            transition.reason
-        ])?;
-    Ok((opened == 1).then_some(incident))
+/// Writes what an open incident is now.
+pub(crate) fn save(file: &Connection, incident: &Incident) -> rusqlite::Result<()> {
+    let state = serde_json::to_string(incident)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    // One that was judged before and is judged again is the same one, open again.
+    file.prepare_cached(
+        "INSERT INTO incident (id, place, link, kind, words, opened_at, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (id) DO UPDATE
+         SET kind = excluded.kind, words = excluded.words, state = excluded.state, resolved_at = NULL,
+             resolved_reason = NULL",
+    )?
+    .execute(params![
+        incident.id,
+        incident.place.name(),
+        incident.place.link(),
+        incident.verdict.kind.word(),
+        incident.verdict.words,
+        incident.opened.as_micros(),
+        state
+    ])?;
+    Ok(())
 }
 
-/// Closes the open incident of a rule's subject, if there is one.
-pub(crate) fn close(
+fn begin(file: &Connection, incident: &Incident, symptom: &Symptom) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "INSERT INTO symptom (incident, rule, subject, fired_at, value, reason) VALUES (?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        incident.id,
+        symptom.rule,
+        symptom.subject,
+        symptom.at.as_micros(),
+        symptom.value,
+        symptom.reason
+    ])?;
+    Ok(())
+}
+
+fn end(file: &Connection, incident: &Incident, ended: &Ended) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "UPDATE symptom SET resolved_at = ?4, resolved_value = ?5, resolved_reason = ?6
+         WHERE incident = ?1 AND rule = ?2 AND subject = ?3 AND resolved_at IS NULL",
+    )?
+    .execute(params![
+        incident.id,
+        ended.symptom.rule,
+        ended.symptom.subject,
+        ended.at.as_micros(),
+        ended.value,
+        ended.reason
+    ])?;
+    Ok(())
+}
+
+/// Every incident that is open, as it was saved: the id, and its JSON.
+pub(crate) fn saved(file: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    file.prepare_cached("SELECT id, state FROM incident WHERE state IS NOT NULL ORDER BY opened_at, id")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Since when a rule fires for a subject, as long as it does.
+pub(crate) fn firing_since(
     file: &Connection,
     rule: &str,
     subject: &str,
-    at: Timestamp,
-    value: Option<f64>,
-    reason: &str,
-) -> rusqlite::Result<Option<Incident>> {
-    file.prepare_cached(
-        "UPDATE incident SET resolved_at = ?3, resolved_value = ?4, resolved_reason = ?5
-         WHERE rule = ?1 AND subject = ?2 AND resolved_at IS NULL
-         RETURNING id, rule, subject, link",
-    )?
-    .query_row(params![rule, subject, at.as_micros(), value, reason], read)
-    .optional()
-}
-
-/// Every incident that is open, oldest first.
-pub(crate) fn all_open(file: &Connection) -> rusqlite::Result<Vec<Incident>> {
-    file.prepare_cached(
-        "SELECT id, rule, subject, link FROM incident WHERE resolved_at IS NULL ORDER BY fired_at",
-    )?
-    .query_map([], read)?
-    .collect()
+) -> rusqlite::Result<Option<Timestamp>> {
+    let since: Option<i64> = file
+        .prepare_cached(
+            "SELECT min(fired_at) FROM symptom WHERE rule = ? AND subject = ? AND resolved_at IS NULL",
+        )?
+        .query_row([rule, subject], |row| row.get(0))?;
+    Ok(since.map(Timestamp::from_micros))
 }
 
 /// How many incidents are open.
@@ -100,61 +116,5 @@ pub(crate) fn count_open(file: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Incident> {
-    Ok(Incident { id: row.get(0)?, rule: row.get(1)?, subject: row.get(2)?, link: row.get(3)? })
-}
-
-/// A name-based id (UUID version 5) of these parts.
-pub(crate) fn id(parts: &[&str]) -> String {
-    Uuid::new_v5(&NAMESPACE, parts.join("\0").as_bytes()).to_string()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file() -> Connection {
-        let file = Connection::open_in_memory().unwrap();
-        file.execute_batch(crate::schema::TABLES).unwrap();
-        file
-    }
-
-    fn transition(state: State, secs: i64) -> Transition {
-        Transition {
-            at: Timestamp::from_secs(secs),
-            state,
-            rule: "ping-failed".into(),
-            rule_index: 0,
-            subject: "l/a/icmp:10.0.0.1".into(),
-            link: Some("l".into()),
-            value: Some(0.0),
-            reason: "3 of 3 lost".into(),
-        }
-    }
-
-    #[test]
-    fn an_incident_lasts_from_firing_to_resolved_whatever_is_unknown_between() {
-        let file = file();
-        let opened = apply(&file, &transition(State::Firing, 10)).unwrap().unwrap();
-        for (state, secs) in
-            [(State::Unknown, 20), (State::Firing, 30), (State::Unknown, 40), (State::Ok, 41)]
-        {
-            assert_eq!(apply(&file, &transition(state, secs)).unwrap(), None, "{state:?}");
-        }
-        assert_eq!(all_open(&file).unwrap(), std::slice::from_ref(&opened));
-        assert_eq!(apply(&file, &transition(State::Resolved, 50)).unwrap(), Some(opened.clone()));
-        assert_eq!(apply(&file, &transition(State::Resolved, 51)).unwrap(), None);
-        let next = apply(&file, &transition(State::Firing, 60)).unwrap().unwrap();
-        assert_ne!(next.id, opened.id);
-    }
-
-    #[test]
-    fn judging_the_same_data_again_names_and_opens_nothing_new() {
-        let (file, again) = (self::file(), self::file());
-        let first = apply(&file, &transition(State::Firing, 10)).unwrap().unwrap();
-        apply(&file, &transition(State::Resolved, 50)).unwrap();
-        assert_eq!(apply(&file, &transition(State::Firing, 10)).unwrap(), None);
-        assert_eq!(all_open(&file).unwrap(), []);
-        assert_eq!(apply(&again, &transition(State::Firing, 10)).unwrap(), Some(first));
-    }
-}
+mod tests;

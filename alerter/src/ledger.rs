@@ -16,15 +16,15 @@ mod tests;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use crosswatch_judge::Transition;
+use crosswatch_judge::incident::{Ended, Event};
+use crosswatch_judge::verdict::Symptom;
 use crosswatch_shared::config::values::Rate;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::at_most::History;
 use crate::config::Receiver;
-use crate::incident::Incident;
 
 pub(crate) use body::{AT_MOST, Body, Held};
 
@@ -110,50 +110,91 @@ impl Ledger {
         &self.destinations
     }
 
-    /// An incident was opened: tells these receivers.
+    /// A rule fires that tells these receivers: those of them are told who have not been of its incident.
     pub(crate) fn fired(
         &self,
         file: &Connection,
-        incident: &Incident,
-        transition: &Transition,
+        event: &Event,
+        symptom: &Symptom,
         receivers: &[Name],
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        let body = Body::of(incident, "firing", transition.at, transition.value, &transition.reason);
+        let body = Body::firing(event, symptom, "firing");
         for to in &self.destinations {
-            if receivers.contains(&to.receiver) {
+            if receivers.contains(&to.receiver) && told(file, &body.id, to)?.is_empty() {
                 owe(file, &body, to, Message::Single, now)?;
             }
         }
         Ok(())
     }
 
-    /// An incident was closed: tells all who were owed its `firing`, whoever its rule would tell now.
+    /// More is known of an incident. What was not accepted yet tells that instead; a webhook that accepted is told once
+    /// more, which its receiver knows by the id.
+    pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
+        self.again(file, event, "firing", now, |to| &*to.channel == "webhook")
+    }
+
+    /// What only worked less well is down: all who were told are told once more, on every channel.
+    pub(crate) fn worse(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
+        self.again(file, event, "worse", now, |_| true)
+    }
+
+    fn again(
+        &self,
+        file: &Connection,
+        event: &Event,
+        word: &str,
+        now: Timestamp,
+        tells: impl Fn(&Destination) -> bool,
+    ) -> rusqlite::Result<()> {
+        let Some(symptom) = event.incident.symptoms.last() else {
+            return Ok(());
+        };
+        let mut body = Body::firing(event, symptom, word);
+        for to in &self.destinations {
+            let told = told(file, &body.id, to)?;
+            let Some(newest) = told.last() else {
+                continue;
+            };
+            let is_waiting = ["owed", "held"].contains(&&*newest.standing);
+            if is_waiting {
+                body.revision = newest.revision;
+                rewrite(file, newest.number, &body)?;
+            } else if newest.standing != "abandoned" && tells(to) {
+                body.revision = newest.revision + 1;
+                owe(file, &body, to, Message::Single, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now.
     pub(crate) fn resolved(
         &self,
         file: &Connection,
-        incident: &Incident,
-        at: Timestamp,
-        value: Option<f64>,
-        reason: &str,
+        event: &Event,
+        ended: &Ended,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        let body = Body::of(incident, "resolved", at, value, reason);
+        let body = Body::resolved(event, ended);
         for to in &self.destinations {
-            let firing: Option<(String, Option<String>)> = file
-                .prepare_cached(
-                    "SELECT standing, digest FROM notification
-                     WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing'",
-                )?
-                .query_row(params![incident.id, to.receiver, to.channel], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()?;
-            match firing {
-                None => {}
-                Some((standing, _)) if standing == "held" => owe(file, &body, to, Message::Held, now)?,
-                Some((_, Some(digest))) => digest::resolve(file, &digest, to, at, now)?,
-                Some(_) => owe(file, &body, to, Message::Single, now)?,
+            let told = told(file, &body.id, to)?;
+            let Some(first) = told.first() else {
+                continue;
+            };
+            // Of what came after the first nothing needs to be said any more.
+            for later in told.iter().skip(1).filter(|later| ["owed", "held"].contains(&&*later.standing)) {
+                abandon(file, later.number)?;
+            }
+            let mut digests: Vec<&String> = told.iter().filter_map(|of| of.digest.as_ref()).collect();
+            digests.dedup();
+            for digest in digests {
+                digest::resolve(file, digest, to, ended.at, now)?;
+            }
+            match (&*first.standing, &first.digest) {
+                ("held", _) => owe(file, &body, to, Message::Held, now)?,
+                (_, Some(_)) => {}
+                _ => owe(file, &body, to, Message::Single, now)?,
             }
         }
         Ok(())
@@ -210,7 +251,43 @@ impl Ledger {
     }
 }
 
-/// What may be tried now, oldest first. A `resolved` waits until its `firing` was accepted.
+/// A `firing` that was written.
+struct Told {
+    number: i64,
+    revision: u32,
+    standing: String,
+    digest: Option<String>,
+}
+
+/// What a destination was, or will be, told of an incident that fires, the first of it first.
+fn told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Vec<Told>> {
+    file.prepare_cached(
+        "SELECT number, revision, standing, digest FROM notification
+         WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' ORDER BY revision",
+    )?
+    .query_map(params![id, to.receiver, to.channel], |row| {
+        Ok(Told { number: row.get(0)?, revision: row.get(1)?, standing: row.get(2)?, digest: row.get(3)? })
+    })?
+    .collect()
+}
+
+fn rewrite(file: &Connection, number: i64, body: &Body) -> rusqlite::Result<()> {
+    file.prepare_cached("UPDATE notification SET body = ?2 WHERE number = ?1")?
+        .execute(params![number, json(body)?])?;
+    Ok(())
+}
+
+fn abandon(file: &Connection, number: i64) -> rusqlite::Result<()> {
+    file.prepare_cached("UPDATE notification SET standing = 'abandoned' WHERE number = ?")?
+        .execute([number])?;
+    Ok(())
+}
+
+fn json(body: &Body) -> rusqlite::Result<String> {
+    serde_json::to_string(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// What may be tried now, oldest first. A `resolved`, and what refines a `firing`, wait until the `firing` was accepted.
 pub(crate) fn due(
     file: &Connection,
     to: &Destination,
@@ -220,9 +297,10 @@ pub(crate) fn due(
     file.prepare_cached(
         "SELECT number, id, state, body, attempts, created FROM notification AS it
          WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3
-           AND (state = 'firing' OR NOT EXISTS (
+           AND NOT EXISTS (
                SELECT 1 FROM notification WHERE id = it.id AND receiver = it.receiver AND channel = it.channel
-                   AND state = 'firing' AND standing = 'owed'))
+                   AND state = 'firing' AND standing = 'owed'
+                   AND (it.state != 'firing' OR revision < it.revision))
          ORDER BY next_try, number LIMIT ?4",
     )?
     .query_map(
@@ -335,22 +413,21 @@ fn owe(
         (Message::Single, Some(limit)) => !history(file, to, now)?.admits(limit, now),
         _ => false,
     };
-    let json =
-        serde_json::to_string(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     file.prepare_cached(
         "INSERT OR IGNORE INTO notification
-             (id, state, receiver, channel, body, is_digest, standing, created, next_try)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+             (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try)
+         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
     )?
     .execute(params![
         body.id,
         body.state,
         to.receiver,
         to.channel,
-        json,
+        json(body)?,
         message == Message::Digest,
         if hold { "held" } else { "owed" },
-        now.as_micros()
+        now.as_micros(),
+        body.revision
     ])?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crosswatch_judge::incident::{Event, Incident, Incidents};
 use crosswatch_judge::rule::Rule;
 use crosswatch_judge::{Engine, Saved, Taken, Transition};
 use crosswatch_queue::Delivery;
@@ -23,6 +24,7 @@ use crate::silence::{ALERTER_BLIND, SITE_SILENT, Silence};
 #[derive(Debug)]
 pub(crate) struct Memory {
     engine: Engine,
+    incidents: Incidents,
     /// Of the configured sites, as far as they were heard of.
     sites: BTreeMap<Name, EventTime>,
     configured: BTreeSet<Name>,
@@ -34,6 +36,9 @@ pub(crate) struct Memory {
 pub(crate) struct Change {
     /// In the order in which they were decided.
     pub(crate) transitions: Vec<Transition>,
+    /// What became of incidents by them, and by what is known now.
+    pub(crate) events: Vec<Event>,
+    incidents: Vec<Incident>,
     engine: Vec<Saved>,
     sites: Vec<(Name, EventTime)>,
     /// Observations judged, seen before, and foreign to the config.
@@ -78,12 +83,17 @@ impl Memory {
         let at = |name: &Name| sites.get(name).and_then(EventTime::at);
         let watched = watched(topology).into_iter().map(|name| (name.clone(), at(&name)));
         let mut silence = Silence::new(hold(topology), watched);
-        for open in incident::all_open(file)? {
-            if [SITE_SILENT, ALERTER_BLIND].contains(&&*open.rule) {
-                silence.is_open(&open.rule, &open.subject);
+        let open = incident::saved(file)?.into_iter().map(|(id, saved)| {
+            serde_json::from_str(&saved)
+                .map_err(|error| LoadError::State(format!("incident {id} cannot be read: {error}")))
+        });
+        let incidents = Incidents::restore(open.collect::<Result<Vec<Incident>, _>>()?);
+        for symptom in incidents.open().flat_map(|incident| &incident.symptoms) {
+            if [SITE_SILENT, ALERTER_BLIND].contains(&&*symptom.rule) {
+                silence.is_open(&symptom.rule, &symptom.subject);
             }
         }
-        Ok(Self { engine, sites, configured, silence })
+        Ok(Self { engine, incidents, sites, configured, silence })
     }
 
     /// Takes what a read of the queue gave: to its end or not, at these times.
@@ -128,6 +138,8 @@ impl Memory {
             }
         }
         self.silence.judge(wall, &mut change.transitions);
+        change.events = self.engine.tell(&change.transitions, &mut self.incidents);
+        change.incidents = self.incidents.take_changed();
         change.engine = self.engine.changed();
         for (site, time) in &self.sites {
             if moved.contains(site) {
@@ -152,6 +164,30 @@ impl Memory {
         self.engine.late()
     }
 
+    /// Ends what fires of rules and subjects that fire no more, or are no more, with the reason that `why` has for the rule.
+    pub(crate) fn end_others(&mut self, now: Timestamp, why: impl Fn(&str) -> String) -> Vec<Event> {
+        let firing: BTreeSet<(Name, Name)> = self
+            .subjects()
+            .into_iter()
+            .filter(|judged| judged.firing)
+            .map(|judged| (judged.rule, judged.subject))
+            .collect();
+        let symptoms = self.incidents.open().flat_map(|incident| &incident.symptoms);
+        let others: Vec<(Name, Name)> = symptoms
+            .map(|symptom| (symptom.rule.clone(), symptom.subject.clone()))
+            .filter(|symptom| !firing.contains(symptom))
+            .collect();
+        let ended = others
+            .iter()
+            .filter_map(|(rule, subject)| self.incidents.end(rule, subject, now, None, &why(rule)));
+        ended.collect()
+    }
+
+    /// What of the open incidents must be written now.
+    pub(crate) fn changed_incidents(&mut self) -> Vec<Incident> {
+        self.incidents.take_changed()
+    }
+
     /// Every subject of every rule, and whether an incident is open for it: what the file must agree with.
     pub(crate) fn subjects(&self) -> Vec<Judged> {
         let engine = self.engine.subjects().into_iter().map(|of| Judged {
@@ -171,10 +207,14 @@ impl Memory {
 impl Change {
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.transitions.is_empty() && self.engine.is_empty() && self.sites.is_empty()
+        self.transitions.is_empty()
+            && self.events.is_empty()
+            && self.incidents.is_empty()
+            && self.engine.is_empty()
+            && self.sites.is_empty()
     }
 
-    /// Writes the engine's state and the sites' event time.
+    /// Writes the engine's state, the sites' event time and what the open incidents are.
     pub(crate) fn write(&self, file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
         let mut upsert = file.prepare_cached(
             "INSERT INTO engine (key, value) VALUES (?, ?)
@@ -183,6 +223,7 @@ impl Change {
         for saved in &self.engine {
             upsert.execute(params![saved.key, saved.value])?;
         }
+        self.incidents.iter().try_for_each(|open| incident::save(file, open))?;
         let mut upsert = file.prepare_cached(
             "INSERT INTO site (name, time, event_time, heard) VALUES (?, ?, ?, ?)
              ON CONFLICT (name) DO UPDATE

@@ -3,15 +3,17 @@
 //! A rule that is gone or means something else loses its state, and its open incidents are resolved with that reason,
 //! as are incidents of subjects that nobody watches any more: an all-clear is owed, even if it is for want of a judge.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
+use crosswatch_judge::incident::Event;
 use crosswatch_judge::rule::{Missing, Rule, Side, Statistic};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::incident;
-use crate::ledger::Ledger;
+use crate::memory::Memory;
+use crate::record::Recorder;
 
 /// A subject of a rule, as what was loaded has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,36 +58,34 @@ pub(crate) fn rules<'a>(
     Ok(gone)
 }
 
-/// Resolves the incidents that nothing loaded speaks of, and keeps a row for each present subject.
+/// Resolves what nothing loaded says to fire, and keeps a row for each present subject.
 pub(crate) fn incidents(
     file: &Connection,
-    judged: &[Judged],
+    memory: &mut Memory,
     gone: &BTreeMap<String, &'static str>,
-    ledger: &Ledger,
+    recorder: &Recorder,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let known: HashMap<(&str, &str), bool> =
-        judged.iter().map(|of| ((&*of.rule, &*of.subject), of.firing)).collect();
-    for open in incident::all_open(file)? {
-        if known.get(&(&*open.rule, &*open.subject)).is_some_and(|&firing| firing) {
-            continue;
-        }
-        let reason = gone.get(&*open.rule).copied().unwrap_or("no longer watched");
-        tracing::info!(rule = %open.rule, subject = %open.subject, id = open.id, reason, "the incident is resolved");
-        incident::close(file, &open.rule, &open.subject, now, None, reason)?;
-        ledger.resolved(file, &open, now, None, reason, now)?;
+    let why = |rule: &str| gone.get(rule).copied().unwrap_or("no longer watched").to_owned();
+    let ended = memory.end_others(now, why);
+    for Event { incident, what, .. } in &ended {
+        tracing::info!(id = incident.id, place = incident.place.name(), ?what, "a symptom is resolved");
     }
+    memory.changed_incidents().iter().try_for_each(|open| incident::save(file, open))?;
+    recorder.events(file, &ended, now)?;
 
+    let judged = memory.subjects();
+    let known: HashSet<(&str, &str)> = judged.iter().map(|of| (&*of.rule, &*of.subject)).collect();
     let mut rows = file.prepare("SELECT rule, subject FROM subject_state")?;
     let rows: Vec<(String, String)> =
         rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     for (rule, subject) in rows {
-        if !known.contains_key(&(&*rule, &*subject)) {
+        if !known.contains(&(&*rule, &*subject)) {
             file.prepare_cached("DELETE FROM subject_state WHERE rule = ? AND subject = ?")?
                 .execute([rule, subject])?;
         }
     }
-    for of in judged {
+    for of in &judged {
         file.prepare_cached(
             "INSERT OR IGNORE INTO subject_state (rule, subject, state) VALUES (?, ?, 'ok')",
         )?

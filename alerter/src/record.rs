@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crosswatch_judge::incident::{Event, What};
 use crosswatch_judge::{State, Transition};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
@@ -35,30 +36,40 @@ impl Recorder {
     /// Writes all of a change.
     pub(crate) fn write(&self, file: &Connection, change: &Change, now: Timestamp) -> rusqlite::Result<()> {
         change.write(file, now)?;
-        change.transitions.iter().try_for_each(|transition| self.transition(file, transition, now))
+        change.transitions.iter().try_for_each(|transition| subject_state(file, transition))?;
+        self.events(file, &change.events, now)
     }
 
-    fn transition(&self, file: &Connection, transition: &Transition, now: Timestamp) -> rusqlite::Result<()> {
-        let Transition { at, state, rule, subject, value, reason, .. } = transition;
-        let state = match state {
-            // Being resolved is an event; the state after it is ok.
-            State::Resolved => State::Ok,
-            state => *state,
-        };
-        file.prepare_cached(
-            "INSERT INTO subject_state (rule, subject, state, since, value, reason) VALUES (?, ?, ?, ?, ?, ?)
-             ON CONFLICT (rule, subject) DO UPDATE
-             SET state = excluded.state, since = excluded.since, value = excluded.value, reason = excluded.reason",
-        )?
-        .execute(params![rule, subject, state.word(), at.as_micros(), value, reason])?;
-        let Some(incident) = incident::apply(file, transition)? else {
-            return Ok(());
-        };
-        if transition.state == State::Firing {
-            let receivers = self.notify.get(rule).map_or(&[][..], Vec::as_slice);
-            self.ledger.fired(file, &incident, transition, receivers, now)
-        } else {
-            self.ledger.resolved(file, &incident, *at, *value, reason, now)
-        }
+    /// Writes what became of incidents, and what is owed for it.
+    pub(crate) fn events(&self, file: &Connection, events: &[Event], now: Timestamp) -> rusqlite::Result<()> {
+        events.iter().try_for_each(|event| {
+            incident::write(file, event)?;
+            match &event.what {
+                What::Opened(symptom) | What::Joined(symptom) => {
+                    let receivers = self.notify.get(&symptom.rule).map_or(&[][..], Vec::as_slice);
+                    self.ledger.fired(file, event, symptom, receivers, now)
+                }
+                What::Refined => self.ledger.refined(file, event, now),
+                What::Worse => self.ledger.worse(file, event, now),
+                What::Left(_) => Ok(()),
+                What::Closed(ended) => self.ledger.resolved(file, event, ended, now),
+            }
+        })
     }
+}
+
+fn subject_state(file: &Connection, transition: &Transition) -> rusqlite::Result<()> {
+    let Transition { at, state, rule, subject, value, reason, .. } = transition;
+    let state = match state {
+        // Being resolved is an event; the state after it is ok.
+        State::Resolved => State::Ok,
+        state => *state,
+    };
+    file.prepare_cached(
+        "INSERT INTO subject_state (rule, subject, state, since, value, reason) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (rule, subject) DO UPDATE
+         SET state = excluded.state, since = excluded.since, value = excluded.value, reason = excluded.reason",
+    )?
+    .execute(params![rule, subject, state.word(), at.as_micros(), value, reason])?;
+    Ok(())
 }

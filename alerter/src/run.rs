@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crosswatch_host::clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
+use crosswatch_judge::incident::{Event, What};
 use crosswatch_judge::rule::Rule;
 use crosswatch_queue::{Consumer, Received, Source};
 use crosswatch_shared::config::topology::{QueueKind, Topology};
@@ -90,8 +91,8 @@ impl Alerter {
         let now = clock::now();
         let (memory, abandoned) = consumer.transaction(|step| {
             let gone = reconcile::rules(step, rules.iter())?;
-            let memory = load(step, file, &rules, topology)?;
-            reconcile::incidents(step, &memory.subjects(), &gone, &recorder.ledger, now)?;
+            let mut memory = load(step, file, &rules, topology)?;
+            reconcile::incidents(step, &mut memory, &gone, &recorder, now)?;
             metrics.incidents_open.set(incident::count_open(step)?);
             Ok::<_, Error>((memory, recorder.ledger.abandon(step)?))
         })?;
@@ -230,7 +231,7 @@ impl Judging {
         } else if !change.is_empty() {
             consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, change, now)?))?;
         }
-        if !change.transitions.is_empty() {
+        if !change.events.is_empty() {
             self.wake.notify_one();
         }
         Ok(())
@@ -267,7 +268,19 @@ impl Judging {
                 metrics.site(site, now.since(at).as_secs_f64(), time.gaps_skipped());
             }
         }
-        if !change.transitions.is_empty() {
+        for Event { incident, what, .. } in &change.events {
+            let (id, place, verdict) = (&incident.id, incident.place.name(), incident.verdict.kind.word());
+            let words = &incident.verdict.words;
+            match what {
+                What::Opened(_) => tracing::info!(id, place, verdict, words, "an incident begins"),
+                What::Refined | What::Worse => {
+                    tracing::info!(id, place, verdict, words, "its verdict is another")
+                }
+                What::Closed(_) => tracing::info!(id, place, verdict, "it is over"),
+                What::Joined(_) | What::Left(_) => {}
+            }
+        }
+        if !change.events.is_empty() {
             // A number for the eye; when it cannot be read the next transition brings it up to date.
             let open = self.consumer.transaction(|step| Ok::<_, Error>(incident::count_open(step)?));
             if let Ok(open) = open {

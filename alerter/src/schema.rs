@@ -7,7 +7,7 @@ use crosswatch_queue::Schema;
 
 /// The alerter's file.
 pub(crate) const SCHEMA: Schema =
-    Schema { what: "alerter's file", application_id: 0x4357_4131, migrations: &[TABLES] };
+    Schema { what: "alerter's file", application_id: 0x4357_4131, migrations: &[TABLES, BY_LINK] };
 
 /// The tables, in their first version.
 pub(crate) const TABLES: &str = "
@@ -82,4 +82,93 @@ CREATE INDEX notification_held ON notification (receiver, channel, created) WHER
 CREATE INDEX notification_accepted ON notification (receiver, channel, is_digest, accepted_at)
     WHERE standing = 'accepted';
 CREATE INDEX notification_digest ON notification (digest) WHERE digest IS NOT NULL;
+";
+
+/// An incident is of a link with all that fires of it, no more of one rule's subject. What is open of the former kind is
+/// ended, and told to be; the rules judge anew.
+pub(crate) const BY_LINK: &str = "
+DROP INDEX incident_open;
+ALTER TABLE incident RENAME TO former;
+CREATE TABLE incident (
+    id              TEXT PRIMARY KEY,
+    -- The name of the link or site, or 'alerter'; and the link's, or nothing.
+    place           TEXT NOT NULL,
+    link            TEXT NOT NULL,
+    -- The verdict, and what it rests on.
+    kind            TEXT NOT NULL,
+    words           TEXT NOT NULL,
+    opened_at       INTEGER NOT NULL,
+    -- All of it, as long as it is open.
+    state           TEXT,
+    resolved_at     INTEGER,
+    resolved_reason TEXT
+) STRICT;
+CREATE INDEX incident_open ON incident (opened_at) WHERE resolved_at IS NULL;
+
+CREATE TABLE symptom (
+    number          INTEGER PRIMARY KEY,
+    incident        TEXT NOT NULL,
+    rule            TEXT NOT NULL,
+    subject         TEXT NOT NULL,
+    fired_at        INTEGER NOT NULL,
+    value           REAL,
+    reason          TEXT NOT NULL,
+    resolved_at     INTEGER,
+    resolved_value  REAL,
+    resolved_reason TEXT
+) STRICT;
+CREATE INDEX symptom_open ON symptom (rule, subject) WHERE resolved_at IS NULL;
+CREATE INDEX symptom_of ON symptom (incident);
+
+INSERT INTO incident (id, place, link, kind, words, opened_at, resolved_at, resolved_reason)
+SELECT id, iif(link = '', subject, link), link, rule, reason, fired_at, ifnull(resolved_at, fired_at),
+       ifnull(resolved_reason, 'the program was upgraded') FROM former;
+INSERT INTO symptom (incident, rule, subject, fired_at, value, reason, resolved_at, resolved_value, resolved_reason)
+SELECT id, rule, subject, fired_at, value, reason, ifnull(resolved_at, fired_at), resolved_value,
+       ifnull(resolved_reason, 'the program was upgraded') FROM former;
+
+ALTER TABLE notification RENAME TO told;
+DROP INDEX notification_owed;
+DROP INDEX notification_held;
+DROP INDEX notification_accepted;
+DROP INDEX notification_digest;
+-- As before, and a revision: what refines a firing, or tells that it is worse, is one more.
+CREATE TABLE notification (
+    number      INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    revision    INTEGER NOT NULL,
+    receiver    TEXT NOT NULL,
+    channel     TEXT NOT NULL,
+    body        TEXT NOT NULL,
+    is_digest   INTEGER NOT NULL,
+    -- owed, held, digested, accepted or abandoned.
+    standing    TEXT NOT NULL,
+    created     INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    next_try    INTEGER NOT NULL,
+    error       TEXT,
+    digest      TEXT,
+    accepted_at INTEGER,
+    UNIQUE (id, receiver, channel, state, revision)
+) STRICT;
+INSERT INTO notification SELECT number, id, state, 0, receiver, channel, body, is_digest, standing, created, attempts,
+    next_try, error, digest, accepted_at FROM told;
+INSERT OR IGNORE INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try)
+SELECT told.id, 'resolved', 0, receiver, channel,
+       json_set(body, '$.state', 'resolved', '$.reason', 'the program was upgraded',
+                '$.text', 'RESOLVED ' || rule || ' ' || subject || ': the program was upgraded'),
+       0, 'owed', created, created
+FROM told JOIN former USING (id)
+WHERE former.resolved_at IS NULL AND state = 'firing' AND standing IN ('owed', 'accepted');
+CREATE INDEX notification_owed ON notification (receiver, channel, next_try) WHERE standing = 'owed';
+CREATE INDEX notification_held ON notification (receiver, channel, created) WHERE standing = 'held';
+CREATE INDEX notification_accepted ON notification (receiver, channel, is_digest, accepted_at)
+    WHERE standing = 'accepted';
+CREATE INDEX notification_digest ON notification (digest) WHERE digest IS NOT NULL;
+DROP TABLE told;
+DROP TABLE former;
+DELETE FROM engine WHERE key LIKE 'series/%';
+DELETE FROM subject_state;
+DELETE FROM rule;
 ";

@@ -5,11 +5,13 @@ use std::path::Path;
 use crosswatch_journal::JournalError;
 use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::incident;
 use crate::schema::SCHEMA;
+use crate::silence::SITE_SILENT;
 
 /// What the alerter knew and owed at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -29,13 +31,28 @@ pub struct Status {
 pub struct OpenIncident {
     /// Its id.
     pub id: String,
-    /// Its rule; `site-silent` or `alerter-blind` for a built-in one.
-    pub rule: String,
-    /// Its subject.
-    pub subject: String,
-    /// The subject's link, or nothing.
+    /// The link or site, or `alerter`.
+    pub place: String,
+    /// The link, or nothing.
     pub link: String,
+    /// The verdict's word.
+    pub verdict: String,
+    /// What the verdict rests on.
+    pub summary: String,
     /// When it began, by the deciding datapoint.
+    pub opened_at: Timestamp,
+    /// What fires, oldest first.
+    pub symptoms: Vec<OpenSymptom>,
+}
+
+/// A rule that fires for a subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OpenSymptom {
+    /// The rule; `site-silent` or `alerter-blind` for a built-in one.
+    pub rule: String,
+    /// The subject.
+    pub subject: String,
+    /// Since when, by the deciding datapoint.
     pub fired_at: Timestamp,
     /// The deciding datapoint's value.
     pub value: Option<f64>,
@@ -121,37 +138,50 @@ fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
         all(file, "SELECT name, event_time, heard FROM site ORDER BY name", |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
-    let mut silent = file.prepare(
-        "SELECT fired_at FROM incident WHERE rule = 'site-silent' AND subject = ? AND resolved_at IS NULL",
-    )?;
     rows.into_iter()
         .map(|(site, event_time, heard)| {
-            let since: Option<i64> = silent.query_row([&site], |row| row.get(0)).optional()?;
+            let since = incident::firing_since(file, SITE_SILENT, &site)?;
             Ok(SiteTime {
                 site,
                 event_time: event_time.map(Timestamp::from_micros),
                 heard: Timestamp::from_micros(heard),
-                silent_since: since.map(Timestamp::from_micros),
+                silent_since: since,
             })
         })
         .collect()
 }
 
 fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
-    let sql =
-        "SELECT id, rule, subject, link, fired_at, value, reason FROM incident WHERE resolved_at IS NULL
-               ORDER BY fired_at, rule, subject";
-    all(file, sql, |row| {
+    let sql = "SELECT id, place, link, kind, words, opened_at FROM incident WHERE resolved_at IS NULL
+               ORDER BY opened_at, place";
+    let mut open = all(file, sql, |row| {
         Ok(OpenIncident {
             id: row.get(0)?,
-            rule: row.get(1)?,
-            subject: row.get(2)?,
-            link: row.get(3)?,
-            fired_at: Timestamp::from_micros(row.get(4)?),
-            value: row.get(5)?,
-            reason: row.get(6)?,
+            place: row.get(1)?,
+            link: row.get(2)?,
+            verdict: row.get(3)?,
+            summary: row.get(4)?,
+            opened_at: Timestamp::from_micros(row.get(5)?),
+            symptoms: Vec::new(),
         })
-    })
+    })?;
+    let mut symptoms = file.prepare(
+        "SELECT rule, subject, fired_at, value, reason FROM symptom
+         WHERE incident = ? AND resolved_at IS NULL ORDER BY number",
+    )?;
+    for incident in &mut open {
+        let rows = symptoms.query_map([&incident.id], |row| {
+            Ok(OpenSymptom {
+                rule: row.get(0)?,
+                subject: row.get(1)?,
+                fired_at: Timestamp::from_micros(row.get(2)?),
+                value: row.get(3)?,
+                reason: row.get(4)?,
+            })
+        })?;
+        incident.symptoms = rows.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(open)
 }
 
 fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {

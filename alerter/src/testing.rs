@@ -4,16 +4,83 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crosswatch_judge::incident::{Event, Incidents, What};
+use crosswatch_judge::{Engine, State, Transition};
+use crosswatch_shared::config::topology::{Queue, QueueKind, Topology};
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+use rusqlite::Connection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Receiver;
-use crate::ledger::Body;
+use crate::incident;
+use crate::ledger::{Body, Ledger};
+use crate::schema::SCHEMA;
 
 /// How long a test waits for what must come.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// A file with the alerter's tables.
+pub(crate) fn file() -> Connection {
+    let file = Connection::open_in_memory().unwrap();
+    tables(&file);
+    file
+}
+
+pub(crate) fn tables(file: &Connection) {
+    for migration in SCHEMA.migrations {
+        file.execute_batch(migration).unwrap();
+    }
+}
+
+/// The rule `ping-failed` fires for a subject of a link that is called the same, or no longer does: what becomes of
+/// incidents is in the file then.
+pub(crate) fn happens(file: &Connection, state: State, subject: &str, at: Timestamp) -> Vec<Event> {
+    let transition = Transition {
+        at,
+        state,
+        rule: "ping-failed".into(),
+        rule_index: 0,
+        subject: subject.into(),
+        link: Some(subject.into()),
+        value: Some(0.0),
+        reason: "3 of 3 lost".to_owned(),
+    };
+    let nothing = Topology {
+        sites: Vec::new(),
+        links: Vec::new(),
+        queue: Queue { path: "".into(), kind: QueueKind::Embedded, keep: Duration::MAX, max_bytes: 0 },
+        listen: None,
+    };
+    let saved = incident::saved(file).unwrap();
+    let mut incidents =
+        Incidents::restore(saved.iter().map(|(_, saved)| serde_json::from_str(saved).unwrap()));
+    let events = Engine::new(Vec::new(), &nothing).tell(&[transition], &mut incidents);
+    events.iter().for_each(|event| incident::write(file, event).unwrap());
+    incidents.take_changed().iter().for_each(|open| incident::save(file, open).unwrap());
+    events
+}
+
+/// The same, and what is owed for it to these receivers.
+pub(crate) fn happens_to(
+    ledger: &Ledger,
+    file: &Connection,
+    state: State,
+    subject: &str,
+    receivers: &[Name],
+    now: Timestamp,
+) {
+    for event in happens(file, state, subject, now) {
+        match &event.what {
+            What::Opened(symptom) => ledger.fired(file, &event, symptom, receivers, now).unwrap(),
+            What::Closed(ended) => ledger.resolved(file, &event, ended, now).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]

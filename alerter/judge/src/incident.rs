@@ -238,7 +238,7 @@ impl Incidents {
             });
             return;
         }
-        let id = id(&["incident", place.link(), place.name(), &at.to_string()]);
+        let id = id(&[rule, subject, &at.to_string()]);
         let mut course = Course::default();
         let symptoms = vec![symptom.clone()];
         let verdict = judge(&place, &symptoms, None, &mut course, facts);

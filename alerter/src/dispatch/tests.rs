@@ -1,12 +1,11 @@
 mod sns;
 
 use crosswatch_host::health::Health;
-use crosswatch_judge::{State, Transition};
+use crosswatch_judge::State;
 use crosswatch_shared::observation::Name;
 
 use super::*;
-use crate::incident;
-use crate::testing::{Answer, BOUND, Endpoint, OK};
+use crate::testing::{Answer, BOUND, Endpoint, OK, happens_to, tables};
 
 /// A file with a ledger for these receivers.
 struct Book {
@@ -26,7 +25,7 @@ impl Book {
         };
         let file = book.file();
         file.pragma_update(None, "journal_mode", "wal").unwrap();
-        file.execute_batch(crate::schema::TABLES).unwrap();
+        tables(&file);
         book
     }
 
@@ -39,25 +38,10 @@ impl Book {
     }
 
     fn happens(&self, state: State, subject: &str) {
-        let now = clock::now();
-        let transition = Transition {
-            at: now,
-            state,
-            rule: "ping-failed".into(),
-            rule_index: 0,
-            subject: subject.into(),
-            link: None,
-            value: None,
-            reason: "1 of 1 lost".to_owned(),
-        };
         let mut file = self.file();
         let file = file.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        let incident = incident::apply(&file, &transition).unwrap().unwrap();
         let names: Vec<Name> = self.receivers.iter().map(|receiver| receiver.name.clone()).collect();
-        match state {
-            State::Firing => self.ledger.fired(&file, &incident, &transition, &names, now).unwrap(),
-            _ => self.ledger.resolved(&file, &incident, now, None, "", now).unwrap(),
-        }
+        happens_to(&self.ledger, &file, state, subject, &names, clock::now());
         file.commit().unwrap();
         self.wake.notify_one();
     }

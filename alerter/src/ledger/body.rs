@@ -1,10 +1,11 @@
 //! What a notification says.
 
+use crosswatch_judge::incident::{Ended, Event, Incident};
+use crosswatch_judge::verdict::{Kind, Symptom};
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Destination;
-use crate::incident::Incident;
 use crate::text;
 
 /// The rule that a digest names.
@@ -20,23 +21,57 @@ pub(crate) struct Body {
     pub(crate) id: String,
     /// `firing` or `resolved`.
     pub(crate) state: String,
-    /// The rule's name; `at-most` for a digest.
+    /// The rule that fired, or whose end was the incident's; `at-most` for a digest.
     pub(crate) rule: String,
-    /// The subject; the receiver's name for a digest.
+    /// Whom it fired for; the receiver's name for a digest.
     pub(crate) subject: String,
-    /// The subject's link, or nothing.
+    /// The incident's link, or nothing.
     pub(crate) link: String,
     /// The deciding datapoint's time.
     pub(crate) at: Timestamp,
     /// The deciding datapoint's value; how many were held back for a digest.
     pub(crate) value: Option<f64>,
-    /// Why.
+    /// Why the rule fired or no longer does.
     pub(crate) reason: String,
     /// All of it in one line that fits an SMS.
     pub(crate) text: String,
+    /// The link or site, or `alerter`; nothing for a digest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) place: String,
+    /// What is broken; nothing for a digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verdict: Option<Kind>,
+    /// What the verdict rests on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) summary: String,
+    /// Since when the incident is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+    /// What fires at the time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) symptoms: Vec<Fires>,
+    /// What was captured of probes that fail, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) evidence: Vec<String>,
+    /// 0 for the first that was told of the incident; more for what refines it, or tells that it is worse.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) revision: u32,
     /// What a digest tells of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<Vec<Held>>,
+}
+
+/// A rule that fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Fires {
+    /// The rule.
+    pub(crate) rule: String,
+    /// Whom it fires for.
+    pub(crate) subject: String,
+    /// The deciding datapoint's time.
+    pub(crate) at: Timestamp,
+    /// Why.
+    pub(crate) reason: String,
 }
 
 /// One incident that was held back.
@@ -52,27 +87,82 @@ pub(crate) struct Held {
     pub(crate) subject: String,
     /// Since when it is in that state.
     pub(crate) at: Timestamp,
+    /// The link or site, or `alerter`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) place: String,
+    /// What is broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verdict: Option<Kind>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Held {
+    /// `black-hole use1-euw1`.
+    fn named(&self) -> String {
+        self.verdict.map_or_else(|| self.subject.clone(), |kind| format!("{} {}", self.place, kind.word()))
+    }
 }
 
 impl Body {
-    /// Of an incident.
-    pub(super) fn of(
-        incident: &Incident,
+    /// That an incident began, or what is known of it now, for this symptom. `word` is what a person reads first.
+    pub(super) fn firing(event: &Event, symptom: &Symptom, word: &str) -> Self {
+        let Incident { verdict, .. } = &event.incident;
+        let Symptom { rule, subject, at, value, reason, .. } = symptom;
+        let line = format!("{} ({rule})", verdict.words);
+        Self::of(event, "firing", word, rule, subject, *at, *value, reason, &line)
+    }
+
+    /// That it is over.
+    pub(super) fn resolved(event: &Event, ended: &Ended) -> Self {
+        let Ended { symptom: Symptom { rule, subject, .. }, at, value, reason } = ended;
+        let lasted = at.since(event.incident.opened).as_secs();
+        let line = format!("over after {lasted} s: {reason} ({rule})");
+        Self::of(event, "resolved", "resolved", rule, subject, *at, *value, reason, &line)
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the two above are who calls it, with the body's own fields"
+    )]
+    fn of(
+        event: &Event,
         state: &str,
+        word: &str,
+        rule: &str,
+        subject: &str,
         at: Timestamp,
         value: Option<f64>,
         reason: &str,
+        line: &str,
     ) -> Self {
+        let Event { incident, evidence, .. } = event;
+        let fires = |symptom: &Symptom| Fires {
+            rule: symptom.rule.to_string(),
+            subject: symptom.subject.to_string(),
+            at: symptom.at,
+            reason: symptom.reason.clone(),
+        };
+        let kind = incident.verdict.kind;
         Self {
             id: incident.id.clone(),
             state: state.to_owned(),
-            rule: incident.rule.to_string(),
-            subject: incident.subject.to_string(),
-            link: incident.link.to_string(),
+            rule: rule.to_owned(),
+            subject: subject.to_owned(),
+            link: incident.place.link().to_owned(),
             at,
             value,
             reason: reason.to_owned(),
-            text: text::line(state, &incident.rule, &incident.subject, reason),
+            text: text::line(word, kind.word(), incident.place.name(), line),
+            place: incident.place.name().to_owned(),
+            verdict: Some(kind),
+            summary: incident.verdict.words.clone(),
+            since: Some(incident.opened),
+            symptoms: incident.symptoms.iter().map(fires).collect(),
+            evidence: evidence.clone(),
+            revision: 0,
             held: None,
         }
     }
@@ -83,9 +173,9 @@ impl Body {
         let state = if firing > 0 { "firing" } else { "resolved" };
         // Those that still fire first: they are what somebody must look at.
         let (still, over): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| held.state == "firing");
-        let mut named: Vec<&str> = still.iter().chain(&over).take(NAMED).map(|held| &*held.subject).collect();
+        let mut named: Vec<String> = still.iter().chain(&over).take(NAMED).map(|held| held.named()).collect();
         if held.len() > NAMED {
-            named.push("...");
+            named.push("...".to_owned());
         }
         let reason = format!("{} held back, {firing} firing: {}", held.len(), named.join(", "));
         Self::at_most(id, state, to, u32::try_from(held.len()).unwrap_or(u32::MAX), now, reason, Some(held))
@@ -111,6 +201,13 @@ impl Body {
             value: Some(f64::from(count)),
             text: text::line(state, AT_MOST, &to.receiver, &reason),
             reason,
+            place: String::new(),
+            verdict: None,
+            summary: String::new(),
+            since: None,
+            symptoms: Vec::new(),
+            evidence: Vec::new(),
+            revision: 0,
             held,
         }
     }

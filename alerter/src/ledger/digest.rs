@@ -1,10 +1,10 @@
 //! Digests: what was held back, told at once.
 
+use crosswatch_judge::incident;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{AT_MOST, Body, Destination, Held, Message, owe};
-use crate::incident;
 
 /// Makes a digest of all that is held back for a destination.
 pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
@@ -25,8 +25,8 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
     for (_, json) in &rows {
         let body: Body = serde_json::from_str(json)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let entry =
-            Held { id: body.id, state: body.state, rule: body.rule, subject: body.subject, at: body.at };
+        let Body { id, state, rule, subject, at, place, verdict, .. } = body;
+        let entry = Held { id, state, rule, subject, at, place, verdict };
         match places.get(&entry.id).and_then(|&place: &usize| held.get_mut(place)) {
             Some(earlier) => *earlier = entry,
             None => {

@@ -1,18 +1,14 @@
 use std::collections::HashMap;
 
 use crosswatch_judge::State;
+use crosswatch_judge::incident::{Incident, What};
+use crosswatch_judge::verdict::Kind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::incident;
+use crate::testing::{file, happens_to as happens};
 
 const LIMIT: Rate = Rate { count: 10, per: Duration::from_secs(3600) };
-
-fn file() -> Connection {
-    let file = Connection::open_in_memory().unwrap();
-    file.execute_batch(crate::schema::TABLES).unwrap();
-    file
-}
 
 fn receiver(name: &str, at_most: Option<Rate>) -> Receiver {
     Receiver {
@@ -29,35 +25,6 @@ fn receiver(name: &str, at_most: Option<Rate>) -> Receiver {
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_secs(secs)
-}
-
-/// Opens or closes the incident of a subject, with all that follows.
-fn happens(
-    ledger: &Ledger,
-    file: &Connection,
-    state: State,
-    subject: &str,
-    receivers: &[Name],
-    now: Timestamp,
-) {
-    let transition = Transition {
-        at: now,
-        state,
-        rule: "ping-failed".into(),
-        rule_index: 0,
-        subject: subject.into(),
-        link: Some("l".into()),
-        value: Some(0.0),
-        reason: "3 of 3 lost".to_owned(),
-    };
-    let Some(incident) = incident::apply(file, &transition).unwrap() else {
-        return;
-    };
-    let (value, reason) = (transition.value, &transition.reason);
-    match state {
-        State::Firing => ledger.fired(file, &incident, &transition, receivers, now).unwrap(),
-        _ => ledger.resolved(file, &incident, now, value, reason, now).unwrap(),
-    }
 }
 
 fn waiting(file: &Connection, to: &Destination, now: Timestamp) -> Vec<(String, String)> {
@@ -88,12 +55,47 @@ fn the_body_is_the_documented_json() {
     happens(&ledger, &file, State::Firing, "l/a/p", &["r".into()], at(0));
     let due = due(&file, &ledger.destinations()[0], at(0), 1).unwrap();
     let id = &due[0].id;
+    let at = "1970-01-01T00:00:00.000000Z";
     assert_eq!(
         due[0].body,
         format!(
-            r#"{{"id":"{id}","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l","at":"1970-01-01T00:00:00.000000Z","value":0.0,"reason":"3 of 3 lost","text":"FIRING ping-failed l/a/p: 3 of 3 lost"}}"#
+            r#"{{"id":"{id}","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l/a/p","at":"{at}","value":0.0,"reason":"3 of 3 lost","text":"FIRING collector-blind l/a/p: a/p 3 of 3 lost (ping-failed)","place":"l/a/p","verdict":"collector-blind","summary":"a/p 3 of 3 lost","since":"{at}","symptoms":[{{"rule":"ping-failed","subject":"l/a/p","at":"{at}","reason":"3 of 3 lost"}}]}}"#
         )
     );
+}
+
+#[test]
+fn what_is_known_later_rewrites_what_waits_and_is_told_to_webhooks_alone() {
+    let mut both = receiver("r", None);
+    both.command = vec!["true".to_owned()];
+    let (file, ledger) = (file(), Ledger::new(&[both]));
+    let [webhook, command] = ledger.destinations() else { panic!() };
+    happens(&ledger, &file, State::Firing, "l", &["r".into()], at(0));
+    let known = |kind: Kind| {
+        let (_, saved) = crate::incident::saved(&file).unwrap().remove(0);
+        let mut incident: Incident = serde_json::from_str(&saved).unwrap();
+        incident.verdict.kind = kind;
+        Event { incident, what: What::Refined, evidence: Vec::new() }
+    };
+    ledger.refined(&file, &known(Kind::BlackHole), at(1)).unwrap();
+    let kinds = |to: &Destination, now| {
+        let bodies = accept_all(&file, to, now);
+        bodies.into_iter().map(|body| (body.verdict.unwrap(), body.revision)).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(webhook, at(1)), [(Kind::BlackHole, 0)], "nobody had been told otherwise");
+    assert_eq!(kinds(command, at(1)), [(Kind::BlackHole, 0)]);
+    ledger.refined(&file, &known(Kind::OneWay), at(2)).unwrap();
+    ledger.refined(&file, &known(Kind::TunnelsDown), at(3)).unwrap();
+    assert_eq!(kinds(webhook, at(3)), [(Kind::TunnelsDown, 1)], "the last that is known, once");
+    assert_eq!(kinds(command, at(3)), []);
+    ledger.worse(&file, &known(Kind::LinkLost), at(4)).unwrap();
+    assert_eq!(kinds(command, at(4)), [(Kind::LinkLost, 1)]);
+    ledger.refined(&file, &known(Kind::OneWay), at(5)).unwrap();
+    happens(&ledger, &file, State::Resolved, "l", &["r".into()], at(6));
+    for to in [webhook, command] {
+        let states: Vec<String> = accept_all(&file, to, at(6)).into_iter().map(|body| body.state).collect();
+        assert_eq!(states, ["resolved"], "what refines is not told after the end");
+    }
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn a_thousand_at_once_are_ten_and_one_digest_each_way() {
     assert_eq!((&*digest.state, digest.value), ("firing", Some(990.0)));
     assert_eq!(
         digest.text,
-        "FIRING at-most r: 990 held back, 990 firing: l/a/10, l/a/11, l/a/12, l/a/13, l/a/14, ..."
+        "FIRING at-most r: 990 held back, 990 firing: l/a/10 collector-blind, l/a/11 collector-blind, l/a/12 collector-blind, l/a/13 collector-blind, l/a/14 .."
     );
     assert_eq!(digest.held.as_ref().unwrap().len(), 990);
 

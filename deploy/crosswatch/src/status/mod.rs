@@ -154,8 +154,8 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     };
     let firing = |subject: &str| match &alerter {
         Some(alerter) => {
-            let of_subject = alerter.incidents.iter().filter(|incident| incident.subject == subject);
-            of_subject.map(|incident| incident.rule.clone()).collect()
+            let symptoms = alerter.incidents.iter().flat_map(|incident| &incident.symptoms);
+            symptoms.filter(|of| of.subject == subject).map(|of| of.rule.clone()).collect()
         }
         None => Vec::new(),
     };

@@ -61,7 +61,7 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
                 let _ = writeln!(
                     text,
                     "incident {} {} since {}: {}",
-                    incident.rule, incident.subject, incident.fired_at, incident.reason
+                    incident.verdict, incident.place, incident.opened_at, incident.summary
                 );
             }
         }
