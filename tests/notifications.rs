@@ -11,21 +11,20 @@ use crosswatch_tests::netns::Pair;
 use crosswatch_tests::root::require_root;
 use serde_json::{Value, json};
 
-/// So many probes over the cable, whose failure one receiver is told.
-fn config(probes: usize, webhook: &Hook, more: &str) -> String {
-    let probes: String = (1..=probes)
+/// So many links over the cable with a probe each, whose failure one receiver is told.
+fn config(links: usize, webhook: &Hook, more: &str) -> String {
+    let links: String = (1..=links)
         .map(|n| {
-            format!("{{ from = 'a', name = 'p{n:02}', icmp = '192.0.2.2', every = '200ms', timeout = '500ms' }},\n")
+            format!(
+                "[[link]]\nname = 'cable{n:02}'\nbetween = ['a']\n\
+                 probe = [{{ from = 'a', icmp = '192.0.2.2', every = '200ms', timeout = '500ms' }}]\n"
+            )
         })
         .collect();
     format!(
         r#"
         [site.a]
-        [[link]]
-        name = "cable"
-        between = ["a"]
-        probe = [
-        {probes}]
+        {links}
 
         [[rule]]
         name = "ping-failed"
@@ -117,12 +116,12 @@ fn a_flood_is_some_pages_and_one_digest() {
         (&json!("at-most"), &json!("oncall"), &json!("firing"))
     );
     assert_eq!(digest["value"], 9.0, "{digest}");
-    // Each probe is told of exactly once, here or there.
+    // Each link is told of exactly once, here or there.
     let held = digest["held"].as_array().expect("what was held back");
-    let subjects: Vec<_> =
-        pages.iter().chain(held).map(|told| told["subject"].as_str().unwrap().to_owned()).collect();
-    let all: BTreeSet<_> = (1..=12).map(|n| format!("cable/a/p{n:02}")).collect();
-    assert_eq!((subjects.len(), subjects.into_iter().collect::<BTreeSet<_>>()), (12, all));
+    let places: Vec<_> =
+        pages.iter().chain(held).map(|told| told["place"].as_str().unwrap().to_owned()).collect();
+    let all: BTreeSet<_> = (1..=12).map(|n| format!("cable{n:02}")).collect();
+    assert_eq!((places.len(), places.into_iter().collect::<BTreeSet<_>>()), (12, all));
 
     pair.b.heal();
     wait_until("every incident is over", || deployment.status()["incidents"] == json!([]));

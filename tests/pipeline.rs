@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crosswatch_tests::deployment::{BOUND, Deployment, assert_each_once, terminate, wait_until};
 use crosswatch_tests::hook::{CommandHook, Hook};
 use crosswatch_tests::inbox::{Inbox, Message};
+use crosswatch_tests::judged;
 use crosswatch_tests::netns::{Pair, Reject};
 use crosswatch_tests::root::require_root;
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     assert_eq!(deployment.status()["incidents"], json!([]));
 
     pair.b.cut();
-    let firing = wait_told(&webhook, "ping-failed", "firing", 3);
+    let firing = wait_told(&webhook, "ping-failed", "firing", 1);
     deployment.wait_for_probes("down");
     let down = deployment.status();
     for probe in down["links"][0]["probes"].as_array().unwrap() {
@@ -118,7 +119,10 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
             "{down:#}"
         );
     }
-    assert_eq!(down["incidents"].as_array().unwrap().len(), 3, "{down:#}");
+    let incidents = down["incidents"].as_array().unwrap();
+    assert_eq!(incidents.len(), 1, "one for the link: {down:#}");
+    assert_eq!((&incidents[0]["verdict"], &incidents[0]["link"]), (&json!("link-lost"), &json!("cable")));
+    assert_eq!(incidents[0]["symptoms"].as_array().unwrap().len(), 3, "{down:#}");
 
     // What the machine saw meanwhile, once for the link.
     let seen = |row: &&Value| row["kind"] == "evidence";
@@ -129,7 +133,7 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     assert!(matches!(told[..], [told] if told.contains("no hop answers")), "{status:#}");
 
     pair.b.heal();
-    let resolved = wait_told(&webhook, "ping-failed", "resolved", 3);
+    let resolved = wait_told(&webhook, "ping-failed", "resolved", 1);
     deployment.wait_for_probes("up");
 
     pair.b.slow_connects();
@@ -145,17 +149,14 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     });
     terminate(run);
 
-    assert_eq!(firing.keys().collect::<Vec<_>>(), SUBJECTS);
-    for (subject, fired) in &firing {
-        notified(fired, "ping-failed", subject, "firing");
-        let resolved = &resolved[subject];
-        notified(resolved, "ping-failed", subject, "resolved");
-        assert_eq!((&fired["value"], &resolved["value"]), (&json!(0.0), &json!(1.0)));
-        assert_eq!(fired["id"], resolved["id"]);
-        assert_eq!(fired["reason"], "3 of 3 lost");
-    }
+    let (fired, resolved) = (firing.values().next().unwrap(), resolved.values().next().unwrap());
+    notified(fired, "link-lost", "firing");
+    notified(resolved, "link-lost", "resolved");
+    assert_eq!((&fired["value"], &resolved["value"]), (&json!(0.0), &json!(1.0)));
+    assert_eq!(fired["id"], resolved["id"]);
+    assert_eq!(fired["reason"], "3 of 3 lost");
     let slow = &slow[SUBJECTS[2]];
-    notified(slow, "latency-high", SUBJECTS[2], "firing");
+    notified(slow, "slow", "firing");
     assert!((1_000.0..1_500.0).contains(&slow["value"].as_f64().unwrap()), "{slow}");
 
     let observations = deployment.export();
@@ -168,32 +169,28 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
         (&json!("unicast"), &json!(false))
     );
     ranges_part_the_export(&deployment, &observations, &text(slow, "at"));
-    both_receivers_were_told_the_same(&webhook.all(), &command.all(), 8);
-    replay_says_what_was_told(&deployment.replay(&observations), &webhook.all());
+    both_receivers_were_told_the_same(&webhook.all(), &command.all(), 4);
+    replay_says_what_was_judged(&deployment, &observations);
     metrics_are_those_of_the_observations(&deployment.rows(&["metrics", "--format", "json"]), &observations);
 }
 
-/// A notification has the fields of the design and no others, and its text has the important words in front.
-fn notified(message: &Value, rule: &str, subject: &str, state: &str) {
-    let keys: Vec<_> = message
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    assert_eq!(
-        keys,
-        ["at", "id", "link", "reason", "rule", "state", "subject", "text", "value"],
-        "{message}"
-    );
-    for (key, value) in [("rule", rule), ("subject", subject), ("state", state), ("link", "cable")] {
+/// A notification has the fields of the design, and what is known of the incident; its text has the important words in front.
+fn notified(message: &Value, verdict: &str, state: &str) {
+    let keys: BTreeSet<_> = message.as_object().unwrap().keys().map(String::as_str).collect();
+    let wanted = BTreeSet::from([
+        "at", "id", "link", "place", "reason", "rule", "since", "state", "subject", "summary", "text",
+        "value", "verdict",
+    ]);
+    assert!(wanted.is_subset(&keys), "{message}");
+    let more: Vec<_> = keys.difference(&wanted).collect();
+    assert!(more.iter().all(|key| ["evidence", "symptoms"].contains(key)), "{message}");
+    for (key, value) in [("verdict", verdict), ("place", "cable"), ("state", state), ("link", "cable")] {
         assert_eq!(message[key], value, "{message}");
     }
+    assert!(SUBJECTS.contains(&message["subject"].as_str().unwrap()), "{message}");
     let (reason, text) = (message["reason"].as_str().unwrap(), message["text"].as_str().unwrap());
     assert!(!message["id"].as_str().unwrap().is_empty() && !reason.is_empty(), "{message}");
-    let text_begins = format!("{} {rule} {subject}: ", state.to_uppercase());
+    let text_begins = format!("{} {verdict} cable: ", state.to_uppercase());
     assert!(text.starts_with(&text_begins) && text.chars().count() <= 160, "{message}");
 }
 
@@ -236,14 +233,11 @@ fn both_receivers_were_told_the_same(webhook: &[Message], command: &[Message], m
     assert_eq!(bodies(webhook), bodies(command));
 }
 
-fn replay_says_what_was_told(replayed: &[Value], messages: &[Message]) {
-    let transition = |row: &Value| {
-        let words = ["at", "rule", "subject", "state", "reason"].map(|key| text(row, key));
-        (words, row["value"].to_string())
-    };
-    let told: BTreeSet<_> = messages.iter().map(|message| transition(&message.json())).collect();
-    let replayed: BTreeSet<_> = replayed.iter().map(transition).collect();
-    assert_eq!(replayed, told);
+fn replay_says_what_was_judged(deployment: &Deployment, observations: &[Value]) {
+    let replayed = deployment.replay(observations);
+    let replayed: BTreeSet<_> =
+        replayed.iter().map(|row| ["at", "rule", "subject", "state"].map(|key| text(row, key))).collect();
+    assert_eq!(judged::transitions(&deployment.path().join("data/alerter.db")), replayed);
 }
 
 /// The samples of one metric of one subject in one second.
@@ -332,27 +326,34 @@ fn each_kind_of_loss_has_its_name() {
     let run = deployment.start(&pair.a, &["run"]);
     deployment.wait_for_probes("up");
 
-    let mut told = 0;
-    // Breaks the cable, waits until it is told, heals it: the kinds that were told.
+    let mut told = BTreeSet::new();
+    let file = deployment.path().join("data/alerter.db");
+    // Breaks the cable, waits until it is told and all of it fires, heals it: what fired, from when to when.
     let mut outage = |break_it: &dyn Fn(), heal: &dyn Fn(), subjects: &[&str]| {
+        let of_state = |messages: &[Message], state: &str| {
+            let messages = messages.iter().map(Message::json).filter(|message| message["state"] == state);
+            messages.map(|message| message["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
         break_it();
-        told += subjects.len();
-        let _ = webhook.wait_for(told, BOUND);
-        heal();
-        told += subjects.len();
-        let messages: Vec<_> = webhook.wait_for(told, BOUND).iter().map(Message::json).collect();
-        let (firing, resolved) = messages[told - 2 * subjects.len()..].split_at(subjects.len());
-        for (messages, state) in [(firing, "firing"), (resolved, "resolved")] {
-            let of: BTreeSet<_> =
-                messages.iter().map(|message| message["subject"].as_str().unwrap()).collect();
-            assert_eq!(of, subjects.iter().copied().collect(), "{messages:#?}");
-            assert!(messages.iter().all(|message| message["state"] == state), "{messages:#?}");
-        }
-        let kinds = firing.iter().zip(std::iter::repeat(resolved)).map(|(fired, resolved)| {
-            let resolved = resolved.iter().find(|resolved| resolved["id"] == fired["id"]).expect("one id");
-            (fired["subject"].clone(), fired["at"].clone(), resolved["at"].clone())
+        let id = webhook.wait_until(BOUND, |messages| {
+            of_state(messages, "firing").into_iter().find(|id| !told.contains(id))
         });
-        kinds.collect::<Vec<_>>()
+        told.insert(id.clone());
+        let of_incident = || {
+            let mut symptoms = judged::symptoms(&file);
+            symptoms.retain(|symptom| symptom.incident == id);
+            symptoms
+        };
+        wait_until("all of it fires", || of_incident().len() == subjects.len());
+        heal();
+        webhook.wait_until(BOUND, |messages| of_state(messages, "resolved").contains(&id).then_some(()));
+        let symptoms = of_incident();
+        let of: BTreeSet<_> = symptoms.iter().map(|symptom| symptom.subject.as_str()).collect();
+        assert_eq!(of, subjects.iter().copied().collect(), "{symptoms:#?}");
+        symptoms
+            .into_iter()
+            .map(|symptom| (symptom.subject, symptom.fired_at, symptom.resolved_at.unwrap()))
+            .collect::<Vec<_>>()
     };
     let heal = || pair.b.heal();
     let outages = [
@@ -369,7 +370,7 @@ fn each_kind_of_loss_has_its_name() {
             let within = |row: &&Value| {
                 row["kind"] == "probe"
                     && subject == subject_of(row)
-                    && (from.as_str()..to.as_str()).contains(&row["at"].as_str())
+                    && (from.as_str()..to.as_str()).contains(&row["at"].as_str().unwrap())
             };
             let kinds: BTreeSet<_> =
                 observations.iter().filter(within).filter_map(|row| row["lost"].as_str()).collect();

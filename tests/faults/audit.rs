@@ -1,10 +1,11 @@
 //! The books: what the journals hold against what was published and what was told, to the last one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::time::Duration;
 
 use crosswatch_shared::time::Timestamp;
+use crosswatch_tests::judged;
 use serde_json::Value;
 
 use crate::world::{SITES, World, number, open, through};
@@ -143,49 +144,49 @@ fn key(metric: &str, site: &Value, probe: &Value, at: &Value) -> (String, String
     (metric.to_owned(), text(site), text(probe), at.floor(Duration::from_secs(1)).as_micros())
 }
 
-/// What was told is what the rules say of the export: each one, none else, `firing` before `resolved`, and the same
-/// words where it was told again. Gives how many there were and how many came again.
+/// What was judged is what the rules say of the export, and each incident of it was told: `firing` before `resolved`, and in
+/// the same words where it was told again. Gives how many notifications there were and how many came again.
 fn check_notifications(world: &World) -> (usize, usize) {
     let replayed: BTreeSet<_> = world
         .tool("replay --from export.jsonl --format jsonl")
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|transition| transition["state"] == "firing" || transition["state"] == "resolved")
-        .map(|transition| what(&transition))
+        .map(|transition| {
+            ["at", "rule", "subject", "state"].map(|key| transition[key].as_str().unwrap().to_owned())
+        })
         .collect();
+    let file = world.data().join("alerter.db");
+    assert_eq!(judged::transitions(&file), replayed, "what was judged live is what the rules say");
+
     let messages = world.hook.all();
-    let mut told: HashMap<(String, String), String> = HashMap::new();
-    let mut came = BTreeSet::new();
-    let mut incidents: HashSet<String> = HashSet::new();
+    let mut told: HashMap<(String, String, u64), String> = HashMap::new();
+    let mut came = 0;
     for message in messages.iter().filter(|message| message.accepted) {
         let json = message.json();
         // Judged by the wall clock, so the export does not have it.
         if json["rule"] == "site-silent" || json["rule"] == "alerter-blind" {
             continue;
         }
-        let (id, state) =
-            (json["id"].as_str().unwrap().to_owned(), json["state"].as_str().unwrap().to_owned());
-        if state == "firing" {
-            incidents.insert(id.clone());
-        } else {
-            assert!(incidents.contains(&id), "resolved before it was said to fire: {json}");
-        }
-        let first = told.entry((id, state)).or_insert_with(|| message.body.clone());
+        let word = |key: &str| json[key].as_str().unwrap().to_owned();
+        let (id, state, revision) = (word("id"), word("state"), json["revision"].as_u64().unwrap_or(0));
+        let first = (id.clone(), "firing".to_owned(), 0);
+        assert!(
+            revision + u64::from(state == "resolved") == 0 || told.contains_key(&first),
+            "out of order: {json}"
+        );
+        let first = told.entry((id, state, revision)).or_insert_with(|| message.body.clone());
         assert_eq!(*first, message.body, "told again, in other words");
-        came.insert(what(&json));
+        came += 1;
     }
-    let missing: Vec<_> = replayed.difference(&came).collect();
-    let invented: Vec<_> = came.difference(&replayed).collect();
-    assert!(missing.is_empty() && invented.is_empty(), "never told: {missing:#?}; invented: {invented:#?}");
-    assert_eq!(came.len(), told.len(), "one incident under two ids");
-    let all = messages.iter().filter(|message| message.accepted).filter(|message| {
-        let rule = &message.json()["rule"];
-        rule != "site-silent" && rule != "alerter-blind"
-    });
-    (told.len(), all.count() - told.len())
-}
-
-/// What a notification and a transition have in common.
-fn what(json: &Value) -> [String; 4] {
-    ["at", "rule", "subject", "state"].map(|field| json[field].as_str().unwrap().to_owned())
+    let of_links: Vec<_> =
+        judged::incidents(&file).into_iter().filter(|incident| !incident.link.is_empty()).collect();
+    for incident in &of_links {
+        let states = ["firing", "resolved"].map(|state| (incident.id.clone(), state.to_owned(), 0));
+        let is_told = states.map(|state| told.contains_key(&state));
+        assert_eq!(is_told, [true, !incident.open], "{incident:?}");
+    }
+    let ids: BTreeSet<&String> = told.keys().map(|(id, ..)| id).collect();
+    assert_eq!(ids.len(), of_links.len(), "told of what is no incident");
+    (told.len(), came - told.len())
 }

@@ -83,7 +83,7 @@ fn what_cannot_be_read_goes_to_the_dead_letters_and_nothing_else_is_lost() {
 /// A batch as a later version could write it.
 fn newer() -> Vec<u8> {
     let outcome = Outcome::Reply { rtt_ms: 1.0 };
-    let body = Body::Probe { link: "loop".into(), probe: "icmp:127.0.0.2".into(), outcome, detail: None };
+    let body = Body::Probe { link: "loop2".into(), probe: "icmp:127.0.0.2".into(), outcome, detail: None };
     let batch = encode_batch(&Batch {
         origin: Origin { site: "here".into(), collector: "c".into(), boot: "b".into() },
         number: 0,

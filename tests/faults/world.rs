@@ -45,15 +45,19 @@ impl World {
         }
         let hook = Hook::inside(&namespace);
         let sites = iter::repeat_n(SITES[0], here.into()).chain(iter::repeat_n(SITES[1], there.into()));
-        let probes: String = (2..)
+        // Each is a link of its own, and so an incident of its own.
+        let links: String = (2..)
             .zip(sites)
             .map(|(host, site): (u8, _)| {
-                format!("  {{ from = \"{site}\", icmp = \"127.0.0.{host}\", {pace} }},\n")
+                format!(
+                    "[[link]]\nname = \"loop{host}\"\nbetween = [\"{site}\"]\n\
+                     probe = [{{ from = \"{site}\", icmp = \"127.0.0.{host}\", {pace} }}]\n"
+                )
             })
             .collect();
         let config = format!(
             "[site.here]\n[site.there]\n\
-             [[link]]\nname = \"loop\"\nbetween = [\"here\", \"there\"]\nprobe = [\n{probes}]\n\
+             {links}\
              [queue]\nkind = \"embedded\"\npath = \"data\"\n[metrics]\nkind = \"embedded\"\nperiod = \"1s\"\n\
              [notify.hook]\nwebhook = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{rules}\n",
             hook.url()

@@ -1,6 +1,5 @@
 //! The second way to a page: CloudWatch's alarms, made by `crosswatch alarms apply`, on the metrics that are really put.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crosswatch_lab::{Fault, Tunnel};
@@ -9,7 +8,7 @@ use crosswatch_tests::deployment::wait_within;
 use crosswatch_tests::root::require_root;
 use serde_json::Value;
 
-use crate::world::{PROBES, UNDER_WAY, World, now};
+use crate::world::{LINK, PROBES, UNDER_WAY, World, now};
 
 /// The composites of the two links: that of the VPN connection is another one here, so that both can be broken at once.
 const BROKEN: &str = "vpn broken (Crosswatch)";
@@ -102,19 +101,19 @@ fn each_fault_pages_once_by_cloudwatchs_alarms_too_and_clears_once() {
     at_first.sort_unstable();
     assert_eq!(at_first, well);
 
-    let tunnels = (BROKEN, "tunnels-down", &[VPN] as &[&str]);
+    let tunnels = (BROKEN, "vpn", "tunnels-down", &[VPN] as &[&str]);
     let faults = [
         (
             vec![Fault::TunnelDown { tunnel: Tunnel::Both }, Fault::BlackHole],
-            vec![tunnels, (BROKEN_OR_SLOW, "ping-failed", &PROBES)],
+            vec![tunnels, (BROKEN_OR_SLOW, LINK, "ping-failed", &PROBES)],
         ),
         (
             vec![Fault::Slow { rtt: Duration::from_millis(300) }],
-            vec![(BROKEN_OR_SLOW, "latency-high", &PROBES)],
+            vec![(BROKEN_OR_SLOW, LINK, "latency-high", &PROBES)],
         ),
     ];
     let mut seen = at_first.len();
-    let mut texts = BTreeMap::new();
+    let mut texts = 0;
     for (faults, broken) in faults {
         for (state, told) in [("ALARM", "FIRING"), ("OK", "RESOLVED")] {
             let since = now();
@@ -134,14 +133,15 @@ fn each_fault_pages_once_by_cloudwatchs_alarms_too_and_clears_once() {
             assert_eq!(new, expected);
             seen += new.len();
             // The alerter pages, too.
-            for (_, rule, subjects) in &broken {
-                world.wait_for_texts(told, rule, subjects);
-                texts.extend(subjects.iter().map(|subject| (format!("{told} {rule} {subject}"), 1)));
+            let places: Vec<&str> = broken.iter().map(|(_, place, ..)| *place).collect();
+            world.wait_for_texts(&mut texts, told, &places);
+            for (_, _, rule, subjects) in &broken {
+                world.wait_until_fires(rule, subjects, told == "FIRING");
             }
         }
     }
     assert_eq!(pages(&world).len(), seen, "nothing else pages");
-    assert_eq!(world.texts(), texts);
+    assert_eq!(world.whole_texts().len(), texts, "{:#?}", world.whole_texts());
     for alarm in world.list("/alarms") {
         assert_eq!(alarm["failed_actions"], Value::Array(Vec::new()), "{alarm}");
         if HEARTBEATS.contains(&alarm["name"].as_str().unwrap()) {

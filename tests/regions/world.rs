@@ -11,11 +11,13 @@ use crosswatch_lab::{Cloud, Gate, Lab, Options};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_tests::deployment::{json_lines, wait_until};
 use crosswatch_tests::http;
+use crosswatch_tests::judged;
 use crosswatch_tests::process::{laboratory, program};
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const NUMBER: &str = "+15555550100";
+pub(crate) const LINK: &str = "use1-euw1";
 pub(crate) const VPN: &str = "use1-euw1/vpn-0a1b2c3d4e5f60718";
 pub(crate) const PROBES: [&str; 3] = [
     "use1-euw1/us-east-1/icmp:10.1.0.10",
@@ -149,24 +151,58 @@ impl World {
         for message in self.list("/messages").iter().filter(|message| message["to"] == NUMBER) {
             assert_eq!(message["attributes"]["AWS.SNS.SMS.SMSType"], "Transactional");
             let text = message["text"].as_str().unwrap();
-            let told = text.rsplit_once(": ").map_or(text, |(told, _)| told);
+            let told = text.split_once(": ").map_or(text, |(told, _)| told);
             *texts.entry(told.to_owned()).or_default() += 1;
         }
         texts
     }
 
-    pub(crate) fn wait_for_texts(&self, state: &str, rule: &str, subjects: &[&str]) {
-        self.wait_for_nth_texts(1, state, rule, subjects);
+    /// Waits until there is a text of this state for each of these places after the first `seen`, and gives them; there may be
+    /// no others.
+    pub(crate) fn wait_for_texts(&self, seen: &mut usize, state: &str, places: &[&str]) -> Vec<String> {
+        let mut new = Vec::new();
+        wait_until(&format!("{state} of {places:?}"), || {
+            new = self.whole_texts().split_off(*seen);
+            new.len() >= places.len()
+        });
+        *seen += places.len();
+        let mut told: Vec<_> = new.iter().map(|text| place(text)).collect();
+        told.sort_unstable();
+        let mut wanted: Vec<_> = places.iter().map(|place| (state, *place)).collect();
+        wanted.sort_unstable();
+        assert_eq!(told, wanted, "{new:#?}");
+        new
     }
 
-    /// Waits until each was told so many times.
-    pub(crate) fn wait_for_nth_texts(&self, times: usize, state: &str, rule: &str, subjects: &[&str]) {
-        let all = |texts: &BTreeMap<String, usize>| {
-            subjects.iter().all(|subject| {
-                texts.get(&format!("{state} {rule} {subject}")).is_some_and(|told| *told >= times)
-            })
-        };
-        wait_until(&format!("{state} {rule}"), || all(&self.texts()));
+    /// Waits until the newest incident of a link has this verdict.
+    pub(crate) fn wait_for_verdict(&self, link: &str, kind: &str) {
+        wait_until(&format!("the verdict {kind}"), || {
+            let incidents = judged::incidents(&self.alerter());
+            incidents.iter().rfind(|of| of.link == link).is_some_and(|of| of.kind == kind)
+        });
+    }
+
+    /// Waits until a rule fires for each of these subjects, or for none of them.
+    pub(crate) fn wait_until_fires(&self, rule: &str, subjects: &[&str], fires: bool) {
+        wait_until(&format!("{rule} fires: {fires}"), || {
+            let open = judged::symptoms(&self.alerter());
+            let is_open = |subject: &&str| {
+                open.iter().any(|of| of.rule == rule && of.subject == **subject && of.resolved_at.is_none())
+            };
+            subjects.iter().all(|subject| is_open(subject) == fires)
+        });
+    }
+
+    /// The alerter's file.
+    pub(crate) fn alerter(&self) -> PathBuf {
+        self.lab.folder().join("data/alerter.db")
+    }
+
+    /// Each text to the phone, in the order accepted.
+    pub(crate) fn whole_texts(&self) -> Vec<String> {
+        let messages = self.list("/messages");
+        let to_phone = messages.iter().filter(|message| message["to"] == NUMBER);
+        to_phone.map(|message| message["text"].as_str().unwrap().to_owned()).collect()
     }
 
     /// A value of the alerter's own metrics; 0 for one that is not there yet.
@@ -180,4 +216,11 @@ impl World {
 
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
+}
+
+/// The state and the place of a text: `FIRING black-hole use1-euw1: …`.
+fn place(text: &str) -> (&str, &str) {
+    let (head, _) = text.split_once(": ").unwrap_or((text, ""));
+    let mut words = head.split(' ');
+    (words.next().unwrap(), words.nth(1).unwrap())
 }

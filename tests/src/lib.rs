@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod hook;
 pub mod http;
 pub mod inbox;
+pub mod judged;
 pub mod netns;
 pub mod peers;
 pub mod process;

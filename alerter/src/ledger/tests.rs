@@ -184,7 +184,7 @@ fn a_thousand_at_once_are_ten_and_one_digest_each_way() {
     assert_eq!((&*digest.state, digest.value), ("firing", Some(990.0)));
     assert_eq!(
         digest.text,
-        "FIRING at-most r: 990 held back, 990 firing: l/a/10 collector-blind, l/a/11 collector-blind, l/a/12 collector-blind, l/a/13 collector-blind, l/a/14 .."
+        "FIRING at-most r: 990 held back, 990 firing: l/a/10 collector-blind, l/a/11 collector-blind, l/a/12 collector-blind, l/a/13 collector-blind, l/a/14 collector-.."
     );
     assert_eq!(digest.held.as_ref().unwrap().len(), 990);
 
