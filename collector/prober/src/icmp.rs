@@ -113,8 +113,10 @@ impl Icmp {
             if taken < requests.len() && sequences.len() < batch.len() {
                 break;
             }
-            // Read at once, the stamps of sending and on a short way the replies do not fill the buffer.
-            self.read(heard, ROUNDS_BETWEEN);
+            // Many are read at once: so the stamps of sending and on a short way the replies do not fill the buffer.
+            if batch.len() == BATCH {
+                self.read(heard, ROUNDS_BETWEEN);
+            }
         }
         taken
     }

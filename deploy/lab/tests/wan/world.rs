@@ -53,6 +53,12 @@ impl World {
         world
     }
 
+    /// The forwarder's id.
+    #[allow(dead_code, reason = "the bench alone asks")]
+    pub(crate) fn process(&self) -> u32 {
+        self.forwarder.id()
+    }
+
     pub(crate) fn wan(&self) -> Wan {
         Wan::at(self.folder.path().join("wan.sock"))
     }
