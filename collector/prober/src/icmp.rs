@@ -203,6 +203,11 @@ impl Icmp {
         self.flights.get(sequence).is_some_and(|flight| flight.mark == mark && flight.stage == Stage::Flying)
     }
 
+    /// Whether anything was ever sent over it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.flights.is_used()
+    }
+
     /// How many messages the socket has dropped, ever.
     pub(crate) fn dropped(&self) -> u32 {
         self.dropped

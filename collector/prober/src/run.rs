@@ -37,6 +37,9 @@ const TOGETHER: Duration = TICK.saturating_mul(2);
 /// By so much it may be shorter, where the loop is awake anyhow.
 const EARLIER: Duration = Duration::from_millis(5);
 
+/// So often all sockets are read at least, also those that had nothing to read when they were last looked at.
+const ALL: Duration = Duration::from_secs(1);
+
 /// When more comes in than can be read, what is past its deadline may be answered among the unread; so long it is waited
 /// for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,6 +66,8 @@ pub(crate) struct Loop {
     stamped: bool,
     /// Whether anything was sent since: there is its stamp to read at least.
     unread: bool,
+    /// When all sockets are read next.
+    all_at: Instant,
     /// Whether ICMP has more to read.
     backlog: bool,
     /// When the owner is to be told of what is not pressing.
@@ -117,6 +122,7 @@ impl Loop {
             resting: start,
             stamped: false,
             unread: false,
+            all_at: start,
             backlog: false,
             tell_at: None,
             told: 0,
@@ -130,7 +136,7 @@ impl Loop {
     pub(crate) fn run(mut self, ready: impl Fn()) {
         let mut events = [EpollEvent::empty(); 256];
         loop {
-            let (found, icmp) = match self.wait(&mut events) {
+            let (found, stamped) = match self.wait(&mut events) {
                 Ok(found) => found,
                 Err(errno) => {
                     self.shared.lock().ended = Some(format!("waiting for packets: {errno}"));
@@ -143,9 +149,9 @@ impl Loop {
             }
             let now = now();
             // In this order: what has come in before a deadline is read before the deadline is judged.
-            if icmp || self.backlog || self.is_rested(now) || self.next_deadline().is_some_and(|at| at <= now)
-            {
-                self.receive(now);
+            let seen = stamped || self.backlog;
+            if seen || self.is_rested(now) || self.next_deadline().is_some_and(|at| at <= now) {
+                self.receive(seen, now);
             }
             for event in events {
                 self.heard.extend(self.tcp.ready(event.data(), now));
@@ -154,7 +160,7 @@ impl Loop {
             self.send(now);
             // On a short way the replies are there by now.
             if self.is_rested(now) {
-                self.receive(now);
+                self.receive(false, now);
             }
             if self.settle(now) {
                 ready();
@@ -162,7 +168,7 @@ impl Loop {
         }
     }
 
-    /// Sleeps until something is due or comes in; how many events there are, and whether ICMP has any.
+    /// Sleeps until something is due or comes in; how many events there are, and whether ICMP or UDP has any.
     fn wait(&mut self, events: &mut [EpollEvent]) -> Result<(usize, bool), Errno> {
         let now = now();
         let resting = (self.resting > now).then_some(self.resting);
@@ -208,9 +214,13 @@ impl Loop {
         self.unread && self.resting <= now + EARLIER
     }
 
-    fn receive(&mut self, now: Instant) {
+    fn receive(&mut self, seen: bool, now: Instant) {
         let before = self.heard.len();
-        self.backlog = self.icmp.receive(&mut self.heard);
+        let all = seen || self.all_at <= now;
+        if all {
+            self.all_at = now + ALL;
+        }
+        self.backlog = self.icmp.receive(all, &mut self.heard);
         self.udp.receive(&mut self.heard);
         self.unread = false;
         let replies = self.heard.iter().skip(before).filter_map(|heard| match heard {

@@ -17,8 +17,8 @@ pub(crate) const BLACKBOX: &str = "prometheus-blackbox-exporter";
 
 /// Not measured: starting, and the first round.
 const WARM_UP: Duration = Duration::from_secs(3);
-const BOUND: Duration = Duration::from_secs(30);
-/// smokeping_prober listens once all its pingers run, which takes it longer the more of the processor those need.
+/// smokeping_prober listens once all its pingers run, which takes it longer the more of the processor those need; and tells of
+/// a thousand targets as slowly.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// So many connections ask blackbox_exporter, each for its share of the targets, one after the other.
@@ -56,7 +56,8 @@ impl Told {
                 *buckets.entry((bound * 1e9).round() as u64).or_default() += value as u64;
             }
         }
-        let up_to = buckets.into_iter().map(|(bound, count)| (bound as f64 / 1e3, count)).collect();
+        let micros = |bound: u64| if bound == u64::MAX { f64::INFINITY } else { bound as f64 / 1e3 };
+        let up_to = buckets.into_iter().map(|(bound, count)| (micros(bound), count)).collect();
         Self { sums, up_to }
     }
 }
@@ -64,11 +65,12 @@ impl Told {
 /// The processor's time over so many probes.
 pub(crate) type Cost = (Duration, usize);
 
-/// 2 µs wide up to 200 µs, 20 µs up to 2 ms, then 10 % each.
+/// Its buckets are 5 µs wide up to 200 µs, 50 µs up to 1 ms, then half as much again each: more of them, and it has no time
+/// left to tell of them.
 pub(crate) fn smokeping(targets: u32, seconds: u64) -> (Cost, Told, Wire) {
     let (capture, mut wire) = (Capture::new(), Wire::default());
-    let fine = (1..=100).map(|n| f64::from(n) * 2.0).chain((11..=100).map(|n| f64::from(n) * 20.0));
-    let coarse = std::iter::successors(Some(2_200.0), |bound| Some(bound * 1.1)).take(60);
+    let fine = (1..=40).map(|n| f64::from(n) * 5.0).chain((5..=20).map(|n| f64::from(n) * 50.0));
+    let coarse = std::iter::successors(Some(1_500.0), |bound| Some(bound * 1.5)).take(16);
     let buckets: Vec<String> = fine.chain(coarse).map(|micros| format!("{:.9}", micros / 1e6)).collect();
     let hosts: Vec<String> = far_targets(targets).map(|target| target.to_string()).collect();
     let config = format!(
@@ -195,7 +197,7 @@ impl Exporter {
     fn connect(&self) -> Connection {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(BOUND)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection(stream)
     }
 }
