@@ -172,7 +172,7 @@ impl Regions {
     }
 
     fn lose(&self, loss: f64) {
-        self.lab.wan().set(&[Policy { delay: Duration::ZERO, loss }; 2]).unwrap();
+        self.lab.wan().set(&[Policy { loss, ..Policy::default() }; 2]).unwrap();
     }
 
     /// When SNS took the next text that begins so.

@@ -1,10 +1,15 @@
-//! The prober beside fping, in turns on the same targets: the processor's time a probe, and the error of round-trip times
-//! against a packet capture: `cargo bench -p crosswatch-prober --bench peers`. Needs root and Debian's `fping`.
+//! The prober beside fping, smokeping_prober and blackbox_exporter, in turns on the same targets: the processor's time a
+//! probe, and the error of round-trip times against a packet capture: `cargo bench -p crosswatch-prober --bench peers`. Needs
+//! root and Debian's `fping prometheus-smokeping-prober prometheus-blackbox-exporter`; what is missing is left out and said.
 //!
-//! 1,000 and 10,000 targets, each once a second, behind a veth pair. The prober's time is that of its thread.
+//! 1,000 and 10,000 targets, each once a second, behind a veth pair. The prober's time is that of its thread. The exporters
+//! are left out at 10,000, which would take them more cores than there are. smokeping_prober tells no single round trip: of it
+//! the sums by target, which are exact, and percentiles over all targets, which are as fine as its buckets, are compared with
+//! those of the very same replies in the capture.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+mod exporters;
 mod wire;
 
 use std::collections::HashMap;
@@ -20,6 +25,7 @@ use crosswatch_shared::observation::Outcome;
 use nix::sys::resource::UsageWho;
 use nix::unistd::geteuid;
 
+use exporters::{BLACKBOX, Cost, SMOKEPING, Told};
 use wire::{Capture, Far, far_targets, processor};
 
 const SECONDS: u64 = 8;
@@ -33,24 +39,44 @@ fn main() {
         println!("NOT RUN: the bench makes network namespaces, which needs root");
         return;
     }
-    if Command::new("fping").arg("-v").output().is_err() {
-        println!("NOT RUN: fping is not installed (Debian: fping)");
-        return;
-    }
+    let has = |program: &str| {
+        let found = Command::new(program).arg("--version").output().is_ok();
+        if !found {
+            println!("not measured for want of Debian's {program}");
+        }
+        found
+    };
+    let [has_fping, has_smokeping, has_blackbox] = ["fping", SMOKEPING, BLACKBOX].map(has);
     println!("load before: {}", wire::load());
     wire::alone();
     let _far = Far::new();
     for targets in [1_000, 10_000] {
         for round in 1..=ROUNDS {
-            line(&format!("{targets} targets, round {round}: prober"), || prober(targets));
-            line(&format!("{targets} targets, round {round}: fping"), || fping(targets));
+            let name = |who: &str| format!("{targets} targets, round {round}: {who}");
+            line(&name("prober"), || prober(targets));
+            if has_fping {
+                line(&name("fping"), || fping(targets));
+            }
+            if has_blackbox && targets == 1_000 {
+                line(&name("blackbox_exporter"), || {
+                    let ((used, probes), rtts, wire) = exporters::blackbox(targets, SECONDS);
+                    (used, Some(probes), rtts, wire)
+                });
+            }
+        }
+        if has_smokeping && targets == 1_000 {
+            // Once: of a thousand it takes a minute to start. A hundred leave it time to keep up.
+            for targets in [100, 1_000] {
+                let name = format!("{targets} targets: smokeping_prober");
+                line_of_sums(&name, exporters::smokeping(targets, SECONDS));
+            }
         }
     }
     println!("load after: {}", wire::load());
 }
 
-fn line(name: &str, run: impl FnOnce() -> (Duration, Rtts, Wire)) {
-    let (used, rtts, wire) = run();
+fn line(name: &str, run: impl FnOnce() -> (Duration, Option<usize>, Rtts, Wire)) {
+    let (used, probes, rtts, wire) = run();
     let mut errors = Vec::new();
     let (mut sent, mut lost) = (0, 0);
     for (target, rtts) in &rtts {
@@ -65,15 +91,56 @@ fn line(name: &str, run: impl FnOnce() -> (Duration, Rtts, Wire)) {
         }
     }
     errors.sort_by(f64::total_cmp);
-    let quantile = |part: f64| errors[((errors.len() - 1) as f64 * part) as usize];
+    let quantile = |part: f64| nearest(&errors, part);
     println!(
-        "{name}: {:.2} us of processor a probe, {sent} probes, {lost} lost; error us: median {:.1}, p99 {:.1}, p99.9 {:.1}, \
-         most {:.1}",
-        used.as_secs_f64() * 1e6 / sent as f64,
+        "{name}: {:.2} us of processor a probe, {sent} probes, {lost} lost; error us: mean {:.1}, median {:.1}, p99 {:.1}, \
+         p99.9 {:.1}, most {:.1}",
+        used.as_secs_f64() * 1e6 / probes.unwrap_or(sent) as f64,
+        errors.iter().sum::<f64>() / errors.len() as f64,
         quantile(0.5),
         quantile(0.99),
         quantile(0.999),
         errors.last().unwrap(),
+    );
+}
+
+/// Of a sorted list.
+fn nearest(sorted: &[f64], part: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * part) as usize]
+}
+
+fn line_of_sums(name: &str, ((used, probes), told, wire): (Cost, Told, Wire)) {
+    let (mut real, mut errors) = (Vec::new(), Vec::new());
+    let (mut theirs, mut ours) = (0.0, 0.0);
+    for (target, &(count, sum)) in &told.sums {
+        let Some(exchanges) = wire.by_target.get(target) else { continue };
+        let replies = exchanges.iter().filter_map(|(_, out, back)| Some((((*back)? - out) as f64) / 1e3));
+        let replies: Vec<f64> = replies.take(count).collect();
+        if count == 0 || replies.len() < count {
+            continue;
+        }
+        let captured: f64 = replies.iter().sum();
+        errors.push((sum - captured) / count as f64);
+        (theirs, ours) = (theirs + sum, ours + captured);
+        real.extend(replies);
+    }
+    real.sort_by(f64::total_cmp);
+    errors.sort_by(f64::total_cmp);
+    let count = real.len() as f64;
+    println!(
+        "{name}: {:.2} us of processor a probe, {probes} probes; mean {:.1} us where the capture has {:.1}, error of the mean \
+         {:.1}; error of a target's mean: median {:.1}, p99 {:.1}; p50 at most {:.0} us where the capture has {:.1}, p99 at \
+         most {:.0} where it has {:.1}",
+        used.as_secs_f64() * 1e6 / probes as f64,
+        theirs / count,
+        ours / count,
+        (theirs - ours) / count,
+        nearest(&errors, 0.5),
+        nearest(&errors, 0.99),
+        told.percentile(0.5),
+        nearest(&real, 0.5),
+        told.percentile(0.99),
+        nearest(&real, 0.99),
     );
 }
 
@@ -104,7 +171,7 @@ impl Wire {
     }
 }
 
-fn prober(targets: u32) -> (Duration, Rtts, Wire) {
+fn prober(targets: u32) -> (Duration, Option<usize>, Rtts, Wire) {
     let (capture, mut wire, mut rtts) = (Capture::new(), Wire::default(), Rtts::new());
     let list: Vec<Ipv4Addr> = far_targets(targets).collect();
     let probe = |target: &Ipv4Addr| Probe {
@@ -133,10 +200,10 @@ fn prober(targets: u32) -> (Duration, Rtts, Wire) {
     }
     // Closed first: the time of a thread that has ended counts all the same.
     drop(engine);
-    (used() - before, rtts, wire)
+    (used() - before, None, rtts, wire)
 }
 
-fn fping(targets: u32) -> (Duration, Rtts, Wire) {
+fn fping(targets: u32) -> (Duration, Option<usize>, Rtts, Wire) {
     let (capture, mut wire, mut rtts) = (Capture::new(), Wire::default(), Rtts::new());
     let directory = std::env::temp_dir().join(format!("crosswatch-peers-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
@@ -172,5 +239,5 @@ fn fping(targets: u32) -> (Duration, Rtts, Wire) {
         of[number] = rtt;
     }
     std::fs::remove_dir_all(&directory).unwrap();
-    (used, rtts, wire)
+    (used, None, rtts, wire)
 }

@@ -108,10 +108,11 @@ impl Banks {
         self.socket(key).is_some_and(|socket| socket.is_flying(key.sequence, mark))
     }
 
-    /// Reads what has come in; whether there is more.
-    pub(crate) fn receive(&mut self, heard: &mut Vec<Heard>) -> bool {
+    /// Reads what has come in, over all sockets or those alone over which anything was ever sent; whether there is more.
+    pub(crate) fn receive(&mut self, all: bool, heard: &mut Vec<Heard>) -> bool {
         let mut more = false;
-        for socket in self.0.iter_mut().flat_map(|bank| &mut bank.sockets) {
+        let sockets = self.0.iter_mut().flat_map(|bank| &mut bank.sockets);
+        for socket in sockets.filter(|socket| all || socket.is_used()) {
             more |= socket.receive(heard);
         }
         more
@@ -242,7 +243,7 @@ mod tests {
             send(&mut banks, &mut heard, &mut flying, 600..700);
             let begun = Instant::now();
             while heard.len() < 100 {
-                banks.receive(&mut heard);
+                banks.receive(false, &mut heard);
                 assert!(begun.elapsed() < Duration::from_secs(30), "{} replies", heard.len());
             }
             for heard in &heard {

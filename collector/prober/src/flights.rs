@@ -54,6 +54,11 @@ impl Flights {
         Self { slots: Vec::new(), keys: Vec::new(), capacity, next: 0, next_key: 0 }
     }
 
+    /// Whether there ever was one.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// A packet is about to be sent; under which sequence number. `None`: too many are in flight.
     pub(crate) fn add(&mut self, flight: Flight) -> Option<u16> {
         if self.slots.is_empty() {

@@ -113,8 +113,10 @@ impl Icmp {
             if taken < requests.len() && sequences.len() < batch.len() {
                 break;
             }
-            // Read at once, the stamps of sending and on a short way the replies do not fill the buffer.
-            self.read(heard, ROUNDS_BETWEEN);
+            // Many are read at once: so the stamps of sending and on a short way the replies do not fill the buffer.
+            if batch.len() == BATCH {
+                self.read(heard, ROUNDS_BETWEEN);
+            }
         }
         taken
     }
@@ -199,6 +201,11 @@ impl Icmp {
     /// Whether it is still waited for.
     pub(crate) fn is_flying(&mut self, sequence: u16, mark: Mark) -> bool {
         self.flights.get(sequence).is_some_and(|flight| flight.mark == mark && flight.stage == Stage::Flying)
+    }
+
+    /// Whether anything was ever sent over it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.flights.is_used()
     }
 
     /// How many messages the socket has dropped, ever.

@@ -21,7 +21,7 @@ use crate::engine::{Probe, Protocol, Shared};
 use crate::heard::{Fate, Heard};
 use crate::icmp::Request;
 use crate::packet::Mark;
-use crate::schedule::{LONGEST, Schedule};
+use crate::schedule::{LONGEST, Schedule, TICK};
 use crate::tcp::{Begun, Tcp};
 use crate::udp::Udp;
 use crate::{Error, failure};
@@ -30,8 +30,15 @@ use crate::{Error, failure};
 const STOP: u64 = 0;
 const TCP: u64 = 1;
 
-/// After replies were read no more are for so long: the kernel has stamped them, so they can wait and be read together.
-const TOGETHER: Duration = Duration::from_millis(2);
+/// After replies were read no more are for so long: the kernel has stamped them, so those of two ticks can wait and be read
+/// together. Before a deadline is judged all is read, whatever the time.
+const TOGETHER: Duration = TICK.saturating_mul(2);
+
+/// By so much it may be shorter, where the loop is awake anyhow.
+const EARLIER: Duration = Duration::from_millis(5);
+
+/// So often all sockets are read at least, also those that had nothing to read when they were last looked at.
+const ALL: Duration = Duration::from_secs(1);
 
 /// When more comes in than can be read, what is past its deadline may be answered among the unread; so long it is waited
 /// for.
@@ -52,8 +59,15 @@ pub(crate) struct Loop {
     udp: Udp,
     /// What must be looked at without delay.
     urgent: Epoll,
-    /// Until then ICMP is not looked at.
+    /// Until then ICMP and UDP are not looked at.
     resting: Instant,
+    /// Whether the kernel stamped the replies that were read last; what it does not stamp is timed when it is read, and
+    /// must not wait.
+    stamped: bool,
+    /// Whether anything was sent since: there is its stamp to read at least.
+    unread: bool,
+    /// When all sockets are read next.
+    all_at: Instant,
     /// Whether ICMP has more to read.
     backlog: bool,
     /// When the owner is to be told of what is not pressing.
@@ -106,6 +120,9 @@ impl Loop {
             udp: Udp::open(&probes)?,
             urgent,
             resting: start,
+            stamped: false,
+            unread: false,
+            all_at: start,
             backlog: false,
             tell_at: None,
             told: 0,
@@ -119,7 +136,7 @@ impl Loop {
     pub(crate) fn run(mut self, ready: impl Fn()) {
         let mut events = [EpollEvent::empty(); 256];
         loop {
-            let (found, icmp) = match self.wait(&mut events) {
+            let (found, stamped) = match self.wait(&mut events) {
                 Ok(found) => found,
                 Err(errno) => {
                     self.shared.lock().ended = Some(format!("waiting for packets: {errno}"));
@@ -132,21 +149,26 @@ impl Loop {
             }
             let now = now();
             // In this order: what has come in before a deadline is read before the deadline is judged.
-            if icmp || self.backlog || self.next_deadline().is_some_and(|at| at <= now) {
-                self.receive(now);
+            let seen = stamped || self.backlog;
+            if seen || self.is_rested(now) || self.next_deadline().is_some_and(|at| at <= now) {
+                self.receive(seen, now);
             }
             for event in events {
                 self.heard.extend(self.tcp.ready(event.data(), now));
             }
             self.expire(now);
             self.send(now);
+            // On a short way the replies are there by now.
+            if self.is_rested(now) {
+                self.receive(false, now);
+            }
             if self.settle(now) {
                 ready();
             }
         }
     }
 
-    /// Sleeps until something is due or comes in; how many events there are, and whether ICMP has any.
+    /// Sleeps until something is due or comes in; how many events there are, and whether ICMP or UDP has any.
     fn wait(&mut self, events: &mut [EpollEvent]) -> Result<(usize, bool), Errno> {
         let now = now();
         let resting = (self.resting > now).then_some(self.resting);
@@ -187,10 +209,26 @@ impl Loop {
         })
     }
 
-    fn receive(&mut self, now: Instant) {
-        self.backlog = self.icmp.receive(&mut self.heard);
+    /// Whether there is something to read for which it is time.
+    fn is_rested(&self, now: Instant) -> bool {
+        self.unread && self.resting <= now + EARLIER
+    }
+
+    fn receive(&mut self, seen: bool, now: Instant) {
+        let before = self.heard.len();
+        let all = seen || self.all_at <= now;
+        if all {
+            self.all_at = now + ALL;
+        }
+        self.backlog = self.icmp.receive(all, &mut self.heard);
         self.udp.receive(&mut self.heard);
-        self.resting = now + TOGETHER;
+        self.unread = false;
+        let replies = self.heard.iter().skip(before).filter_map(|heard| match heard {
+            Heard::Fate(_, Fate::Reply(reply)) => Some(!reply.user_stamped),
+            _ => None,
+        });
+        self.stamped = replies.reduce(|one, other| one && other).unwrap_or(self.stamped);
+        self.resting = if self.stamped { now + TOGETHER } else { now };
     }
 
     /// Gives up what is past its deadline.
@@ -236,6 +274,7 @@ impl Loop {
                 },
             }
         }
+        self.unread = true;
         let mut flying = Vec::with_capacity(requests.len());
         self.icmp.send(&requests, &mut self.heard, |request, key| {
             flying.push((request.timeout, (request.mark, Flight::Icmp(key))));

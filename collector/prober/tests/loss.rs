@@ -7,6 +7,7 @@
 
 mod pair;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::mpsc;
@@ -104,6 +105,26 @@ fn loss_by_turns_hits_the_same_place_of_each_burst() {
 }
 
 #[test]
+fn a_run_of_losses_is_told_packet_by_packet() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new();
+    // Ten in a row, then thirty that pass.
+    pair.nft(&pair.far, "input", "icmp type echo-request numgen inc mod 40 < 10 counter drop");
+    inside(&pair.near, || {
+        allow_ping_sockets();
+        let (found, account) = once(&[burst(100, FAR_V4)]);
+        let detail = found[0].detail.as_ref().unwrap();
+        let lost: Vec<usize> = (0..100).filter(|&place| detail.burst[place].is_none()).collect();
+        let runs: Vec<usize> = (0..10).chain(40..50).chain(80..90).collect();
+        assert_eq!(lost, runs);
+        assert_eq!(lost.len() as u64, counted(&pair.far));
+        assert_eq!((detail.reordered, account.local, account.late, account.duplicate), (0, 0, 0, 0));
+    });
+}
+
+#[test]
 fn a_reply_overtaken_within_a_burst_is_reordered_and_stretches_the_jitter() {
     if !root() {
         return;
@@ -157,23 +178,33 @@ fn duplicates_are_counted_to_the_packet() {
     });
 }
 
-/// Echo replies as fast as they go, none of which counts: to no socket, of a wrong proof, cut short, empty.
+/// Echo replies as fast as they go, none of which counts: of a wrong proof, cut short, empty; two in three of them to the
+/// socket of the first request that comes here, so that a ping socket gets them too, the others to nobody's.
 fn flood(count: usize) {
     let socket =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
             .unwrap();
     let to: SocketAddr = format!("{NEAR_V4}:0").parse().unwrap();
-    let ids: Vec<u16> = (0..=u16::MAX).step_by(977).collect();
+    socket.set_read_timeout(Some(pair::BOUND)).unwrap();
+    let id = loop {
+        let mut packet = [0; 256];
+        let length = (&socket).read(&mut packet).unwrap();
+        if length >= 28 && packet[20] == 8 {
+            break u16::from_be_bytes([packet[24], packet[25]]);
+        }
+    };
     let begun = std::time::Instant::now();
     for number in 0..count {
-        let mut reply = vec![0u8; [32, 32, 20, 8, 4, 0][number % 6]];
+        let mut reply = vec![0u8; [32, 32, 20, 8, 4, 0, 31, 56][number % 8]];
         if let Some(field) = reply.get_mut(4..6) {
-            field.copy_from_slice(&ids[number % ids.len()].to_be_bytes());
+            let id = if number % 3 == 0 { u16::try_from(number * 977 % 65_536).unwrap() } else { id };
+            field.copy_from_slice(&id.to_be_bytes());
         }
         if let Some(field) = reply.get_mut(6..8) {
             field.copy_from_slice(&u16::try_from(number % 256).unwrap().to_be_bytes());
         }
-        let sum: u32 = reply.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        let sum: u32 = reply.chunks(2).map(word).sum();
         let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
         if let Some(field) = reply.get_mut(2..4) {
             field.copy_from_slice(&sum.to_be_bytes());
@@ -196,7 +227,6 @@ fn a_flood_of_made_up_replies_neither_shortens_a_round_trip_nor_makes_a_loss() {
             vec![(Duration::ZERO, Some(31)), (Duration::ZERO, Some(5)), (Duration::from_millis(50), None)]
         })
     });
-    // Raw sockets, which get all of it.
     for ping in [true, false] {
         let found = std::thread::scope(|scope| {
             scope.spawn(|| inside(&pair.far, || flood(200_000)));
@@ -205,7 +235,8 @@ fn a_flood_of_made_up_replies_neither_shortens_a_round_trip_nor_makes_a_loss() {
                     allow_ping_sockets();
                 }
                 let (found, icmp, _) = outcomes(&[probe(Protocol::Icmp, FAR_V4)], 40);
-                assert!(icmp.stray >= 30, "{icmp:?}");
+                // Besides the copies, of the flood what is long enough to be one of ours.
+                assert!(icmp.stray >= 1_000, "{icmp:?}");
                 found
             })
         });

@@ -16,7 +16,7 @@ use crosswatch_prober::{Engine, Probe, Protocol};
 use crosswatch_shared::observation::{Lost, Outcome};
 
 use pair::{
-    BOUND, FAR_V4, FAR_V6, Pair, allow_ping_sockets, inside, ip, outcomes, probe, responder, root,
+    BOUND, FAR_V4, FAR_V6, Pair, allow_ping_sockets, inside, ip, outcomes, probe, responder, root, run,
     unlimited_icmp_errors,
 };
 
@@ -254,6 +254,37 @@ fn no_route_and_a_firewall_of_our_own_are_unreachable() {
     inside(&pair.near, || all_lost(&elsewhere, Lost::Unreachable));
     pair.nft(&pair.near, "output", "icmp type echo-request drop; icmpv6 type echo-request drop");
     inside(&pair.near, || all_lost(&both_and_tcp(80)[..2], Lost::Unreachable));
+}
+
+#[test]
+fn a_machine_without_room_to_send_is_local_and_no_loss_of_the_link() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new();
+    ip(&format!("-n {} neigh replace {FAR_V4} lladdr 02:00:00:00:00:02 nud permanent dev near", pair.near));
+    let tc = |arguments: &str| {
+        let words = format!("netns exec {} tc qdisc {arguments}", pair.near);
+        run("ip", &words.split(' ').collect::<Vec<_>>());
+    };
+    for ping in [false, true] {
+        // Nothing fits into the queue of the interface.
+        tc("add dev near root pfifo limit 0");
+        // The kernel says so on all sockets but IPv6's ping sockets, which call such a packet sent.
+        let told = if ping { &[FAR_V4][..] } else { &[FAR_V4, FAR_V6] };
+        let probes: Vec<Probe> = told.iter().map(|to| probe(Protocol::Icmp, to)).collect();
+        inside(&pair.near, || {
+            if ping {
+                allow_ping_sockets();
+            }
+            let (found, icmp, _) = outcomes(&probes, 5);
+            let all = found.iter().flatten().all(|outcome| *outcome == Outcome::Lost(Lost::Local));
+            assert!(all, "{found:?}");
+            assert!(icmp.local >= 5 && icmp.local_error.unwrap().contains("ENOBUFS"));
+        });
+        tc("del dev near root");
+        inside(&pair.near, || all_reply(&probes));
+    }
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Fault {
 
 /// What the WAN does each way.
 pub(crate) fn policy(faults: &[Fault], delay: Duration) -> Policy {
-    let mut policy = Policy { delay, loss: 0.0 };
+    let mut policy = Policy { delay, ..Policy::default() };
     for fault in faults {
         match fault {
             Fault::RegionCut { .. } => policy.loss = 1.0,
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(Site::ALL.map(|site| is_swallowed(&[Fault::BlackHole], site)), [true; 2]);
         for swallowing in [&one_way, &[Fault::BlackHole]] {
             assert_eq!(of_tunnels(swallowing), [ipsec::Fault::None; 2]);
-            assert_eq!(policy(swallowing, DELAY), Policy { delay: DELAY, loss: 0.0 });
+            assert_eq!(policy(swallowing, DELAY), Policy { delay: DELAY, ..Policy::default() });
             assert_eq!(tunnels_to_be_up(swallowing), [true; 2]);
         }
         let both = [Fault::Mtu { largest: 1300 }, Fault::TunnelDown { tunnel: Tunnel::First }];

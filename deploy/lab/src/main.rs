@@ -170,6 +170,15 @@ struct WanArgs {
     /// The delay each way, in milliseconds.
     #[arg(long)]
     delay_ms: u64,
+    /// By how many milliseconds more or less, evenly spread.
+    #[arg(long, default_value_t = 0)]
+    jitter_ms: u64,
+    /// Makes its choices those of another run with the same packets.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write down each packet that was handed over, and how long it was under way: a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -208,11 +217,12 @@ fn run(Cli { folder, job }: Cli) -> Result<ExitCode> {
             say(&format!("down; config, logs and data stay in {}\n", folder.display()))?;
         }
         Job::Telemetry => match follow(&folder)? {},
-        Job::Wan(WanArgs { regions, socket, delay_ms }) => {
+        Job::Wan(WanArgs { regions, socket, delay_ms, jitter_ms, seed, record }) => {
             let namespaces = regions.try_into();
             let namespaces = namespaces.map_err(|_| anyhow::anyhow!("--region must be given twice"))?;
-            let delay = Duration::from_millis(delay_ms);
-            match wan::serve(wan::Options { namespaces, socket, delay })? {}
+            let [delay, jitter] = [delay_ms, jitter_ms].map(Duration::from_millis);
+            let policy = wan::Policy { delay, jitter, ..wan::Policy::default() };
+            match wan::serve(wan::Options { namespaces, socket, policy, seed, record })? {}
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         for bytes in [Some(bytes), packet::after_ipv4_header(bytes)].into_iter().flatten() {
             for direction in [Direction::Request, Direction::Reply] {
                 let echo = packet::read(family, direction, bytes);
-                assert!(echo.and_then(|echo| echo.ticket(&secret)).is_none());
+                assert!(echo.and_then(|echo| echo.mark(&secret)).is_none());
             }
         }
         if let &[kind, code, ..] = bytes {

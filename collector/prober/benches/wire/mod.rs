@@ -35,8 +35,8 @@ pub(crate) fn processor(who: UsageWho) -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// A namespace that answers for all of 10.64.0.0/16.
-pub(crate) struct Far(String);
+/// A namespace, by its name, that answers for all of 10.64.0.0/16.
+pub(crate) struct Far(pub(crate) String);
 
 impl Far {
     pub(crate) fn new() -> Self {

@@ -50,7 +50,7 @@ impl Wan {
     /// Lets it do this from now on: all packets that are sent after this returns meet it.
     ///
     /// # Errors
-    /// It does not answer, or refuses a delay over [`LONGEST_DELAY`] or a loss outside of 0 to 1.
+    /// It does not answer, or refuses a delay over [`LONGEST_DELAY`], a jitter over the delay or a share outside of 0 to 1.
     pub fn set(&self, policies: &[Policy; 2]) -> Result<Report> {
         self.ask("setting policies", Some(policies))
     }
@@ -128,11 +128,15 @@ fn answer(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     writeln!(stream, "{}", serde_json::to_string(&answer)?)
 }
 
-fn check(policy: &Policy) -> Result<(), String> {
+pub(super) fn check(policy: &Policy) -> Result<(), String> {
     if policy.delay > LONGEST_DELAY {
         Err(format!("a delay of {:?} is over {LONGEST_DELAY:?}", policy.delay))
+    } else if policy.jitter > policy.delay {
+        Err(format!("a jitter of {:?} is over the delay of {:?}", policy.jitter, policy.delay))
     } else if !(0.0..=1.0).contains(&policy.loss) {
         Err(format!("a loss of {} is not from 0 to 1", policy.loss))
+    } else if !(0.0..=1.0).contains(&policy.twice) {
+        Err(format!("a share of {} that comes twice is not from 0 to 1", policy.twice))
     } else {
         Ok(())
     }

@@ -10,6 +10,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::control::Shared;
 use super::line::{Line, Policy};
+use super::record::Recorder;
+use crate::Site;
 
 /// How many packets are read of one side before the other and what has arrived get their turn.
 const BURST: usize = 64;
@@ -20,9 +22,16 @@ const LONGEST_PACKET: usize = 65_536;
 /// What an event is about: the sides are 0 and 1.
 const TIMER: u64 = 2;
 
-/// Copies packets between the devices until one breaks, and says why.
-pub(super) fn run(devices: [File; 2], shared: &Shared) -> io::Error {
-    match Forwarder::new(devices).and_then(|mut forwarder| forwarder.forward(shared)) {
+/// Copies packets between the devices until one breaks, and says why. The same seed makes the same choices of the same
+/// packets.
+pub(super) fn run(
+    devices: [File; 2],
+    seed: Option<u64>,
+    recorder: Option<Recorder>,
+    shared: &Shared,
+) -> io::Error {
+    let forwarder = Forwarder::new(devices, seed, recorder);
+    match forwarder.and_then(|mut forwarder| forwarder.forward(shared)) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -32,6 +41,7 @@ struct Forwarder {
     devices: [File; 2],
     /// By the sending side.
     lines: [Line; 2],
+    recorder: Option<Recorder>,
     epoll: Epoll,
     timer: TimerFd,
     /// What the timer is set to. A timerfd is precise to microseconds, where epoll's own timeout counts milliseconds.
@@ -39,7 +49,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    fn new(devices: [File; 2]) -> io::Result<Self> {
+    fn new(devices: [File; 2], seed: Option<u64>, recorder: Option<Recorder>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let timer =
             TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
@@ -47,15 +57,16 @@ impl Forwarder {
             epoll.add(device, EpollEvent::new(EpollFlags::EPOLLIN, side))?;
         }
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
-        let lines = [Line::new(fastrand::Rng::new()), Line::new(fastrand::Rng::new())];
-        Ok(Self { devices, lines, epoll, timer, armed: None })
+        let mut random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let lines = [Line::new(random.fork()), Line::new(random.fork())];
+        Ok(Self { devices, lines, recorder, epoll, timer, armed: None })
     }
 
     fn forward(&mut self, shared: &Shared) -> io::Result<std::convert::Infallible> {
         let mut buffer = vec![0; LONGEST_PACKET];
         let mut events = [EpollEvent::empty(); 3];
         loop {
-            let due = self.deliver(Instant::now());
+            let due = self.deliver(Instant::now())?;
             shared.count([self.lines[0].counts, self.lines[1].counts]);
             if !self.arm(due)? {
                 // It has arrived meanwhile.
@@ -80,18 +91,25 @@ impl Forwarder {
     }
 
     /// Hands over what has arrived by `now`; gives when the next will.
-    fn deliver(&mut self, now: Instant) -> Option<Instant> {
+    fn deliver(&mut self, now: Instant) -> io::Result<Option<Instant>> {
         let [near, far] = &mut self.devices;
-        for (line, device) in self.lines.iter_mut().zip([far, near]) {
+        for ((from, line), device) in Site::ALL.into_iter().zip(&mut self.lines).zip([far, near]) {
             while let Some(packet) = line.pop(now) {
+                // Before: the kernel may have it answered by the time that writing returns.
+                let left = Instant::now();
                 // A device that is down or has no room takes no packet; on a wire it would be lost, too.
-                match device.write_all(&packet) {
-                    Ok(()) => line.counts.delivered += 1,
-                    Err(_) => line.counts.refused += 1,
+                if device.write_all(&packet.bytes).is_err() {
+                    line.counts.refused += 1;
+                    continue;
+                }
+                line.counts.delivered += 1;
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.note(from, left.saturating_duration_since(packet.came), &packet.bytes)?;
                 }
             }
         }
-        self.lines.iter().filter_map(Line::next_due).min()
+        self.recorder.as_mut().map_or(Ok(()), Recorder::write)?;
+        Ok(self.lines.iter().filter_map(Line::next_due).min())
     }
 
     /// Sets the timer, where it is not set to that already; `false` where the time has come.

@@ -7,6 +7,7 @@
 mod control;
 mod forward;
 mod line;
+mod record;
 mod tun;
 
 use std::net::TcpListener;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use control::{Report, Wan};
 pub use line::{Counts, LONGEST_QUEUE, Policy};
+pub use record::{Passage, read};
 
 use crate::Site;
 use crate::error::{Error, Result};
@@ -35,15 +37,23 @@ pub struct Options {
     pub namespaces: [String; 2],
     /// The control socket, made here.
     pub socket: PathBuf,
-    /// The delay each way.
-    pub delay: Duration,
+    /// What it does each way until it is told otherwise.
+    pub policy: Policy,
+    /// Makes its choices those of another run with the same packets; `None`: chance.
+    pub seed: Option<u64>,
+    /// Where each packet that was handed over is written down, as [`Passage`] says; `None`: nowhere.
+    pub record: Option<PathBuf>,
 }
 
 /// Forwards until the process is ended. It is ready when its socket answers.
 ///
 /// # Errors
-/// A device or an address cannot be had, or broke: the namespaces are gone, or another process has them.
+/// A device or an address cannot be had, or broke: the namespaces are gone, or another process has them. The policy is out of
+/// range, or the record cannot be written.
 pub fn serve(options: Options) -> Result<std::convert::Infallible> {
+    let range = |range| Error::Range { what: "the WAN's policy", range };
+    control::check(&options.policy).map_err(range)?;
+    let recorder = options.record.map(record::Recorder::create).transpose()?;
     let namespaces = options.namespaces.map(Namespace::named);
     let mut devices = Vec::new();
     for (site, namespace) in Site::ALL.into_iter().zip(&namespaces) {
@@ -57,9 +67,9 @@ pub fn serve(options: Options) -> Result<std::convert::Infallible> {
     }
     let [near, far] = <[_; 2]>::try_from(devices)
         .map_err(|_| Error::Range { what: "the WAN's devices", range: "two".to_owned() })?;
-    let shared = control::Shared::new([Policy { delay: options.delay, loss: 0.0 }; 2]);
+    let shared = control::Shared::new([options.policy; 2]);
     control::listen(&options.socket, shared.clone())?;
-    let source = forward::run([near, far], &shared);
+    let source = forward::run([near, far], options.seed, recorder, &shared);
     Err(Error::Service { service: "the WAN", what: "forwarding".to_owned(), why: source.to_string() })
 }
 
