@@ -80,7 +80,7 @@ impl Alerter {
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         let recorder = Recorder::new(&config);
-        let Config { rules, receivers } = config;
+        let Config { rules, receivers, .. } = config;
         let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
         let mut consumer = Consumer::open(file, SCHEMA, source)?;
         let history = match topology.queue.kind {
@@ -213,7 +213,11 @@ impl Judging {
             Some(why) => self.part.failing(why),
             None => {
                 self.part.ok();
-                self.pulse.beat(Instant::now());
+                let now = Instant::now();
+                self.pulse.beat(now);
+                if self.memory.is_fresh() {
+                    self.pulse.fresh(now);
+                }
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crosswatch_aws::Session;
 
 use super::*;
-use crate::config::Texting;
+use crate::config::{Template, Texting};
 use crate::testing::{TAKEN, publication, refusal};
 
 fn texted(name: &str, numbers: &[&str]) -> Receiver {
@@ -16,6 +16,7 @@ fn texted(name: &str, numbers: &[&str]) -> Receiver {
         texting: Texting::default(),
         topic: None,
         webhook: None,
+        template: Template::Plain,
         command: Vec::new(),
         console: false,
         at_most: None,
