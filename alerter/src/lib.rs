@@ -20,6 +20,7 @@ mod metrics;
 mod notify;
 mod reconcile;
 mod record;
+pub mod rehearsal;
 mod run;
 mod schema;
 mod silence;

@@ -281,7 +281,12 @@ impl Judging {
     }
 }
 
-fn load(file: &Connection, path: &Path, rules: &[Rule], topology: &Topology) -> Result<Memory, Error> {
+pub(crate) fn load(
+    file: &Connection,
+    path: &Path,
+    rules: &[Rule],
+    topology: &Topology,
+) -> Result<Memory, Error> {
     Memory::load(file, rules.to_vec(), topology).map_err(|error| match error {
         LoadError::File(error) => error.into(),
         LoadError::State(problem) => Error::State { path: path.to_owned(), problem },
