@@ -1,5 +1,7 @@
 //! `test`: a user's own cases played through the rules in virtual time.
 
+mod starter;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use crosswatch_shared::config::values::nearest;
 use wildmatch::WildMatch;
 
 use crate::config::{self, Config, LoadError};
+
+pub(crate) use starter::starter_text;
 
 /// The file of cases where none is named.
 pub(crate) const FILE: &str = "rules.test.toml";

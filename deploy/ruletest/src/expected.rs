@@ -189,13 +189,12 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Refuses what follows from a table's being of no use.
-pub(crate) fn needs_something(table: &Table<'_>, name: &str) -> Option<()> {
+/// Refuses a case that says nothing of what is to come.
+pub(crate) fn needs_something(table: &Table<'_>) -> Option<()> {
     if table.has("transitions") || table.has("notifications") {
         return Some(());
     }
-    table.place().missing(format!(
-        "the case '{}' expects nothing; add transitions = [] or notifications = [], with what is to come, or none",
-        short(name)
-    ))
+    table.place().missing(
+        "the case expects nothing; add transitions = [] or notifications = [], with what is to come, or none",
+    )
 }

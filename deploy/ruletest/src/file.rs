@@ -80,7 +80,7 @@ fn take_case(mut table: Table<'_>, topology: &Topology, config: &Config, names: 
     let lasts = asked.and_then(|asked| asked.or(longest));
     let known = Known { config, subjects: subjects(series.as_deref(), topology, config), lasts };
     let rules = table.maybe("rules", |value| known.rules(value));
-    let expects = needs_something(&table, name.as_deref().unwrap_or_default());
+    let expects = needs_something(&table);
     let transitions = table.maybe("transitions", |value| known.transitions(value));
     let notifications = table.maybe("notifications", |value| known.notifications(value));
     table.finish();

@@ -102,14 +102,22 @@ impl<'a> Site<'a> {
         let observations: Vec<Observation> =
             bodies.into_iter().zip(self.seq..).map(|(body, seq)| Observation { at, seq, body }).collect();
         self.seq += observations.len() as u64;
+        // Event time reaches a moment before what is seen in it is judged, as it does in a replay.
+        self.keep(at, Vec::new());
+        if !observations.is_empty() {
+            self.keep(at, observations);
+        }
+        if state == Collector::Cut { Vec::new() } else { std::mem::take(&mut self.kept) }
+    }
+
+    fn keep(&mut self, through: Timestamp, observations: Vec<Observation>) {
         let origin = Origin {
             site: self.name.clone(),
             collector: "test".into(),
             boot: format!("{}-{}", self.name, self.boot).into(),
         };
-        self.kept.push(Batch { origin, number: self.number, through: at, observations });
+        self.kept.push(Batch { origin, number: self.number, through, observations });
         self.number += 1;
-        if state == Collector::Cut { Vec::new() } else { std::mem::take(&mut self.kept) }
     }
 }
 
