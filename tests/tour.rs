@@ -84,7 +84,8 @@ fn every_key_of_the_config_is_in_configuration_md() {
                 [queue]\nkind = 'sqs'\npublisher = 'https://p'\nalerter = 'https://a'\nqqqqqqqq = 1\n\
                 [metrics]\nqqqqqqqq = 1\n\
                 [[rule]]\nname = 'r'\nmetric = 'ping_ok'\nbelow = 1\nqqqqqqqq = 1\n\
-                [notify.me]\nconsole = true\nqqqqqqqq = 1\n[http]\nqqqqqqqq = 1\n";
+                [notify.me]\nconsole = true\nqqqqqqqq = 1\n[heartbeat]\nurl = 'https://h'\nqqqqqqqq = 1\n\
+                [http]\nqqqqqqqq = 1\n";
     fs::write(folder.path().join("crosswatch.toml"), text).unwrap();
     let checked = Command::new(process::program()).arg("check").current_dir(&folder).output().unwrap();
     let told = String::from_utf8(checked.stderr).unwrap();

@@ -1,13 +1,21 @@
-//! The alerter's configuration: the sections `rule` and `notify`.
+//! The alerter's configuration: the sections `rule`, `notify` and `heartbeat`.
 
+mod heartbeat;
 mod receivers;
 mod rules;
+mod secret;
+mod webhook;
+
+use std::time::Duration;
 
 use crosswatch_judge::rule::Rule;
 use crosswatch_shared::config::document::Table;
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::config::values::Rate;
 use crosswatch_shared::observation::Name;
+
+pub use secret::{Secret, SecretError};
+pub(crate) use webhook::problem_with_routing_key;
 
 /// Rules that exist without a config, whose names no other rule may have.
 pub const RESERVED: [&str; 3] = ["site-silent", "alerter-blind", "at-most"];
@@ -19,6 +27,8 @@ pub struct Config {
     pub rules: Vec<ConfiguredRule>,
     /// In the order of the file.
     pub receivers: Vec<Receiver>,
+    /// The outside service that pages when it hears nothing more.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// A rule, and who is told of its incidents.
@@ -42,7 +52,9 @@ pub struct Receiver {
     /// An SNS topic's ARN.
     pub topic: Option<String>,
     /// A URL that the notification is posted to.
-    pub webhook: Option<String>,
+    pub webhook: Option<Secret>,
+    /// The form in which it is.
+    pub template: Template,
     /// A program and its arguments, given the notification on standard input; may be empty, which is none.
     pub command: Vec<String>,
     /// Whether it is printed on standard output.
@@ -64,6 +76,39 @@ pub struct Texting {
     pub region: Option<String>,
 }
 
+/// In which form a webhook is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Template {
+    /// The notification's own JSON.
+    #[default]
+    Plain,
+    /// An event of PagerDuty's Events API v2.
+    PagerDuty {
+        /// The integration key.
+        key: Secret,
+        /// `critical`, `error`, `warning` or `info`.
+        severity: &'static str,
+    },
+    /// A call of Opsgenie's Alert API.
+    Opsgenie {
+        /// The key of an API integration.
+        key: Secret,
+        /// `P1` to `P5`; `None`: Opsgenie's default.
+        priority: Option<&'static str>,
+    },
+    /// A message to an incoming webhook of Slack.
+    Slack,
+}
+
+/// An outside service that is told regularly that all is well, and pages when it is not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// One for each alerter, in the order of their queues.
+    pub urls: Vec<Secret>,
+    /// How often it is told.
+    pub every: Duration,
+}
+
 impl Config {
     /// Takes the sections; `None` when something in them is wrong, which is noted then.
     ///
@@ -72,6 +117,7 @@ impl Config {
         let before = root.place().problems();
         let (receivers, names) = receivers::take(root);
         let rules = rules::take(root, &names, topology);
-        (root.place().problems() == before).then_some(Self { rules, receivers })
+        let heartbeat = heartbeat::take(root, topology);
+        (root.place().problems() == before).then_some(Self { rules, receivers, heartbeat: heartbeat? })
     }
 }

@@ -100,7 +100,8 @@ impl Dispatcher {
         for to in ledger.destinations() {
             if let Some(receiver) = receivers.iter().find(|receiver| receiver.name == to.receiver) {
                 let notifier = Notifier::new(receiver, to, &aws, within)?;
-                let part = matches!(notifier, Notifier::Sns(_))
+                let part = notifier
+                    .tells_refusals()
                     .then(|| part.section(&format!("notify.{} {}", to.receiver, to.channel)));
                 lanes.push(Lane { to: to.clone(), notifier, rests_until: Timestamp::MIN, part });
             }

@@ -35,10 +35,18 @@ pub enum Error {
         problem: String,
     },
     /// A receiver's webhook cannot be posted to.
-    #[error("notify.{receiver}: the webhook cannot be used: {problem}; correct its URL")]
+    #[error(
+        "notify.{receiver}: the webhook cannot be used: {problem}; correct its URL or its key, or the file it is in"
+    )]
     Webhook {
         /// The receiver.
         receiver: Name,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The outside service cannot be told.
+    #[error("[heartbeat]: the URL cannot be used: {problem}; correct it, or the file it is in")]
+    Heartbeat {
         /// What is wrong.
         problem: String,
     },

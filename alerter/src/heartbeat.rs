@@ -19,20 +19,37 @@ const RECENT: Duration = Duration::from_secs(45);
 /// How often it is looked whether a heartbeat is due. A put that failed is tried again then.
 const TICK: Duration = Duration::from_secs(5);
 
-/// When judging last worked. Clones are one.
+/// When judging last worked, and when it last heard every site. Clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+pub struct Pulse(Arc<Mutex<Signs>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Signs {
+    judged: Option<Instant>,
+    fresh: Option<Instant>,
+}
 
 impl Pulse {
     /// It works.
     pub(crate) fn beat(&self, steady: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(steady);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).judged = Some(steady);
+    }
+
+    /// It works, the queue was read to its end, and no site is silent.
+    pub(crate) fn fresh(&self, steady: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fresh = Some(steady);
+    }
+
+    /// Whether every site was heard within this time.
+    pub(crate) fn was_fresh(&self, within: Duration, steady: Instant) -> bool {
+        let Signs { fresh, .. } = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.is_some_and(|last| steady.saturating_duration_since(last) <= within)
     }
 
     /// Whether it worked lately.
     fn is_alive(&self, steady: Instant) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| steady.saturating_duration_since(last) <= RECENT)
+        let Signs { judged, .. } = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.is_some_and(|last| steady.saturating_duration_since(last) <= RECENT)
     }
 }
 

@@ -7,10 +7,12 @@
 
 mod at_most;
 pub mod config;
+pub mod dead_man;
 mod dispatch;
 mod error;
 pub mod heartbeat;
 mod history;
+mod http;
 mod incident;
 mod ledger;
 mod memory;
@@ -18,6 +20,7 @@ mod metrics;
 mod notify;
 mod reconcile;
 mod record;
+pub mod rehearsal;
 mod run;
 mod schema;
 mod silence;

@@ -149,6 +149,11 @@ impl Memory {
         change
     }
 
+    /// Whether every site that measures is heard, and the queue is read to its end.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.silence.is_fresh()
+    }
+
     /// The queue could not be read.
     pub(crate) fn cut_off(&mut self, steady: Instant) {
         self.silence.read(false, steady);

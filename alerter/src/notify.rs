@@ -3,6 +3,7 @@
 mod command;
 mod console;
 mod sns;
+mod template;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crosswatch_aws::{Failure, Kind};
 
-use crate::config::Receiver;
+use crate::config::{Receiver, Secret};
 use crate::error::Error;
 use crate::ledger::Destination;
 
@@ -43,13 +44,23 @@ pub(crate) enum NotifyError {
     #[error("no answer: {0}")]
     NoAnswer(String),
     /// The receiver answered otherwise than with 2xx.
-    #[error("refused with status {status}: {words}")]
+    #[error("refused with status {status}: {words}{}", .way_out.map(|way_out| format!("; {way_out}")).unwrap_or_default())]
     Refused {
         /// The HTTP status.
         status: u16,
         /// The start of what it said.
         words: String,
+        /// How long it asks to be left alone.
+        rest: Option<Duration>,
+        /// What somebody must do, where it will refuse until then.
+        way_out: Option<&'static str>,
     },
+    /// Where it goes or by which key cannot be told: the file that holds it cannot be read.
+    #[error("its secrets cannot be had: {0}")]
+    Address(String),
+    /// The ledger holds what this program does not understand.
+    #[error("the notification in the ledger cannot be read: {0}")]
+    Unreadable(String),
     /// The program could not be started.
     #[error("cannot run '{program}': {source}; see that it exists and may be executed")]
     Spawn {
@@ -87,7 +98,11 @@ pub(crate) enum NotifyError {
 impl NotifyError {
     /// Whether it will fail until somebody changes something.
     pub(crate) fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Sns(Failure { kind: Kind::Refused | Kind::Denied | Kind::Credentials, .. }))
+        match self {
+            Self::Sns(failure) => matches!(failure.kind, Kind::Refused | Kind::Denied | Kind::Credentials),
+            Self::Refused { way_out, .. } => way_out.is_some(),
+            _ => false,
+        }
     }
 
     /// The least to wait before this notification is tried again. One that SNS may have taken is repeated late, since a
@@ -103,7 +118,8 @@ impl NotifyError {
                 Kind::Unreachable => UNSURE,
                 Kind::Credentials | Kind::Denied => Duration::ZERO,
             },
-            _ => Duration::ZERO,
+            Self::Refused { way_out: Some(_), .. } => Duration::from_secs(60),
+            _ => self.rest_of_all(),
         }
     }
 
@@ -111,6 +127,7 @@ impl NotifyError {
     pub(crate) fn rest_of_all(&self) -> Duration {
         match self {
             Self::Sns(Failure { kind: Kind::Throttled, .. }) => THROTTLED,
+            Self::Refused { rest: Some(rest), .. } => *rest,
             _ => Duration::ZERO,
         }
     }
@@ -152,8 +169,9 @@ impl Notifier {
         }
         match &*to.channel {
             "webhook" => {
-                let url = receiver.webhook.as_deref().unwrap_or_default();
-                let webhook = webhook::Webhook::new(url, within)
+                let none = Secret::Value(String::new());
+                let url = receiver.webhook.as_ref().unwrap_or(&none);
+                let webhook = webhook::Webhook::new(url, &receiver.template, within)
                     .map_err(|problem| Error::Webhook { receiver: receiver.name.clone(), problem })?;
                 Ok(Self::Webhook(webhook))
             }
@@ -164,6 +182,15 @@ impl Notifier {
             }
             // A destination has no other channel.
             _ => Ok(Self::Console(within)),
+        }
+    }
+
+    /// Whether it can tell a refusal, which somebody must do something about, from a failure that passes.
+    pub(crate) fn tells_refusals(&self) -> bool {
+        match self {
+            Self::Sns(_) => true,
+            Self::Webhook(webhook) => webhook.is_of_a_service(),
+            Self::Command(_) | Self::Console(_) => false,
         }
     }
 

@@ -81,7 +81,7 @@ impl Alerter {
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         let recorder = Recorder::new(&config);
-        let Config { rules, receivers } = config;
+        let Config { rules, receivers, .. } = config;
         let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
         let mut consumer = Consumer::open(file, SCHEMA, source)?;
         let history = match topology.queue.kind {
@@ -214,7 +214,11 @@ impl Judging {
             Some(why) => self.part.failing(why),
             None => {
                 self.part.ok();
-                self.pulse.beat(Instant::now());
+                let now = Instant::now();
+                self.pulse.beat(now);
+                if self.memory.is_fresh() {
+                    self.pulse.fresh(now);
+                }
             }
         }
         Ok(())
@@ -290,7 +294,12 @@ impl Judging {
     }
 }
 
-fn load(file: &Connection, path: &Path, rules: &[Rule], topology: &Topology) -> Result<Memory, Error> {
+pub(crate) fn load(
+    file: &Connection,
+    path: &Path,
+    rules: &[Rule],
+    topology: &Topology,
+) -> Result<Memory, Error> {
     Memory::load(file, rules.to_vec(), topology).map_err(|error| match error {
         LoadError::File(error) => error.into(),
         LoadError::State(problem) => Error::State { path: path.to_owned(), problem },

@@ -43,6 +43,8 @@ struct Site {
     patience: Duration,
     /// Whether its `site-silent` is open.
     told: bool,
+    /// Whether a batch has come from it since the alerter's start.
+    heard: bool,
 }
 
 impl Silence {
@@ -58,6 +60,7 @@ impl Silence {
                 quiet: Duration::ZERO,
                 patience: hold * (SILENT + 1),
                 told: false,
+                heard: false,
             })
             .collect();
         Self { hold, sites, blind: false, drained: None }
@@ -113,6 +116,7 @@ impl Silence {
         site.quiet = Duration::ZERO;
         site.patience = self.hold * (SILENT + 1);
         site.told = false;
+        site.heard = true;
         if self.blind {
             self.blind = false;
             out.push(blind(State::Resolved, wall, quiet));
@@ -121,6 +125,12 @@ impl Silence {
                 site.patience = site.quiet.max(silent) + self.hold;
             }
         }
+    }
+
+    /// Whether each site was heard since the start and is not silent, as a queue tells that is read to its end.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let silent = self.hold * SILENT;
+        self.drained.is_some() && self.sites.iter().all(|site| site.heard && site.quiet < silent)
     }
 
     /// Tells who is silent now.
@@ -277,6 +287,26 @@ mod tests {
         for (sites, script, told, why) in cases {
             assert_eq!(play(sites, script), told, "{script}: {why}");
         }
+    }
+
+    #[test]
+    fn fresh_is_only_who_hears_every_site_while_it_reads_to_the_end() {
+        let mut silence = Silence::new(HOLD, ["a", "b"].map(|site| (site.into(), None)));
+        let (wall, start, mut out) = (Timestamp::from_secs(START), Instant::now(), Vec::new());
+        let mut read = |silence: &mut Silence, second: u32, to_its_end: bool, heard: &[&str]| {
+            silence.read(to_its_end, start + HOLD * second);
+            heard.iter().for_each(|site| silence.heard(site, Some(wall), wall, &mut out));
+            silence.judge(wall, &mut out);
+            silence.is_fresh()
+        };
+        assert!(!read(&mut silence, 0, true, &["a"]), "b was not heard of yet");
+        assert!(read(&mut silence, 1, true, &["b"]));
+        assert!(!read(&mut silence, 2, false, &["a", "b"]), "there is a backlog");
+        assert!(read(&mut silence, 3, true, &["a", "b"]));
+        assert!(read(&mut silence, 4, true, &["a"]));
+        assert!(read(&mut silence, 5, true, &["a"]));
+        assert!(!read(&mut silence, 6, true, &["a"]), "b is silent, though nobody was told yet");
+        assert!(read(&mut silence, 7, true, &["b"]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Receiver;
+use crate::config::{Receiver, Secret, Template};
 use crate::incident;
 use crate::ledger::{Body, Ledger};
 use crate::schema::SCHEMA;
@@ -141,7 +141,8 @@ impl Endpoint {
             sms: Vec::new(),
             texting: crate::config::Texting::default(),
             topic: None,
-            webhook: Some(self.url.clone()),
+            webhook: Some(Secret::Value(self.url.clone())),
+            template: Template::Plain,
             command: Vec::new(),
             console: false,
             at_most: None,

@@ -6,7 +6,7 @@ use crosswatch_shared::config::aws;
 use crosswatch_shared::config::document::{Named, Table, Unique, Value};
 use crosswatch_shared::config::values::{self, short};
 
-use super::{Receiver, Texting};
+use super::{Receiver, Texting, webhook};
 
 /// Takes the receivers; also the names of those that are wrong in something else, so that nobody calls them unknown.
 pub(super) fn take(root: &mut Table<'_>) -> (Vec<Receiver>, Vec<String>) {
@@ -26,13 +26,11 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
     let mut table = named.value.table("a receiver")?;
     let place = table.place();
     let ways = ["sms", "topic", "webhook", "command", "console"];
-    let some_way = ways.iter().any(|way| table.has(way));
+    let some_way = ways.iter().chain(&webhook::WAYS).any(|way| table.has(way));
     let sms = table.or("sms", Vec::new(), take_sms);
     let texting = take_texting(&mut table);
     let topic = table.maybe("topic", |value| value.parsed(aws::TOPIC, aws::topic));
-    let webhook = table.maybe("webhook", |value| {
-        value.parsed("https://example.com/hook", |text| values::http_url(text).map(|()| text.to_owned()))
-    });
+    let webhook = webhook::take(&mut table);
     let command = table.or("command", Vec::new(), take_command);
     let console = table.or("console", false, |value| {
         // A receiver with console = false would be told by nobody and look as if it were.
@@ -51,12 +49,14 @@ fn take_receiver(named: Named<'_>) -> Option<Receiver> {
             ways.join(", ")
         ));
     }
+    let (webhook, template) = webhook?;
     Some(Receiver {
         name: name?,
         sms: sms?,
         texting: texting?,
         topic: topic?,
-        webhook: webhook?,
+        webhook,
+        template,
         command: command?,
         console: console?,
         at_most: at_most?,

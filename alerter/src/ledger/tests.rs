@@ -6,6 +6,7 @@ use crosswatch_judge::verdict::Kind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
 
 const LIMIT: Rate = Rate { count: 10, per: Duration::from_secs(3600) };
@@ -16,7 +17,8 @@ fn receiver(name: &str, at_most: Option<Rate>) -> Receiver {
         sms: Vec::new(),
         texting: crate::config::Texting::default(),
         topic: None,
-        webhook: Some("http://127.0.0.1:1/".to_owned()),
+        webhook: Some(Secret::Value("http://127.0.0.1:1/".to_owned())),
+        template: Template::Plain,
         command: Vec::new(),
         console: false,
         at_most,

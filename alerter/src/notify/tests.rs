@@ -1,11 +1,18 @@
 use super::*;
+use crate::config::Template;
 use crate::testing::{Answer, BOUND, Endpoint, OK};
+
+mod templates;
 
 const SHORT: Duration = Duration::from_millis(200);
 
 fn command(words: &[&str], within: Duration) -> Notifier {
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
     Notifier::Command(command::Command::new(&words, within))
+}
+
+fn plain(url: &str, within: Duration) -> webhook::Webhook {
+    webhook::Webhook::new(&Secret::Value(url.to_owned()), &Template::Plain, within).unwrap()
 }
 
 #[tokio::test]
@@ -30,12 +37,12 @@ async fn a_webhook_accepts_with_2xx_alone() {
     ];
     for wanted in fails {
         let within = if endpoint.requests.len() == 4 { SHORT } else { BOUND };
-        let webhook = Notifier::Webhook(webhook::Webhook::new(&endpoint.url, within).unwrap());
+        let webhook = Notifier::Webhook(plain(&endpoint.url, within));
         let error = webhook.send("{}").await.unwrap_err().to_string();
         assert!(error.starts_with(wanted), "{error} is not {wanted}");
         assert!(!error.contains("secret"), "{error}");
     }
-    let webhook = Notifier::Webhook(webhook::Webhook::new(&endpoint.url, BOUND).unwrap());
+    let webhook = Notifier::Webhook(plain(&endpoint.url, BOUND));
     webhook.send(r#"{"a":1}"#).await.unwrap();
     for _ in fails {
         endpoint.requests.recv().await.unwrap();
@@ -51,7 +58,7 @@ async fn a_webhook_accepts_with_2xx_alone() {
 async fn a_webhook_follows_where_the_post_stays_one_on_the_same_host() {
     let moved = Answer::Status(308, "location: /new\r\n", "");
     let mut endpoint = Endpoint::start([moved, OK]).await;
-    let webhook = Notifier::Webhook(webhook::Webhook::new(&endpoint.url, BOUND).unwrap());
+    let webhook = Notifier::Webhook(plain(&endpoint.url, BOUND));
     webhook.send("{}").await.unwrap();
     endpoint.requests.recv().await.unwrap();
     let request = endpoint.requests.recv().await.unwrap();
@@ -62,11 +69,10 @@ async fn a_webhook_follows_where_the_post_stays_one_on_the_same_host() {
 #[tokio::test]
 async fn a_webhook_that_nobody_answers_for_is_an_error() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let webhook =
-        Notifier::Webhook(webhook::Webhook::new(&format!("http://127.0.0.1:{port}/"), BOUND).unwrap());
+    let webhook = Notifier::Webhook(plain(&format!("http://127.0.0.1:{port}/"), BOUND));
     let error = webhook.send("{}").await.unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
-    assert!(webhook::Webhook::new("not a url", BOUND).is_err());
+    assert!(webhook::Webhook::new(&Secret::Value("not a url".to_owned()), &Template::Plain, BOUND).is_err());
 }
 
 #[tokio::test]

@@ -1,91 +1,125 @@
-//! The `webhook` notifier: JSON by HTTP POST, accepted by any 2xx.
+//! The `webhook` notifier: JSON by HTTP POST, accepted by any 2xx, in the form of its [`template`].
 
-use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
+use super::template::{self, Call};
 use super::{NotifyError, WORDS, words};
+use crate::config::{Secret, Template, problem_with_routing_key};
+use crate::http;
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(3);
-
-/// How many redirects are followed.
-const REDIRECTS: usize = 5;
+/// How long a service is left alone that asks for fewer calls and does not say for how long.
+const THROTTLED: Duration = Duration::from_secs(30);
 
 /// A URL and what posts to it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Webhook {
     client: Client,
-    url: Url,
-}
-
-impl std::fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The rest of a webhook's URL is often its secret.
-        f.debug_tuple("Webhook").field(&self.url.host_str()).finish()
-    }
+    url: Secret,
+    template: Template,
+    within: Duration,
 }
 
 impl Webhook {
-    /// For this URL; otherwise what is wrong.
-    pub(super) fn new(url: &str, within: Duration) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| error.to_string())?;
-        let client = Client::builder()
-            .user_agent(concat!("crosswatch/", env!("CARGO_PKG_VERSION")))
-            .timeout(within)
-            .connect_timeout(CONNECT.min(within))
-            .redirect(same_host())
-            .build()
-            .map_err(|error| because(&error))?;
-        Ok(Self { client, url })
+    /// For this URL; otherwise what is wrong, of secrets in files too.
+    pub(super) fn new(url: &Secret, template: &Template, within: Duration) -> Result<Self, String> {
+        let webhook =
+            Self { client: http::client(within)?, url: url.clone(), template: template.clone(), within };
+        let (url, _) = webhook.read()?;
+        http::url(&url)?;
+        Ok(webhook)
+    }
+
+    /// Whether its refusals can be told from its passing failures.
+    pub(super) fn is_of_a_service(&self) -> bool {
+        self.template != Template::Plain
     }
 
     pub(super) async fn send(&self, body: &str) -> Result<(), NotifyError> {
-        let request = self.client.post(self.url.clone());
-        let mut answer = request
-            .header(CONTENT_TYPE, "application/json")
-            .body(body.to_owned())
-            .send()
-            .await
-            .map_err(|error| NotifyError::NoAnswer(because(&error.without_url())))?;
+        let (url, key) = self.secrets().await?;
+        let call = match &self.template {
+            Template::Plain => Call { json: body.to_owned(), ..Call::default() },
+            template => {
+                let body =
+                    serde_json::from_str(body).map_err(|error| NotifyError::Unreadable(error.to_string()))?;
+                template::render(template, &body, &key)
+            }
+        };
+        let mut url = http::url(&url).map_err(NotifyError::Address)?;
+        call.extend(&mut url);
+        let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = call.authorization {
+            let mut value = HeaderValue::from_str(&authorization)
+                .map_err(|_| NotifyError::Address("the key cannot stand in a header".to_owned()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let answer = request.body(call.json).send().await;
+        let answer = answer.map_err(|error| NotifyError::NoAnswer(http::because(error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
-        let mut said = Vec::new();
-        while said.len() < WORDS {
-            match answer.chunk().await {
-                Ok(Some(chunk)) => said.extend_from_slice(&chunk),
-                _ => break,
-            }
+        let rest = http::retry_after(answer.headers()).or((status.as_u16() == 429).then_some(THROTTLED));
+        // Beyond the words that are kept, so that a key that is told back is seen as a whole.
+        let said = http::start_of(answer, WORDS + key.len()).await;
+        let said = if key.is_empty() {
+            words(&said)
+        } else {
+            words(String::from_utf8_lossy(&said).replace(&key, "KEY").as_bytes())
+        };
+        let status = status.as_u16();
+        let lasting = (400..500).contains(&status) && ![408, 425, 429].contains(&status);
+        let way_out = template::way_out(&self.template).filter(|_| lasting);
+        Err(NotifyError::Refused { status, words: said, rest, way_out })
+    }
+
+    /// The URL and the key, each as its file has it now.
+    async fn secrets(&self) -> Result<(String, String), NotifyError> {
+        if !self.has_files() {
+            return self.read().map_err(NotifyError::Address);
         }
-        Err(NotifyError::Refused { status: status.as_u16(), words: words(&said) })
+        let it = self.clone();
+        // A file may lie where reading hangs.
+        let read = tokio::task::spawn_blocking(move || it.read());
+        match tokio::time::timeout(self.within, read).await {
+            Ok(Ok(read)) => read.map_err(NotifyError::Address),
+            Ok(Err(error)) => Err(NotifyError::Address(error.to_string())),
+            Err(_) => Err(NotifyError::Address("the file of a secret cannot be read in time".to_owned())),
+        }
     }
-}
 
-/// Follows a redirect only to the host that was configured, and only where the POST stays one.
-fn same_host() -> Policy {
-    Policy::custom(|attempt| {
-        let keeps =
-            [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&attempt.status());
-        let same = attempt.previous().first().is_some_and(|first| {
-            let (from, to) = (first, attempt.url());
-            from.host_str() == to.host_str() && (to.scheme() == "https" || from.scheme() == to.scheme())
-        });
-        if keeps && same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
-    })
-}
-
-/// An error with what is behind it, in one line.
-fn because(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
+    fn has_files(&self) -> bool {
+        let is_file = |secret: &Secret| matches!(secret, Secret::File(_));
+        is_file(&self.url) || self.key().is_some_and(is_file)
     }
-    text
+
+    fn read(&self) -> Result<(String, String), String> {
+        let url = self.url.read().map_err(|error| error.to_string())?;
+        Ok((url, self.read_key()?))
+    }
+
+    fn key(&self) -> Option<&Secret> {
+        match &self.template {
+            Template::PagerDuty { key, .. } | Template::Opsgenie { key, .. } => Some(key),
+            Template::Plain | Template::Slack => None,
+        }
+    }
+
+    /// The key, or nothing for a template without one.
+    fn read_key(&self) -> Result<String, String> {
+        let Some(key) = self.key() else {
+            return Ok(String::new());
+        };
+        let text = key.read().map_err(|error| error.to_string())?;
+        let problem = match (&self.template, key) {
+            (Template::PagerDuty { .. }, Secret::File(file)) => problem_with_routing_key(&text)
+                .map(|problem| format!("{}: what it holds {problem}", file.display())),
+            // What stands in the config was looked at there.
+            _ => None,
+        };
+        problem.map_or(Ok(text), Err)
+    }
 }

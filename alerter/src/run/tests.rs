@@ -10,7 +10,7 @@ use crosswatch_shared::config::values::Rate;
 use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origin, Outcome};
 
 use super::*;
-use crate::config::{ConfiguredRule, Receiver};
+use crate::config::{ConfiguredRule, Receiver, Secret};
 use crate::status::{self, Status};
 use crate::testing::{BOUND, Endpoint};
 
@@ -46,7 +46,7 @@ impl Scene {
             folder,
             sites,
             writers,
-            config: Config { rules, receivers },
+            config: Config { rules, receivers, heartbeat: None },
             kind: QueueKind::Embedded,
             registry: Registry::default(),
         }
@@ -118,7 +118,8 @@ impl Scene {
             },
         });
         let batch = Batch {
-            origin: Origin { site: site.into(), collector: "c".into(), boot: "1".into() },
+            // A boot is one site's; by boot and number a batch is known again.
+            origin: Origin { site: site.into(), collector: "c".into(), boot: format!("of {site}").into() },
             number: *number,
             through: now + Duration::from_micros(replies.len() as u64),
             observations: observations.collect(),
@@ -197,6 +198,33 @@ async fn an_outage_pages_and_its_end_does_too_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_pulse_is_fresh_once_every_site_was_heard_and_until_one_falls_silent() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a", "b"], vec![oncall.receiver("oncall")]);
+    let alerter = scene.open().unwrap();
+    let pulse = alerter.pulse();
+    let stop = CancellationToken::new();
+    let running = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    while oncall.requests.is_empty() {
+        scene.sees("a", &[true]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(oncall.next_of("site-silent").await.subject, "b", "which was never heard");
+    assert!(!pulse.was_fresh(BOUND, Instant::now()));
+
+    while !pulse.was_fresh(BOUND, Instant::now()) {
+        scene.sees("a", &[true]);
+        scene.sees("b", &[true]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Nothing more is written. A silence is paged a second after it began, which is as long as nothing was fresh.
+    oncall.next_of("alerter-blind").await;
+    assert!(!pulse.was_fresh(Duration::from_millis(900), Instant::now()));
+    stop.cancel();
+    tokio::time::timeout(BOUND, running).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again_over_a_restart() {
     let (mut first, mut second) = (Endpoint::start([]).await, Endpoint::start([]).await);
     let mut scene = Scene::new(&["a"], vec![first.receiver("one"), second.receiver("two")]);
@@ -245,7 +273,7 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
 async fn what_a_receiver_was_owed_goes_with_it_and_is_counted() {
     let mut endpoint = Endpoint::start([]).await;
     let mut gone = endpoint.receiver("gone");
-    gone.webhook = Some("http://127.0.0.1:1/".to_owned());
+    gone.webhook = Some(Secret::Value("http://127.0.0.1:1/".to_owned()));
     let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall"), gone]);
     let alerter = scene.start();
     scene.sees("a", &[false, false, false]);

@@ -5,6 +5,7 @@ pub(crate) mod probe;
 
 use std::io::{self, Write};
 
+use crosswatch_alerter::config::{Secret, Template};
 use crosswatch_shared::config::topology::{Appliance, QueueKind, VpnSelect};
 
 use crate::config::Config;
@@ -47,11 +48,34 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     }
     let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
     writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;
-    for warning in warnings(config) {
+    for warning in warnings(config).into_iter().chain(unreadable(&config.alerts)) {
         writeln!(out, "warning: {warning}")?;
     }
     writeln!(out, "the config is valid")?;
     Ok(())
+}
+
+/// The secrets in files that cannot be read here. Where the alerter runs elsewhere, nothing is wrong with that.
+fn unreadable(alerts: &crosswatch_alerter::config::Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut look = |of: &str, secret: &Secret| {
+        if let Err(error) = secret.read() {
+            warnings.push(format!("{of}: {error}"));
+        }
+    };
+    for receiver in &alerts.receivers {
+        let key = match &receiver.template {
+            Template::PagerDuty { key, .. } | Template::Opsgenie { key, .. } => Some(key),
+            Template::Plain | Template::Slack => None,
+        };
+        for secret in receiver.webhook.iter().chain(key) {
+            look(&format!("notify.{}", receiver.name), secret);
+        }
+    }
+    for url in alerts.heartbeat.iter().flat_map(|heartbeat| &heartbeat.urls) {
+        look("heartbeat", url);
+    }
+    warnings
 }
 
 /// What a valid config asks for that cannot be done, or not as it may be meant.

@@ -102,9 +102,9 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Write a commented config to start from: what `run` does without one.
+    /// Write a commented config to start from, what `run` does without one, and cases that test its rules.
     Init {
-        /// The file to write; one that is there is left as it is [default: that of --config, or crosswatch.toml].
+        /// The file to write; one that is there is left as it is, and so are cases [default: that of --config, or crosswatch.toml].
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
@@ -147,6 +147,19 @@ pub(crate) enum Command {
         /// The file's form.
         #[arg(long, value_enum, default_value_t = Rows::Jsonl)]
         format: Rows,
+    },
+    /// Play cases of your own through the rules in virtual time, and compare what comes of them with what they expect
+    ///
+    /// A case says what is seen of probes and tunnels, and which transitions and notifications are to come of it. Prints a
+    /// line each, and what differs: - for what is missing, + for what was not expected. Exit 1 when a case failed.
+    #[command(verbatim_doc_comment)]
+    Test {
+        /// The files of cases [default: rules.test.toml].
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Only the case of this name; a glob, `*` for any text, may name several.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
     },
     /// Look after the queues: how much lies in them, and what could not be read.
     #[command(subcommand)]

@@ -16,6 +16,7 @@ mod reflector;
 mod replay;
 mod run;
 mod status;
+mod test;
 mod when;
 
 use std::io;
@@ -30,6 +31,7 @@ use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
 use run::{Job, UnknownSite, WrongQueue};
+use test::TestError;
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -79,6 +81,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             export::run(&load(config)?, &Wanted { from, to, site, link, journals })
         }
         Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
+        Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
         Command::Metrics { name, dimensions, range, format } => {
             metrics::run(&load(config)?, name, &dimensions, range.at(clock::now()), format)
@@ -118,6 +121,7 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<UnknownSite>()
         || error.is::<WrongQueue>()
         || error.is::<ReplayError>()
+        || error.is::<TestError>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }
 }

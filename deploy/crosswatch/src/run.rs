@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crosswatch_alerter::Alerter;
+use crosswatch_alerter::dead_man::DeadMan;
 use crosswatch_alerter::heartbeat::Heartbeat;
 use crosswatch_aws::Session;
 use crosswatch_aws::cloudwatch::CloudWatch;
@@ -199,6 +200,15 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
             let stop = life.stop();
             life.spawn("heartbeat", async move {
                 heartbeat.run(stop).await;
+                Ok(())
+            });
+        }
+        if let Some(heartbeat) = &config.alerts.heartbeat
+            && let Some(dead_man) = DeadMan::new(heartbeat, place, alerter.pulse(), &mut registry)?
+        {
+            let stop = life.stop();
+            life.spawn("outside heartbeat", async move {
+                dead_man.run(stop).await;
                 Ok(())
             });
         }

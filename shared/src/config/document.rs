@@ -90,7 +90,9 @@ impl<'a> Table<'a> {
 
     /// Takes a key that may be left out.
     pub fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let value = self.entries.get(key)?;
         Some(self.value(format!("'{key}'"), value))
     }

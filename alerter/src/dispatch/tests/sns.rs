@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crosswatch_aws::Session;
 
 use super::*;
-use crate::config::Texting;
+use crate::config::{Template, Texting};
 use crate::testing::{TAKEN, publication, refusal};
 
 fn texted(name: &str, numbers: &[&str]) -> Receiver {
@@ -16,6 +16,7 @@ fn texted(name: &str, numbers: &[&str]) -> Receiver {
         texting: Texting::default(),
         topic: None,
         webhook: None,
+        template: Template::Plain,
         command: Vec::new(),
         console: false,
         at_most: None,
@@ -180,8 +181,8 @@ async fn firing_and_resolved_arrive_once_at_every_number() {
         assert_eq!(
             emulator.texts(number).await,
             [
-                "FIRING ping-failed use1-euw1/us-east-1/icmp:10.1.0.10: 1 of 1 lost",
-                "RESOLVED ping-failed use1-euw1/us-east-1/icmp:10.1.0.10",
+                "FIRING collector-blind use1-euw1/us-east-1/icmp:10.1.0.10: us-east-1/icmp:10.1.0.10 3 of 3 lost (ping-failed)",
+                "RESOLVED collector-blind use1-euw1/us-east-1/icmp:10.1.0.10: over after 0 s: 3 of 3 lost (ping-failed)",
             ]
         );
     }

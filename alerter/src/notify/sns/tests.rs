@@ -1,6 +1,6 @@
 use super::super::Notifier;
 use super::*;
-use crate::config::Texting;
+use crate::config::{Template, Texting};
 use crate::ledger::{Destination, Ledger};
 use crate::testing::{Answer, BOUND, Endpoint, TAKEN, publication, refusal};
 
@@ -15,6 +15,7 @@ fn receiver(texting: Texting) -> Receiver {
         texting,
         topic: Some(TOPIC.to_owned()),
         webhook: None,
+        template: Template::Plain,
         command: Vec::new(),
         console: false,
         at_most: None,

@@ -98,9 +98,14 @@ console = true
 # [notify.oncall]
 # sms = ["+15555550100"]            # through SNS
 # topic = "arn:aws:sns:us-east-1:123456789012:oncall"
-# webhook = "https://example.com/hook"
+# webhook = "https://example.com/hook"   # template = "pagerduty", "opsgenie" or "slack" tells it in their words
 # command = ["/usr/local/bin/page", "--urgent"]
 # at_most = "10 per 1h"             # beyond it one digest
+
+# An outside service that pages when it hears nothing more from here: told while every site is heard.
+# [heartbeat]
+# url = "https://example.com/ping"
+# every = "60s"
 
 # Metrics of Crosswatch itself, and whether it is well (/metrics /healthz /readyz) are served on 127.0.0.1:9464, those of
 # a publisher or an alerter of its own on 9465 and 9466; to serve them elsewhere:

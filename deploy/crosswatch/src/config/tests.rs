@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crosswatch_alerter::config::{ConfiguredRule, Receiver};
+use crosswatch_alerter::config::{ConfiguredRule, Receiver, Template};
 use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
 use crosswatch_publisher::config::{Alarms, Kind};
 use crosswatch_shared::config::topology::{
@@ -193,10 +193,12 @@ fn the_documented_example_means_what_it_says() {
             texting: crosswatch_alerter::config::Texting::default(),
             topic: None,
             webhook: None,
+            template: Template::Plain,
             command: Vec::new(),
             console: false,
             at_most: Some(Rate { count: 10, per: Duration::from_hours(1) }),
         }],
+        heartbeat: None,
     };
     let expected = Config { topology, metrics, alerts };
     let found = Config::parse(EXAMPLE.as_bytes(), Path::new("/etc/crosswatch/crosswatch.toml")).unwrap();
