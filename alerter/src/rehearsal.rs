@@ -86,7 +86,7 @@ impl Rehearsal {
         let step = self.file.transaction()?;
         self.recorder.write(&step, &change, now)?;
         step.commit()?;
-        if !change.transitions.is_empty() {
+        if !change.events.is_empty() {
             self.tell(now)?;
         }
         Ok(change.transitions)

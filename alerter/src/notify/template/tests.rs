@@ -247,6 +247,8 @@ fn what_is_very_long_is_cut_to_what_the_service_takes() {
         rule: "r".repeat(64),
         subject: "é".repeat(400),
         at: large.at,
+        place: String::new(),
+        verdict: None,
     };
     large.held = Some(vec![held; 10_000]);
     large.text = format!("FIRING {}", "é".repeat(2_000));
