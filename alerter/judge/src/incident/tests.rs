@@ -295,6 +295,24 @@ fn what_is_lost_in_part_is_called_by_what_it_has_in_common() {
 }
 
 #[test]
+fn who_refuses_is_reached_and_the_target_is_down() {
+    let refused = Outcome::Lost(Lost::Refused);
+    for (outcomes, words) in [
+        ([REPLY, refused, REPLY, REPLY, REPLY], "(a/tcp-b refused, other probes are answered)"),
+        ([refused; 5], "(a/icmp-b and a/tcp-b and b/icmp-a and b/udp-a refused)"),
+    ] {
+        let mut world = World::new();
+        world.seconds(17, good).seconds(20, |_| Second { outcomes, ..Second::default() }).seconds(20, good);
+        let course = world.course();
+        assert!(
+            course[0].contains("target-down (a/tcp-b refused, other") || course[0].ends_with(words),
+            "{course:#?}"
+        );
+        assert!(course.last().unwrap().ends_with(words), "{course:#?}");
+    }
+}
+
+#[test]
 fn losses_and_replies_that_take_turns_are_a_lossy_link_and_no_lost_one() {
     let mut world = World::new();
     // Three lost, one answered, each probe at its own time.

@@ -1,5 +1,6 @@
 //! Lost probes: all of them or some, and what tells the difference.
 
+use crosswatch_shared::observation::Lost;
 use crosswatch_shared::time::Timestamp;
 
 use super::{Course, Kind, SKEW, Symptom, Verdict};
@@ -45,6 +46,11 @@ pub(super) fn judge(
     let enough =
         |probe: &&ProbeFacts| !flaky || probe.seen.as_ref().is_some_and(|seen| seen.run() >= NO_CHANCE);
     let answers = facts.small().filter(|probe| state(probe) == State::Answers).count();
+    if !course.total
+        && let Some(refused) = refused(facts, &failing)
+    {
+        return Some(refused);
+    }
     if course.total || (answers == 0 && failing.iter().all(enough)) {
         course.total |= facts.small().all(|probe| state(probe) == State::Lost);
         return Some(blind(&failing, began).unwrap_or_else(|| total(facts, &failing, began, earliest.1)));
@@ -186,6 +192,18 @@ fn structural(
             words: format!("{} lost, the same targets answer otherwise", lost.join(" and ")),
         }
     })
+}
+
+/// Who refuses is reached: the way is open, and the target is not.
+fn refused(facts: &LinkFacts, failing: &[&ProbeFacts]) -> Option<Verdict> {
+    let is_refused =
+        |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost == Some(Lost::Refused));
+    if !failing.iter().all(is_refused) {
+        return None;
+    }
+    let labels: Vec<String> = failing.iter().map(|probe| probe.label()).collect();
+    let others = if labels.len() < facts.small().count() { ", other probes are answered" } else { "" };
+    Some(Verdict { kind: Kind::TargetDown, words: format!("{} refused{others}", labels.join(" and ")) })
 }
 
 fn protocols(probes: &[&ProbeFacts]) -> String {

@@ -32,7 +32,7 @@ transitions = [
   { at = "+22s", state = "resolved", rule = "ping-failed", subject = "loopback/here/icmp:127.0.0.1" },
 ]
 notifications = [
-  { at = "+12s", to = "console", state = "firing", rule = "ping-failed", subject = "loopback/here/icmp:127.0.0.1", text = "FIRING ping-failed loopback/here/icmp:127.0.0.1: 3 of 3 lost" },
+  { at = "+12s", to = "console", state = "firing", rule = "ping-failed", subject = "loopback/here/icmp:127.0.0.1", text = "FIRING link-lost loopback: the only probe lost (ping-failed)" },
   { at = "+22s", to = "console", state = "resolved", rule = "ping-failed", subject = "loopback/here/icmp:127.0.0.1" },
 ]
 
