@@ -23,6 +23,13 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a receiver's own words about a failure is kept, in bytes.
 const WORDS: usize = 500;
 
+/// What stands behind the notifiers: the world, or a simulation of it.
+#[derive(Clone, Debug)]
+pub(crate) enum World {
+    /// AWS, and all that answers by itself; each has so long to accept.
+    Real(Aws, Duration),
+}
+
 /// A way to tell one receiver.
 #[derive(Clone, Debug)]
 pub(crate) enum Notifier {
@@ -137,16 +144,13 @@ fn way_out(kind: Kind) -> &'static str {
 }
 
 impl Notifier {
-    /// The notifier of a destination of this receiver, which has `within` to accept.
+    /// The notifier of a destination of this receiver.
     ///
     /// # Errors
     /// The webhook's URL cannot be used, or TLS could not be set up.
-    pub(crate) fn new(
-        receiver: &Receiver,
-        to: &Destination,
-        aws: &Aws,
-        within: Duration,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(receiver: &Receiver, to: &Destination, world: &World) -> Result<Self, Error> {
+        let World::Real(aws, within) = world;
+        let within = *within;
         if let Some(number) = to.channel.strip_prefix("sms:") {
             return Ok(Self::Sns(sns::Publish::sms(aws, receiver, number, within)));
         }

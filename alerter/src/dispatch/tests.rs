@@ -1,11 +1,13 @@
 mod sns;
 
+use crosswatch_host::clock;
 use crosswatch_host::health::Health;
 use crosswatch_judge::{State, Transition};
 use crosswatch_shared::observation::Name;
 
 use super::*;
 use crate::incident;
+use crate::notify::Aws;
 use crate::testing::{Answer, BOUND, Endpoint, OK};
 
 /// A file with a ledger for these receivers.
@@ -64,7 +66,8 @@ impl Book {
 
     fn open(&self, aws: Aws, within: Duration, part: &Part, metrics: Metrics) -> Dispatcher {
         let ledger = Arc::clone(&self.ledger);
-        Dispatcher::open(&self.path(), &self.receivers, ledger, aws, within, part, metrics).unwrap()
+        let (world, clock) = (World::Real(aws, within), Clock::machine());
+        Dispatcher::open(&self.path(), &self.receivers, ledger, world, clock, part, metrics).unwrap()
     }
 
     /// Starts a dispatcher; dropping the handle is its sudden death.
