@@ -8,6 +8,16 @@
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
 //! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
 
+/// The SQL condition by which a row `it` may be told: a `resolved` only once its `firing` was accepted. By itself or in a
+/// digest, else the receiver would hear of the end first, and of a page without an end then.
+macro_rules! in_its_turn {
+    () => {
+        "(it.state = 'firing' OR NOT EXISTS (
+             SELECT 1 FROM notification WHERE id = it.id AND receiver = it.receiver AND channel = it.channel
+                 AND state = 'firing' AND standing = 'owed'))"
+    };
+}
+
 mod body;
 mod digest;
 #[cfg(test)]
@@ -210,21 +220,19 @@ impl Ledger {
     }
 }
 
-/// What may be tried now, oldest first. A `resolved` waits until its `firing` was accepted.
+/// What may be tried now, oldest first.
 pub(crate) fn due(
     file: &Connection,
     to: &Destination,
     now: Timestamp,
     most: usize,
 ) -> rusqlite::Result<Vec<Due>> {
-    file.prepare_cached(
+    file.prepare_cached(concat!(
         "SELECT number, id, state, body, attempts, created FROM notification AS it
-         WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3
-           AND (state = 'firing' OR NOT EXISTS (
-               SELECT 1 FROM notification WHERE id = it.id AND receiver = it.receiver AND channel = it.channel
-                   AND state = 'firing' AND standing = 'owed'))
-         ORDER BY next_try, number LIMIT ?4",
-    )?
+         WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3 AND ",
+        in_its_turn!(),
+        " ORDER BY next_try, number LIMIT ?4",
+    ))?
     .query_map(
         params![to.receiver, to.channel, now.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)],
         |row| {
@@ -358,9 +366,11 @@ fn owe(
 fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<History> {
     let at = params![to.receiver, to.channel];
     let held_since: Option<i64> = file
-        .prepare_cached(
-            "SELECT min(created) FROM notification WHERE standing = 'held' AND receiver = ? AND channel = ?",
-        )?
+        .prepare_cached(concat!(
+            "SELECT min(created) FROM notification AS it
+             WHERE standing = 'held' AND receiver = ? AND channel = ? AND ",
+            in_its_turn!(),
+        ))?
         .query_row(at, |row| row.get(0))?;
     let Some(limit) = to.at_most else {
         let held_since = held_since.map(Timestamp::from_micros);

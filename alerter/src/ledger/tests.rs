@@ -226,6 +226,32 @@ fn a_digest_resolves_once_all_that_it_told_have_and_not_before() {
 }
 
 #[test]
+fn an_end_that_is_held_back_waits_for_its_page_too() {
+    let limit = Rate { count: 1, per: Duration::from_secs(60) };
+    let (file, ledger) = (file(), Ledger::new(&[receiver("r", Some(limit))]));
+    let [to] = ledger.destinations() else { panic!() };
+    happens(&ledger, &file, State::Firing, "s", &["r".into()], at(0));
+    happens(&ledger, &file, State::Resolved, "s", &["r".into()], at(1));
+    happens(&ledger, &file, State::Firing, "other", &["r".into()], at(2));
+    ledger.make_digests(&file, at(10)).unwrap();
+    // A receiver that takes what is newest first, as one that recovers may.
+    let first = due(&file, to, at(10), 9).unwrap();
+    let [page, digest] = first.as_slice() else { panic!("{first:?}") };
+    let subjects = |due: &Due| -> Vec<(String, String)> {
+        let held = serde_json::from_str::<Body>(&due.body).unwrap().held.unwrap();
+        held.into_iter().map(|held| (held.subject, held.state)).collect()
+    };
+    assert_eq!(subjects(digest), [("other".to_owned(), "firing".to_owned())]);
+    accepted(&file, digest.number, at(11)).unwrap();
+    assert_eq!(ledger.next_digest(&file, at(80)).unwrap(), None, "the page was not accepted yet");
+    accepted(&file, page.number, at(80)).unwrap();
+    assert_eq!(ledger.next_digest(&file, at(80)).unwrap(), Some(at(71)));
+    ledger.make_digests(&file, at(80)).unwrap();
+    let second = due(&file, to, at(80), 9).unwrap();
+    assert_eq!(subjects(&second[0]), [("s".to_owned(), "resolved".to_owned())]);
+}
+
+#[test]
 fn what_began_and_ended_while_held_is_told_once_as_resolved() {
     let limited = receiver("r", Some(Rate { count: 1, ..LIMIT }));
     let (file, ledger) = (file(), Ledger::new(&[limited]));
