@@ -124,8 +124,7 @@ impl Dispatcher {
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
     pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
         let needs_aws = self.lanes.iter().any(|lane| matches!(lane.notifier, Notifier::Sns(_)));
-        let World::Real(aws, _) = &self.world;
-        let _loading = needs_aws.then(|| {
+        let _loading = self.world.aws().filter(|_| needs_aws).map(|aws| {
             let aws = aws.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { _ = aws.session().await }))
         });

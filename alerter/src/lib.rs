@@ -21,6 +21,8 @@ mod record;
 mod run;
 mod schema;
 mod silence;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 #[cfg(test)]
 mod testing;

@@ -28,6 +28,20 @@ const WORDS: usize = 500;
 pub(crate) enum World {
     /// AWS, and all that answers by itself; each has so long to accept.
     Real(Aws, Duration),
+    /// Receivers that a test plays.
+    #[cfg(test)]
+    Simulated(crate::simulation::Receivers),
+}
+
+impl World {
+    /// Who calls AWS in it, if anybody does.
+    pub(crate) fn aws(&self) -> Option<&Aws> {
+        match self {
+            Self::Real(aws, _) => Some(aws),
+            #[cfg(test)]
+            Self::Simulated(_) => None,
+        }
+    }
 }
 
 /// A way to tell one receiver.
@@ -41,6 +55,9 @@ pub(crate) enum Notifier {
     Sns(sns::Publish),
     /// Standard output.
     Console(Duration),
+    /// A receiver that a test plays.
+    #[cfg(test)]
+    Simulated(crate::simulation::Receivers, Destination),
 }
 
 /// A try that failed: the receiver has not accepted, or its answer was lost.
@@ -149,8 +166,11 @@ impl Notifier {
     /// # Errors
     /// The webhook's URL cannot be used, or TLS could not be set up.
     pub(crate) fn new(receiver: &Receiver, to: &Destination, world: &World) -> Result<Self, Error> {
-        let World::Real(aws, within) = world;
-        let within = *within;
+        let (aws, within) = match world {
+            World::Real(aws, within) => (aws, *within),
+            #[cfg(test)]
+            World::Simulated(receivers) => return Ok(Self::Simulated(receivers.clone(), to.clone())),
+        };
         if let Some(number) = to.channel.strip_prefix("sms:") {
             return Ok(Self::Sns(sns::Publish::sms(aws, receiver, number, within)));
         }
@@ -181,6 +201,8 @@ impl Notifier {
             Self::Command(command) => command.send(body).await,
             Self::Console(within) => console::send(body, *within).await,
             Self::Sns(sns) => sns.send(body).await,
+            #[cfg(test)]
+            Self::Simulated(receivers, to) => receivers.send(to, body).await,
         }
     }
 }

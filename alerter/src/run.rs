@@ -90,7 +90,7 @@ impl Alerter {
     }
 
     /// The same, with what is outside of its file and its queue.
-    fn open_in(
+    pub(crate) fn open_in(
         outside: Outside,
         config: Config,
         topology: &Topology,
