@@ -111,6 +111,8 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     pair.b.cut();
     let firing = wait_told(&webhook, "ping-failed", "firing", 1);
     deployment.wait_for_probes("down");
+    let fires = |status: &Value| status["incidents"][0]["symptoms"].as_array().map_or(0, Vec::len);
+    wait_until("all three fire", || fires(&deployment.status()) == 3);
     let down = deployment.status();
     for probe in down["links"][0]["probes"].as_array().unwrap() {
         assert_eq!(

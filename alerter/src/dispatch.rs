@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crosswatch_host::clock;
+use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
@@ -25,7 +25,7 @@ use crate::config::Receiver;
 use crate::error::Error;
 use crate::ledger::{self, Destination, Due, Ledger};
 use crate::metrics::Metrics;
-use crate::notify::{Aws, Notifier, NotifyError};
+use crate::notify::{Notifier, NotifyError, World};
 
 /// How many tries one channel makes at once.
 const AT_ONCE: usize = 4;
@@ -54,8 +54,9 @@ pub(crate) struct Dispatcher {
     file: Connection,
     ledger: Arc<Ledger>,
     lanes: Vec<Lane>,
-    /// Loaded beside everything else, where some lane needs it.
-    aws: Aws,
+    /// Its AWS session is loaded beside everything else, where some lane needs it.
+    world: World,
+    clock: Clock,
     tries: JoinSet<Answer>,
     under_way: HashMap<Id, (usize, Due)>,
     /// Tries that ended and are not in the file yet; none of them is tried again before.
@@ -90,8 +91,8 @@ impl Dispatcher {
         path: &Path,
         receivers: &[Receiver],
         ledger: Arc<Ledger>,
-        aws: Aws,
-        within: Duration,
+        world: World,
+        clock: Clock,
         part: &Part,
         metrics: Metrics,
     ) -> Result<Self, Error> {
@@ -99,7 +100,7 @@ impl Dispatcher {
         let mut lanes = Vec::new();
         for to in ledger.destinations() {
             if let Some(receiver) = receivers.iter().find(|receiver| receiver.name == to.receiver) {
-                let notifier = Notifier::new(receiver, to, &aws, within)?;
+                let notifier = Notifier::new(receiver, to, &world)?;
                 let part = notifier
                     .tells_refusals()
                     .then(|| part.section(&format!("notify.{} {}", to.receiver, to.channel)));
@@ -110,7 +111,8 @@ impl Dispatcher {
             file,
             ledger,
             lanes,
-            aws,
+            world,
+            clock,
             tries: JoinSet::new(),
             under_way: HashMap::new(),
             ended: Vec::new(),
@@ -122,8 +124,9 @@ impl Dispatcher {
 
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
     pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
-        let _loading = self.lanes.iter().any(|lane| matches!(lane.notifier, Notifier::Sns(_))).then(|| {
-            let aws = self.aws.clone();
+        let needs_aws = self.lanes.iter().any(|lane| matches!(lane.notifier, Notifier::Sns(_)));
+        let _loading = self.world.aws().filter(|_| needs_aws).map(|aws| {
+            let aws = aws.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { _ = aws.session().await }))
         });
         loop {
@@ -131,16 +134,18 @@ impl Dispatcher {
             while let Some(ended) = self.tries.try_join_next_with_id() {
                 self.end(ended);
             }
-            let pause = self.pass(clock::now());
+            let pause = self.pass(self.clock.wall());
             tokio::select! {
+                // In this order, so that a simulation is the same each time.
+                biased;
+                () = stop.cancelled() => break,
                 () = wake.notified() => {}
                 Some(ended) = self.tries.join_next_with_id() => self.end(ended),
                 () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => break,
             }
         }
         // What was written last goes out too, if its receiver takes it soon.
-        self.pass(clock::now());
+        self.pass(self.clock.wall());
         let drain = async {
             while let Some(ended) = self.tries.join_next_with_id().await {
                 self.end(ended);
@@ -219,8 +224,8 @@ impl Dispatcher {
         }
         let due = ledger::due(&self.file, to, now, AT_ONCE + under_way.len())?;
         for due in due.into_iter().filter(|due| !under_way.contains(&due.number)).take(room) {
-            let (notifier, body) = (notifier.clone(), due.body.clone());
-            let handle = self.tries.spawn(async move { (notifier.send(&body).await, clock::now()) });
+            let (notifier, body, clock) = (notifier.clone(), due.body.clone(), self.clock.clone());
+            let handle = self.tries.spawn(async move { (notifier.send(&body).await, clock.wall()) });
             self.under_way.insert(handle.id(), (lane, due));
         }
         ledger::next_try(&self.file, to, now)
@@ -230,7 +235,7 @@ impl Dispatcher {
     fn end(&mut self, ended: Result<(Id, Answer), JoinError>) {
         let (id, answer, defect, at) = match ended {
             Ok((id, (result, at))) => (id, result.err(), None, at),
-            Err(error) => (error.id(), None, Some(error.to_string()), clock::now()),
+            Err(error) => (error.id(), None, Some(error.to_string()), self.clock.wall()),
         };
         let Some((lane, due)) = self.under_way.remove(&id) else {
             return;

@@ -8,6 +8,18 @@
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
 //! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
 
+/// The SQL condition by which a row `it` may be told: a `resolved`, and what refines a `firing`, only once the `firing` was
+/// accepted. By itself or in a digest, else the receiver would hear of the end first, and of a page without an end then.
+macro_rules! in_its_turn {
+    () => {
+        "NOT EXISTS (
+             SELECT 1 FROM notification AS first
+             WHERE first.id = it.id AND first.receiver = it.receiver AND first.channel = it.channel
+                 AND first.state = 'firing' AND first.standing = 'owed'
+                 AND (it.state != 'firing' OR first.revision < it.revision))"
+    };
+}
+
 mod body;
 mod digest;
 #[cfg(test)]
@@ -128,8 +140,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// More is known of an incident. What was not accepted yet tells that instead; a webhook that accepted is told once
-    /// more, which its receiver knows by the id.
+    /// More is known of an incident: a webhook is told once more, which its receiver knows by the id.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
         self.again(file, event, "firing", now, |to| &*to.channel == "webhook")
     }
@@ -151,19 +162,17 @@ impl Ledger {
             return Ok(());
         };
         let mut body = Body::firing(event, symptom, word);
-        for to in &self.destinations {
+        for to in self.destinations.iter().filter(|to| tells(to)) {
             let told = told(file, &body.id, to)?;
             let Some(newest) = told.last() else {
                 continue;
             };
-            let is_waiting = ["owed", "held"].contains(&&*newest.standing);
-            if is_waiting {
-                body.revision = newest.revision;
-                rewrite(file, newest.number, &body)?;
-            } else if newest.standing != "abandoned" && tells(to) {
-                body.revision = newest.revision + 1;
-                owe(file, &body, to, Message::Single, now)?;
+            // Of what is known now only the newest is worth telling.
+            if newest.revision > 0 && word == "firing" && ["owed", "held"].contains(&&*newest.standing) {
+                abandon(file, newest.number)?;
             }
+            body.revision = newest.revision + 1;
+            owe(file, &body, to, Message::Single, now)?;
         }
         Ok(())
     }
@@ -271,12 +280,6 @@ fn told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Vec<T
     .collect()
 }
 
-fn rewrite(file: &Connection, number: i64, body: &Body) -> rusqlite::Result<()> {
-    file.prepare_cached("UPDATE notification SET body = ?2 WHERE number = ?1")?
-        .execute(params![number, json(body)?])?;
-    Ok(())
-}
-
 fn abandon(file: &Connection, number: i64) -> rusqlite::Result<()> {
     file.prepare_cached("UPDATE notification SET standing = 'abandoned' WHERE number = ?")?
         .execute([number])?;
@@ -287,22 +290,19 @@ fn json(body: &Body) -> rusqlite::Result<String> {
     serde_json::to_string(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// What may be tried now, oldest first. A `resolved`, and what refines a `firing`, wait until the `firing` was accepted.
+/// What may be tried now, oldest first.
 pub(crate) fn due(
     file: &Connection,
     to: &Destination,
     now: Timestamp,
     most: usize,
 ) -> rusqlite::Result<Vec<Due>> {
-    file.prepare_cached(
+    file.prepare_cached(concat!(
         "SELECT number, id, state, body, attempts, created FROM notification AS it
-         WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3
-           AND NOT EXISTS (
-               SELECT 1 FROM notification WHERE id = it.id AND receiver = it.receiver AND channel = it.channel
-                   AND state = 'firing' AND standing = 'owed'
-                   AND (it.state != 'firing' OR revision < it.revision))
-         ORDER BY next_try, number LIMIT ?4",
-    )?
+         WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3 AND ",
+        in_its_turn!(),
+        " ORDER BY next_try, number LIMIT ?4",
+    ))?
     .query_map(
         params![to.receiver, to.channel, now.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)],
         |row| {
@@ -435,9 +435,11 @@ fn owe(
 fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<History> {
     let at = params![to.receiver, to.channel];
     let held_since: Option<i64> = file
-        .prepare_cached(
-            "SELECT min(created) FROM notification WHERE standing = 'held' AND receiver = ? AND channel = ?",
-        )?
+        .prepare_cached(concat!(
+            "SELECT min(created) FROM notification AS it
+             WHERE standing = 'held' AND receiver = ? AND channel = ? AND ",
+            in_its_turn!(),
+        ))?
         .query_row(at, |row| row.get(0))?;
     let Some(limit) = to.at_most else {
         let held_since = held_since.map(Timestamp::from_micros);

@@ -24,6 +24,8 @@ pub mod rehearsal;
 mod run;
 mod schema;
 mod silence;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 #[cfg(test)]
 mod testing;

@@ -24,6 +24,27 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a receiver's own words about a failure is kept, in bytes.
 const WORDS: usize = 500;
 
+/// What stands behind the notifiers: the world, or a simulation of it.
+#[derive(Clone, Debug)]
+pub(crate) enum World {
+    /// AWS, and all that answers by itself; each has so long to accept.
+    Real(Aws, Duration),
+    /// Receivers that a test plays.
+    #[cfg(test)]
+    Simulated(crate::simulation::Receivers),
+}
+
+impl World {
+    /// Who calls AWS in it, if anybody does.
+    pub(crate) fn aws(&self) -> Option<&Aws> {
+        match self {
+            Self::Real(aws, _) => Some(aws),
+            #[cfg(test)]
+            Self::Simulated(_) => None,
+        }
+    }
+}
+
 /// A way to tell one receiver.
 #[derive(Clone, Debug)]
 pub(crate) enum Notifier {
@@ -35,6 +56,9 @@ pub(crate) enum Notifier {
     Sns(sns::Publish),
     /// Standard output.
     Console(Duration),
+    /// A receiver that a test plays.
+    #[cfg(test)]
+    Simulated(crate::simulation::Receivers, Destination),
 }
 
 /// A try that failed: the receiver has not accepted, or its answer was lost.
@@ -154,16 +178,16 @@ fn way_out(kind: Kind) -> &'static str {
 }
 
 impl Notifier {
-    /// The notifier of a destination of this receiver, which has `within` to accept.
+    /// The notifier of a destination of this receiver.
     ///
     /// # Errors
     /// The webhook's URL cannot be used, or TLS could not be set up.
-    pub(crate) fn new(
-        receiver: &Receiver,
-        to: &Destination,
-        aws: &Aws,
-        within: Duration,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(receiver: &Receiver, to: &Destination, world: &World) -> Result<Self, Error> {
+        let (aws, within) = match world {
+            World::Real(aws, within) => (aws, *within),
+            #[cfg(test)]
+            World::Simulated(receivers) => return Ok(Self::Simulated(receivers.clone(), to.clone())),
+        };
         if let Some(number) = to.channel.strip_prefix("sms:") {
             return Ok(Self::Sns(sns::Publish::sms(aws, receiver, number, within)));
         }
@@ -191,6 +215,8 @@ impl Notifier {
             Self::Sns(_) => true,
             Self::Webhook(webhook) => webhook.is_of_a_service(),
             Self::Command(_) | Self::Console(_) => false,
+            #[cfg(test)]
+            Self::Simulated(..) => false,
         }
     }
 
@@ -204,6 +230,8 @@ impl Notifier {
             Self::Command(command) => command.send(body).await,
             Self::Console(within) => console::send(body, *within).await,
             Self::Sns(sns) => sns.send(body).await,
+            #[cfg(test)]
+            Self::Simulated(receivers, to) => receivers.send(to, body).await,
         }
     }
 }

@@ -35,9 +35,10 @@ impl Recorder {
 
     /// Writes all of a change.
     pub(crate) fn write(&self, file: &Connection, change: &Change, now: Timestamp) -> rusqlite::Result<()> {
-        change.write(file, now)?;
         change.transitions.iter().try_for_each(|transition| subject_state(file, transition))?;
-        self.events(file, &change.events, now)
+        self.events(file, &change.events, now)?;
+        // Last, since an event has its incident as it was then, and not as it is at the end of the step.
+        change.write(file, now)
     }
 
     /// Writes what became of incidents, and what is owed for it.

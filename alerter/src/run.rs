@@ -5,9 +5,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crosswatch_host::clock;
+use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_judge::incident::{Event, What};
@@ -29,7 +29,7 @@ use crate::heartbeat::Pulse;
 use crate::history::History;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
-use crate::notify::{Aws, TIMEOUT};
+use crate::notify::{Aws, TIMEOUT, World};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
 use crate::{incident, reconcile};
@@ -44,6 +44,12 @@ const WAIT: Duration = Duration::from_millis(200);
 pub struct Alerter {
     judging: Judging,
     dispatcher: Dispatcher,
+}
+
+/// What is outside of the alerter's file and its queue: the clocks, and the receivers.
+pub(crate) struct Outside {
+    pub(crate) clock: Clock,
+    pub(crate) world: World,
 }
 
 /// The half that judges.
@@ -61,6 +67,7 @@ struct Judging {
     missed: u64,
     recorder: Recorder,
     wake: Arc<Notify>,
+    clock: Clock,
     part: Part,
     pulse: Pulse,
     metrics: Metrics,
@@ -79,16 +86,32 @@ impl Alerter {
         registry: &mut Registry,
         part: Part,
     ) -> Result<Self, Error> {
+        let outside = Outside { clock: Clock::machine(), world: World::Real(Aws::default(), TIMEOUT) };
+        Self::open_in(outside, config, topology, file, source, registry, part)
+    }
+
+    /// The same, with what is outside of its file and its queue.
+    pub(crate) fn open_in(
+        outside: Outside,
+        config: Config,
+        topology: &Topology,
+        file: &Path,
+        source: Source,
+        registry: &mut Registry,
+        part: Part,
+    ) -> Result<Self, Error> {
+        let Outside { clock, world } = outside;
         let metrics = Metrics::register(registry);
         let recorder = Recorder::new(&config);
         let Config { rules, receivers, .. } = config;
         let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
-        let mut consumer = Consumer::open(file, SCHEMA, source)?;
+        let wall = clock.clone();
+        let mut consumer = Consumer::open(file, SCHEMA, source.by_clock(move || wall.wall()))?;
         let history = match topology.queue.kind {
             QueueKind::Embedded => None,
-            QueueKind::Sqs { .. } => Some(History::open(topology, Instant::now())?),
+            QueueKind::Sqs { .. } => Some(History::open(topology, clock.steady())?),
         };
-        let now = clock::now();
+        let now = clock.wall();
         let (memory, abandoned) = consumer.transaction(|step| {
             let gone = reconcile::rules(step, rules.iter())?;
             let mut memory = load(step, file, &rules, topology)?;
@@ -107,7 +130,7 @@ impl Alerter {
         }
         let ledger = Arc::clone(&recorder.ledger);
         let dispatcher =
-            Dispatcher::open(file, &receivers, ledger, Aws::default(), TIMEOUT, &part, metrics.clone())?;
+            Dispatcher::open(file, &receivers, ledger, world, clock.clone(), &part, metrics.clone())?;
         let judging = Judging {
             consumer,
             history,
@@ -119,6 +142,7 @@ impl Alerter {
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
+            clock,
             part,
             pulse: Pulse::default(),
             metrics,
@@ -142,11 +166,13 @@ impl Alerter {
         let dispatching = dispatcher.run(Arc::clone(&judging.wake), judged.clone());
         let mut dispatching = AbortOnDropHandle::new(tokio::spawn(dispatching));
         let result = tokio::select! {
-            result = judging.run(stop) => result,
+            // In this order, as below, so that a simulation is the same each time.
+            biased;
             ended = &mut dispatching => {
                 let problem = ended.err().map_or_else(String::new, |error| error.to_string());
                 return Err(Error::Dispatcher(problem));
             }
+            result = judging.run(stop) => result,
         };
         judged.cancel();
         let (dispatched, ()) = tokio::join!(dispatching, judging.consumer.close());
@@ -157,7 +183,8 @@ impl Alerter {
 
 impl Judging {
     async fn run(&mut self, stop: CancellationToken) -> Result<(), Error> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        // Nobody else reads its queue or writes its file.
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).even();
         while !stop.is_cancelled() {
             let Err(error) = self.step(&stop).await else {
                 backoff.reset();
@@ -171,8 +198,9 @@ impl Judging {
             let pause = backoff.pause();
             tracing::error!(%error, ?pause, "trying again");
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
                 () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         Ok(())
@@ -186,10 +214,11 @@ impl Judging {
             self.stale = false;
         }
         let received = tokio::select! {
-            received = self.consumer.receive(LIMIT, WAIT) => received,
+            biased;
             () = stop.cancelled() => return Ok(()),
+            received = self.consumer.receive(LIMIT, WAIT) => received,
         };
-        let steady = Instant::now();
+        let steady = self.clock.steady();
         let received = received.inspect_err(|_| self.memory.cut_off(steady))?;
         let now = received.at;
         if let Some(history) = &mut self.history {
@@ -214,10 +243,9 @@ impl Judging {
             Some(why) => self.part.failing(why),
             None => {
                 self.part.ok();
-                let now = Instant::now();
-                self.pulse.beat(now);
+                self.pulse.beat(steady);
                 if self.memory.is_fresh() {
-                    self.pulse.fresh(now);
+                    self.pulse.fresh(steady);
                 }
             }
         }

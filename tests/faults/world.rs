@@ -129,7 +129,7 @@ impl World {
                 })
             });
         }
-        let owed = "SELECT count(*) FROM notification WHERE standing <> 'accepted'";
+        let owed = "SELECT count(*) FROM notification WHERE standing IN ('owed', 'held')";
         wait_until("nothing is owed", || number(&self.data().join("alerter.db"), owed) == 0);
         for program in programs {
             program.stop();

@@ -1,10 +1,12 @@
 mod sns;
 
+use crosswatch_host::clock;
 use crosswatch_host::health::Health;
 use crosswatch_judge::State;
 use crosswatch_shared::observation::Name;
 
 use super::*;
+use crate::notify::Aws;
 use crate::testing::{Answer, BOUND, Endpoint, OK, happens_to, tables};
 
 /// A file with a ledger for these receivers.
@@ -48,7 +50,8 @@ impl Book {
 
     fn open(&self, aws: Aws, within: Duration, part: &Part, metrics: Metrics) -> Dispatcher {
         let ledger = Arc::clone(&self.ledger);
-        Dispatcher::open(&self.path(), &self.receivers, ledger, aws, within, part, metrics).unwrap()
+        let (world, clock) = (World::Real(aws, within), Clock::machine());
+        Dispatcher::open(&self.path(), &self.receivers, ledger, world, clock, part, metrics).unwrap()
     }
 
     /// Starts a dispatcher; dropping the handle is its sudden death.

@@ -6,13 +6,15 @@ use rusqlite::{Connection, params};
 
 use super::{AT_MOST, Body, Destination, Held, Message, owe};
 
-/// Makes a digest of all that is held back for a destination.
+/// Makes a digest of all that is held back for a destination and may be told.
 pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
     let rows: Vec<(i64, String)> = file
-        .prepare_cached(
-            "SELECT number, body FROM notification WHERE standing = 'held' AND receiver = ? AND channel = ?
-             ORDER BY number",
-        )?
+        .prepare_cached(concat!(
+            "SELECT number, body FROM notification AS it
+             WHERE standing = 'held' AND receiver = ? AND channel = ? AND ",
+            in_its_turn!(),
+            " ORDER BY number",
+        ))?
         .query_map(params![to.receiver, to.channel], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let Some((first, _)) = rows.first() else {

@@ -67,7 +67,7 @@ fn the_body_is_the_documented_json() {
 }
 
 #[test]
-fn what_is_known_later_rewrites_what_waits_and_is_told_to_webhooks_alone() {
+fn what_is_known_later_is_told_to_webhooks_alone_and_what_is_worse_to_all() {
     let mut both = receiver("r", None);
     both.command = vec!["true".to_owned()];
     let (file, ledger) = (file(), Ledger::new(&[both]));
@@ -84,11 +84,15 @@ fn what_is_known_later_rewrites_what_waits_and_is_told_to_webhooks_alone() {
         let bodies = accept_all(&file, to, now);
         bodies.into_iter().map(|body| (body.verdict.unwrap(), body.revision)).collect::<Vec<_>>()
     };
-    assert_eq!(kinds(webhook, at(1)), [(Kind::BlackHole, 0)], "nobody had been told otherwise");
-    assert_eq!(kinds(command, at(1)), [(Kind::BlackHole, 0)]);
+    assert_eq!(
+        kinds(webhook, at(1)),
+        [(Kind::CollectorBlind, 0), (Kind::BlackHole, 1)],
+        "as it was known, in order"
+    );
+    assert_eq!(kinds(command, at(1)), [(Kind::CollectorBlind, 0)]);
     ledger.refined(&file, &known(Kind::OneWay), at(2)).unwrap();
     ledger.refined(&file, &known(Kind::TunnelsDown), at(3)).unwrap();
-    assert_eq!(kinds(webhook, at(3)), [(Kind::TunnelsDown, 1)], "the last that is known, once");
+    assert_eq!(kinds(webhook, at(3)), [(Kind::TunnelsDown, 3)], "the last that is known, once");
     assert_eq!(kinds(command, at(3)), []);
     ledger.worse(&file, &known(Kind::LinkLost), at(4)).unwrap();
     assert_eq!(kinds(command, at(4)), [(Kind::LinkLost, 1)]);
@@ -227,6 +231,32 @@ fn a_digest_resolves_once_all_that_it_told_have_and_not_before() {
     let [end] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!((&*end.id, &*end.state), (&*digest.id, "resolved"));
     assert_eq!(end.reason, "all 2 that were held back have resolved");
+}
+
+#[test]
+fn an_end_that_is_held_back_waits_for_its_page_too() {
+    let limit = Rate { count: 1, per: Duration::from_secs(60) };
+    let (file, ledger) = (file(), Ledger::new(&[receiver("r", Some(limit))]));
+    let [to] = ledger.destinations() else { panic!() };
+    happens(&ledger, &file, State::Firing, "s", &["r".into()], at(0));
+    happens(&ledger, &file, State::Resolved, "s", &["r".into()], at(1));
+    happens(&ledger, &file, State::Firing, "other", &["r".into()], at(2));
+    ledger.make_digests(&file, at(10)).unwrap();
+    // A receiver that takes what is newest first, as one that recovers may.
+    let first = due(&file, to, at(10), 9).unwrap();
+    let [page, digest] = first.as_slice() else { panic!("{first:?}") };
+    let subjects = |due: &Due| -> Vec<(String, String)> {
+        let held = serde_json::from_str::<Body>(&due.body).unwrap().held.unwrap();
+        held.into_iter().map(|held| (held.subject, held.state)).collect()
+    };
+    assert_eq!(subjects(digest), [("other".to_owned(), "firing".to_owned())]);
+    accepted(&file, digest.number, at(11)).unwrap();
+    assert_eq!(ledger.next_digest(&file, at(80)).unwrap(), None, "the page was not accepted yet");
+    accepted(&file, page.number, at(80)).unwrap();
+    assert_eq!(ledger.next_digest(&file, at(80)).unwrap(), Some(at(71)));
+    ledger.make_digests(&file, at(80)).unwrap();
+    let second = due(&file, to, at(80), 9).unwrap();
+    assert_eq!(subjects(&second[0]), [("s".to_owned(), "resolved".to_owned())]);
 }
 
 #[test]

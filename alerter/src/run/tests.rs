@@ -1,7 +1,9 @@
 //! The alerter as a whole: a real journal in front of it, a real webhook behind it.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
+use crosswatch_host::clock;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
 use crosswatch_judge::rule::{Breach, Metric, Missing, Side};

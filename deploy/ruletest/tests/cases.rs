@@ -97,7 +97,7 @@ transitions = [
   { at = "+9s", state = "resolved", rule = "lost", subject = "l/east/p", value = 1 },
 ]
 notifications = [
-  { at = "+3s", to = "oncall", state = "firing", rule = "lost", subject = "l/west/r", text = "FIRING lost l/west/r: 3 of 3 lost" },
+  { at = "+3s", to = "oncall", state = "firing", rule = "lost", subject = "l/west/r", text = "FIRING link-lost l: 1 of 3 probes lost (lost)" },
   { at = "+3s", to = "desk", state = "firing", rule = "lost", subject = "l/west/r" },
   { at = "+4500ms", to = "desk", state = "resolved", rule = "lost", subject = "l/west/r" },
   { at = "+4500ms", to = "oncall", state = "resolved", rule = "lost", subject = "l/west/r" },
@@ -181,11 +181,11 @@ FAILED off by one
   + +7s firing lost l/east/p, value 0: 3 of 3 lost
     +9s resolved lost l/east/p, value 1: 2 in a row not below 1
   notifications:
-    +7s to oncall firing lost l/east/p: FIRING lost l/east/p: 3 of 3 lost
+    +7s to oncall firing lost l/east/p: FIRING link-lost l: 1 of 3 probes lost (lost)
   - +7s to desk firing lost l/east/p: FIRING lost: all of it
-  + +7s to desk firing lost l/east/p: FIRING lost l/east/p: 3 of 3 lost
-    +9s to desk resolved lost l/east/p: RESOLVED lost l/east/p: 2 in a row not below 1
-  + +9s to oncall resolved lost l/east/p: RESOLVED lost l/east/p: 2 in a row not below 1
+  + +7s to desk firing lost l/east/p: FIRING link-lost l: 1 of 3 probes lost (lost)
+    +9s to desk resolved lost l/east/p: RESOLVED link-lost l: over after 2 s: 2 in a row not below 1 (lost)
+  + +9s to oncall resolved lost l/east/p: RESOLVED link-lost l: over after 2 s: 2 in a row not below 1 (lost)
 FAILED nothing is expected
   transitions:
   + +3s firing lost l/east/p, value 0: 3 of 3 lost

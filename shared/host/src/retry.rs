@@ -26,6 +26,13 @@ impl Backoff {
         Self(backoff)
     }
 
+    /// Waits that are not varied: for one that nobody else retries in step with.
+    #[must_use]
+    pub fn even(mut self) -> Self {
+        self.0.randomization_factor = 0.0;
+        self
+    }
+
     /// How long to wait before the next try.
     pub fn pause(&mut self) -> Duration {
         // `None` would mean giving up, which an absent `max_elapsed_time` excludes.
@@ -50,5 +57,12 @@ mod tests {
         assert!(waits[20..].iter().all(|wait| (30..=90).contains(&wait.as_secs())), "{waits:?}");
         backoff.reset();
         assert!(backoff.pause() <= Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn even_waits_are_not_varied() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3)).even();
+        let waits: Vec<_> = (0..4).map(|_| backoff.pause().as_secs()).collect();
+        assert_eq!(waits, [1, 2, 3, 3]);
     }
 }

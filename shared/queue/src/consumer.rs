@@ -22,7 +22,11 @@ pub struct Source {
     open: Box<Open>,
     /// What was received is settled later, together with what comes after it.
     gathers: bool,
+    /// The wall clock that says when something was received.
+    wall: Box<Wall>,
 }
+
+type Wall = dyn Fn() -> Timestamp + Send;
 
 type Open = dyn FnOnce(&[Place]) -> Result<Box<dyn Queue>, QueueError> + Send;
 
@@ -31,7 +35,17 @@ impl Source {
     pub fn new<Q: Queue + 'static>(
         open: impl FnOnce(&[Place]) -> Result<Q, QueueError> + Send + 'static,
     ) -> Self {
-        Self { open: Box::new(|places| Ok(Box::new(open(places)?))), gathers: false }
+        Self {
+            open: Box::new(|places| Ok(Box::new(open(places)?))),
+            gathers: false,
+            wall: Box::new(|| SystemTime::now().into()),
+        }
+    }
+
+    /// The same, where this wall clock says when something was received, and not the machine's.
+    #[must_use]
+    pub fn by_clock(self, wall: impl Fn() -> Timestamp + Send + 'static) -> Self {
+        Self { wall: Box::new(wall), ..self }
     }
 
     /// The journals of these sites in the folder of the journals.
@@ -57,6 +71,7 @@ pub struct Consumer {
     _lock: Lock,
     queue: Box<dyn Queue>,
     gathers: bool,
+    wall: Box<Wall>,
     seen: Seen,
     names: Names,
     /// Messages that went before they were had, told until a settled page has told it.
@@ -117,6 +132,7 @@ impl Consumer {
         Ok(Self {
             queue: (source.open)(&places)?,
             gathers: source.gathers,
+            wall: source.wall,
             path: file.to_owned(),
             _lock: lock,
             names: Names::default(),
@@ -133,7 +149,7 @@ impl Consumer {
     /// The queue cannot be read, or such a page not settled.
     pub async fn receive(&mut self, limit: usize, wait: Duration) -> Result<Received, QueueError> {
         let page = self.queue.receive(limit, wait).await?;
-        let at = Timestamp::from(SystemTime::now());
+        let at = (self.wall)();
         let mut received = blocking(|| self.sort(page, at));
         if !self.gathers && received.deliveries.is_empty() && !received.receipts.is_empty() {
             let known = Received {

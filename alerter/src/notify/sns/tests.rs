@@ -1,4 +1,4 @@
-use super::super::Notifier;
+use super::super::{Notifier, World};
 use super::*;
 use crate::config::{Template, Texting};
 use crate::ledger::{Destination, Ledger};
@@ -25,10 +25,10 @@ fn receiver(texting: Texting) -> Receiver {
 /// Notifiers of every destination of a receiver, over a stand-in that answers so.
 async fn notifiers(endpoint: &Endpoint, texting: Texting, within: Duration) -> Vec<Notifier> {
     let url = endpoint.url.split("/hook").next().unwrap();
-    let aws = Aws::of(Session::emulated(url, "us-east-1"));
+    let world = World::Real(Aws::of(Session::emulated(url, "us-east-1")), within);
     let receiver = receiver(texting);
     let ledger = Ledger::new(std::slice::from_ref(&receiver));
-    let of = |to: &Destination| Notifier::new(&receiver, to, &aws, within).unwrap();
+    let of = |to: &Destination| Notifier::new(&receiver, to, &world).unwrap();
     ledger.destinations().iter().map(of).collect()
 }
 
