@@ -346,17 +346,24 @@ fn a_slow_link_says_how_slow() {
 fn stamp_tells_the_way_that_is_lost_once_replies_come_again() {
     let mut world = World::new();
     let way = |lost: i32| Some(Way { lost, variation_ms: None });
-    let told = |_| Second {
-        detail: Some(Detail { forward: way(6), back: way(0), ..Detail::default() }),
-        ..Second::default()
+    let told = |forward, back| {
+        move |_| Second {
+            detail: Some(Detail { forward: way(forward), back: way(back), ..Detail::default() }),
+            ..Second::default()
+        }
     };
-    world.seconds(17, good).seconds(30, lost(ALL)).seconds(1, told).seconds(20, good);
+    world.seconds(17, good).seconds(30, lost(ALL)).seconds(1, told(0, 6)).seconds(20, good);
     let course = world.course();
     assert_eq!(
-        course[2], "l refined: one-way (lost from b to a only: 6 packets there, none on the way back)",
+        course[2], "l refined: one-way (lost from a to b only: 6 packets, those the other way arrived)",
         "{course:#?}"
     );
     assert!(course.last().unwrap().contains("closed by ping-failed l/a/large: one-way"), "{course:#?}");
+
+    // What does not arrive over there has no way back to be lost on.
+    let mut world = World::new();
+    world.seconds(17, good).seconds(30, lost(ALL)).seconds(1, told(6, 0)).seconds(20, good);
+    assert!(world.course().last().unwrap().contains("large: black-hole"), "{:#?}", world.told);
 }
 
 #[test]

@@ -126,29 +126,22 @@ fn total(facts: &LinkFacts, failing: &[&ProbeFacts], began: Timestamp, by: &str)
     Verdict { kind: Kind::BlackHole, words: format!("{up} of {total} tunnels up after {after} s, {lost}") }
 }
 
-/// Only what STAMP tells of each direction shows that one of them works.
+/// Only what STAMP tells of each direction shows that one of them works: packets that were lost on the way back had arrived
+/// over there. What was lost on the way there says nothing of the way back, on which there was nothing to lose.
 fn one_way(facts: &LinkFacts) -> Option<Verdict> {
-    let [first, second] = facts.between.as_slice() else {
+    let lost_on_the_way_back =
+        |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.ways.0 <= 0 && seen.ways.1 >= 2);
+    let mut proofs = facts.small().filter(lost_on_the_way_back);
+    let first = proofs.next()?;
+    if proofs.any(|probe| probe.site != first.site) {
         return None;
-    };
-    // Lost from the first site to the second, and the other way.
-    let (mut there, mut back) = (0, 0);
-    for probe in facts.small() {
-        let Some(seen) = &probe.seen else { continue };
-        let (forward, backward) = seen.ways;
-        let (from_first, from_second) =
-            if probe.site == *first { (forward, backward) } else { (backward, forward) };
-        there += from_first;
-        back += from_second;
     }
-    let (from, to, lost) = match (there, back) {
-        (2.., ..=0) => (first, second, there),
-        (..=0, 2..) => (second, first, back),
-        _ => return None,
-    };
+    let to = &first.site;
+    let from = facts.between.iter().find(|site| *site != to)?;
+    let lost = first.seen.as_ref().map_or(0, |seen| seen.ways.1);
     Some(Verdict {
         kind: Kind::OneWay,
-        words: format!("lost from {from} to {to} only: {lost} packets there, none on the way back"),
+        words: format!("lost from {from} to {to} only: {lost} packets, those the other way arrived"),
     })
 }
 
