@@ -59,6 +59,8 @@ pub(crate) fn may_be_sent(file: &Path, receiver: &str, channel: &str, body: &str
     match standing {
         None => Err("it is not in the ledger".to_owned()),
         Some((standing, written)) if standing == "owed" && written == body => Ok(()),
+        // What refines an incident is given up where more is known, or it ends, while it is on its way.
+        Some((standing, _)) if standing == "abandoned" && said.revision > 0 => Ok(()),
         Some((standing, _)) => Err(format!("the ledger has it as {standing}")),
     }
 }
@@ -379,7 +381,8 @@ impl Page<'_> {
 
     /// An incident, or all that a digest told as firing, is over. In a digest it may begin with that, too.
     fn ends(&mut self, id: &str, rule: &str, begins: bool, problems: &mut Vec<String>) {
-        if !self.resolved.insert(id.to_owned()) {
+        // An incident of which a digest told only that it is worse ends by itself, and with that digest.
+        if !self.resolved.insert(id.to_owned()) && rule == DIGEST {
             problems.push(format!("resolved more than once: {id}"));
         }
         if rule == DIGEST {

@@ -12,7 +12,6 @@ use super::broker::BOOTS_IN_ORDER;
 use super::days::{Day, Sent};
 use super::oracle::{self, Told};
 use crate::memory::Memory;
-use crate::schema::TABLES;
 
 /// The days, and the orders of each.
 const DAYS: std::ops::Range<u64> = 1_000..1_006;
@@ -29,7 +28,7 @@ struct Life<'a> {
 impl<'a> Life<'a> {
     fn new(day: &'a Day) -> Self {
         let file = Connection::open_in_memory().unwrap();
-        file.execute_batch(TABLES).unwrap();
+        crate::testing::tables(&file);
         let memory = load(&file, day);
         Self { day, file, memory, told: Vec::new() }
     }
