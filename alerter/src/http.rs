@@ -25,7 +25,7 @@ pub(crate) fn client(within: Duration) -> Result<Client, String> {
         .connect_timeout(CONNECT.min(within))
         .redirect(same_host())
         .build()
-        .map_err(|error| because(error))
+        .map_err(because)
 }
 
 /// A URL, or what is wrong with it.
