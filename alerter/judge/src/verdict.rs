@@ -1,7 +1,7 @@
 //! Verdicts: what kind of broken a link is, out of all that is known of it. Pure, and says why.
 //!
 //! Only what is newer than the beginning of the loss counts as evidence about it: a reply from before, or a tunnel's state from
-//! before, says nothing. Clocks of two sites may be [`SKEW`] apart.
+//! before, says nothing. Clocks of two sites may be 2 s apart.
 
 mod loss;
 use std::time::Duration;
