@@ -140,7 +140,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// More is known of an incident: a webhook is told once more, which its receiver knows by the id.
+    /// More is known of an incident: a webhook is told once more, which its receiver knows by the id. Where the limit has no
+    /// room it is not: the end tells the verdict, too, and nothing is held back for this.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
         self.again(file, event, "firing", now, |to| &*to.channel == "webhook")
     }
@@ -167,9 +168,16 @@ impl Ledger {
             let Some(newest) = told.last() else {
                 continue;
             };
+            let refines = word == "firing";
             // Of what is known now only the newest is worth telling.
-            if newest.revision > 0 && word == "firing" && ["owed", "held"].contains(&&*newest.standing) {
+            if refines && newest.revision > 0 && newest.standing == "owed" {
                 abandon(file, newest.number)?;
+            }
+            if refines
+                && let Some(limit) = to.at_most
+                && !history(file, to, now)?.admits(limit, now)
+            {
+                continue;
             }
             body.revision = newest.revision + 1;
             owe(file, &body, to, Message::Single, now)?;

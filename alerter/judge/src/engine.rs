@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crosswatch_shared::config::topology::{Topology, VpnSelect};
-use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome, is_later_boot};
-use crosswatch_shared::ranges::Ranges;
+use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use crate::facts::Facts;
+use crate::boots::Boots;
+use crate::facts::{Facts, ProbePlace};
 use crate::incident::{Event, Incidents};
 use crate::rule::{Metric, Rule};
 use crate::series::{Kept, Order, Series};
@@ -20,9 +20,6 @@ use crate::transition::{State, Transition};
 
 /// How often a collection source that is not EC2 is expected to report a round.
 const ROUND: Duration = Duration::from_secs(10);
-
-/// How many boots of a site are remembered; what an older one sends again is judged again.
-const BOOTS: usize = 64;
 
 /// Judges observations by rules.
 #[derive(Debug)]
@@ -86,7 +83,7 @@ struct Site {
     name: Name,
     series: Vec<Series>,
     /// By link, then by probe; a subject's series stand together.
-    probes: FxHashMap<Name, FxHashMap<Name, Range<usize>>>,
+    probes: FxHashMap<Name, FxHashMap<Name, (Range<usize>, ProbePlace)>>,
     vpns: FxHashMap<Name, FxHashMap<Name, Range<usize>>>,
     /// The links whose VPN connections are found by tag, so that any id may come, with their interval.
     tagged: FxHashMap<Name, Duration>,
@@ -109,17 +106,9 @@ struct KeptSite {
     event_time: Option<Timestamp>,
     /// The boot whose promise event time is.
     boot: Option<Name>,
-    /// Its boots in order, with what was seen of each: the order that their ids tell, else that of first appearance.
-    boots: Vec<Boot>,
-    /// How many boots were forgotten, so that the order of the others stays.
-    forgotten: u32,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Boot {
-    collector: Name,
-    boot: Name,
-    seen: Ranges,
+    /// Its boots.
+    #[serde(flatten)]
+    boots: Boots,
 }
 
 impl Engine {
@@ -135,7 +124,11 @@ impl Engine {
             topology.sites.iter().enumerate().map(|(index, site)| (site.name.clone(), index)).collect();
         let facts = Facts::new(topology);
         let mut engine = Self { rules, globs, sites, site_of, facts, late: 0 };
-        for (link, probe) in topology.probes() {
+        let probes = topology.links.iter().enumerate().flat_map(|(at, link)| {
+            let of_link = link.probes.iter().enumerate();
+            of_link.map(move |(probe, of)| (ProbePlace { link: at, probe }, link, of))
+        });
+        for (place, link, probe) in probes {
             let Some(&site) = engine.site_of.get(&probe.from) else {
                 continue;
             };
@@ -145,7 +138,7 @@ impl Engine {
                 .probes
                 .entry(link.name.clone())
                 .or_default()
-                .insert(probe.name.clone(), series);
+                .insert(probe.name.clone(), (series, place));
         }
         for (link, vpn) in topology.vpns() {
             let Some(&site) = engine.site_of.get(&vpn.site) else {
@@ -212,7 +205,7 @@ impl Engine {
         let before = site.kept.event_time;
         if site.kept.boot.as_ref() != Some(boot) {
             site.kept.boot = Some(boot.clone());
-            site.kept.put_last(boot);
+            site.kept.boots.put_last(boot);
             site.changed = true;
             if before.is_some_and(|before| event_time < before) {
                 for series in &mut site.series {
@@ -327,9 +320,12 @@ impl Engine {
     /// Finds whom an observation concerns, and notes that it was seen.
     fn accept(&mut self, origin: &Origin, observation: &Observation) -> Result<Accepted, Taken> {
         let site = *self.site_of.get(&origin.site).ok_or(Taken::Foreign)?;
+        let mut fact = None;
         let known = match &observation.body {
             Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
-                self.sites[site].probes.get(link).and_then(|of| of.get(probe))
+                let known = self.sites[site].probes.get(link).and_then(|of| of.get(probe));
+                fact = known.map(|(_, place)| *place);
+                known.map(|(series, _)| series)
             }
             Body::Tunnels { link, vpn, .. } => {
                 if !self.sites[site].vpns.get(link).is_some_and(|of| of.contains_key(vpn)) {
@@ -349,20 +345,18 @@ impl Engine {
         let Self { sites, rules, facts, .. } = self;
         let site_index = site;
         let site = &mut sites[site_index];
-        let boot = match site.kept.find(origin) {
-            Some(boot) => boot,
-            None => {
-                let boot = site.kept.add(origin);
-                let place = site.kept.place(boot);
-                if boot + 1 < site.kept.boots.len() {
-                    site.series.iter_mut().for_each(|series| series.make_place(place));
-                    facts.make_place(&site.name, place);
-                }
-                boot
+        let boots = &mut site.kept.boots;
+        let boot = boots.find(origin).unwrap_or_else(|| {
+            let (boot, is_last) = boots.add(origin);
+            if !is_last {
+                let place = boots.place(boot);
+                site.series.iter_mut().for_each(|series| series.make_place(place));
+                facts.make_place(&site.name, place);
             }
-        };
-        let place = site.kept.place(boot);
-        if !site.kept.boots[boot].seen.insert(observation.seq) {
+            boot
+        });
+        let place = boots.place(boot);
+        if !boots.see(boot, observation.seq) {
             return Err(Taken::Seen);
         }
         site.changed = true;
@@ -378,14 +372,14 @@ impl Engine {
             series.start(observation.at);
             site.next = site.next.min(series.trigger(&rules[series.rule]));
         }
-        Ok(Accepted { site: site_index, series, boot: place })
+        Ok(Accepted { site: site_index, series, fact, boot: place })
     }
 
     fn judge(&mut self, accepted: &Accepted, observation: &Observation, out: &mut Vec<Transition>) {
         let Self { rules, sites, facts, late, .. } = self;
         let site = &mut sites[accepted.site];
         let order = Order { boot: accepted.boot, at: observation.at, seq: observation.seq.saturating_add(1) };
-        facts.observe(&site.name, order, observation);
+        facts.observe(&site.name, accepted.fact, order, observation);
         let event_time = site.kept.event_time;
         for series in &mut site.series[accepted.series.clone()] {
             let rule = &rules[series.rule];
@@ -408,7 +402,7 @@ impl Engine {
             return;
         }
         site.next = Timestamp::MAX;
-        let boot = site.kept.place(site.kept.boots.len().saturating_sub(1));
+        let boot = site.kept.boots.last_place();
         for series in &mut site.series {
             let rule = &rules[series.rule];
             series.advance(rule, boot, event_time, out);
@@ -486,6 +480,8 @@ impl Engine {
 struct Accepted {
     site: usize,
     series: Range<usize>,
+    /// Of a probe: where its facts are.
+    fact: Option<ProbePlace>,
     /// The boot's place in their order.
     boot: u32,
 }
@@ -504,49 +500,6 @@ impl Site {
             next: Timestamp::MIN,
             kept: KeptSite::default(),
             changed: false,
-        }
-    }
-}
-
-impl KeptSite {
-    /// A boot's place in their order, the forgotten ones counted.
-    fn place(&self, index: usize) -> u32 {
-        u32::try_from(index).unwrap_or(u32::MAX).saturating_add(self.forgotten)
-    }
-
-    /// Where a boot stands. Nearly always the newest is asked for.
-    fn find(&self, origin: &Origin) -> Option<usize> {
-        self.boots.iter().rposition(|known| known.boot == origin.boot && known.collector == origin.collector)
-    }
-
-    /// Puts a boot that appears to its place: before those that are later by their ids, which a queue that keeps no order
-    /// may have given first.
-    fn add(&mut self, origin: &Origin) -> usize {
-        if self.boots.len() == BOOTS {
-            self.boots.remove(0);
-            self.forgotten += 1;
-        }
-        let is_earlier = |other: &Boot| is_later_boot(&origin.boot, &other.boot) == Some(false);
-        let later = self.boots.iter().rev().take_while(|other| is_earlier(other)).count();
-        let index = self.boots.len() - later;
-        let (collector, boot) = (origin.collector.clone(), origin.boot.clone());
-        self.boots.insert(index, Boot { collector, boot, seen: Ranges::default() });
-        index
-    }
-
-    /// The boot that event time follows comes after all others, whatever their ids say: what it sends from now on is new.
-    /// What was seen of it before keeps its place.
-    fn put_last(&mut self, boot: &str) {
-        let index = self.boots.iter().rposition(|known| *known.boot == *boot);
-        let Some(index) = index.filter(|index| index + 1 < self.boots.len()) else {
-            return;
-        };
-        let seen = std::mem::take(&mut self.boots[index].seen);
-        let again = Boot { seen, ..self.boots[index].clone() };
-        self.boots.push(again);
-        if self.boots.len() > BOOTS {
-            self.boots.remove(0);
-            self.forgotten += 1;
         }
     }
 }

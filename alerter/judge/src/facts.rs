@@ -10,6 +10,7 @@ use crosswatch_shared::config::topology::{Host, Probe, Target, Topology};
 use crosswatch_shared::evidence::{Evidence, Part};
 use crosswatch_shared::observation::{Body, Detail, Lost, Name, Observation, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Saved, save};
@@ -24,13 +25,23 @@ const CAPTURES: Duration = Duration::from_secs(60);
 /// What is known of every link and every site's collector.
 #[derive(Debug)]
 pub struct Facts {
-    links: BTreeMap<Name, LinkFacts>,
+    /// In the order of the config.
+    links: Vec<LinkFacts>,
+    link_of: FxHashMap<Name, usize>,
     collectors: BTreeMap<Name, CollectorFacts>,
+}
+
+/// A probe's place: that of its link in the config, and its own in the link. Each observation asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProbePlace {
+    pub(crate) link: usize,
+    pub(crate) probe: usize,
 }
 
 /// What is known of a link.
 #[derive(Debug)]
 pub struct LinkFacts {
+    name: Name,
     /// The sites it joins.
     pub between: Vec<Name>,
     /// Its probes, in the order of the config.
@@ -101,8 +112,6 @@ pub struct VpnFacts {
     newest: Order,
     /// Its tunnels by outside address: whether each is up.
     pub tunnels: BTreeMap<String, bool>,
-    /// How many routes are accepted over all of them.
-    pub routes: u32,
     /// The trouble it is in, or was in last.
     pub trouble: Option<Trouble>,
 }
@@ -156,24 +165,29 @@ impl Facts {
             for (site, expect_up) in vpns.chain(appliances) {
                 *expected.entry(site.clone()).or_insert(0) += expect_up;
             }
-            let facts = LinkFacts {
+            LinkFacts {
+                name: link.name.clone(),
                 between: link.between.clone(),
                 probes: link.probes.iter().map(ProbeFacts::new).collect(),
                 vpns: BTreeMap::new(),
                 expected,
                 touched: false,
                 changed: false,
-            };
-            (link.name.clone(), facts)
+            }
         });
+        let link_of = topology.links.iter().enumerate().map(|(place, link)| (link.name.clone(), place));
         let collectors = topology.sites.iter().map(|site| (site.name.clone(), CollectorFacts::default()));
-        Self { links: links.collect(), collectors: collectors.collect() }
+        Self { links: links.collect(), link_of: link_of.collect(), collectors: collectors.collect() }
     }
 
     /// What is known of a link; `None` if the config lacks it.
     #[must_use]
     pub fn link(&self, name: &str) -> Option<&LinkFacts> {
-        self.links.get(name)
+        self.links.get(*self.link_of.get(name)?)
+    }
+
+    fn link_mut(&mut self, name: &str) -> Option<&mut LinkFacts> {
+        self.links.get_mut(*self.link_of.get(name)?)
     }
 
     /// How a site's collections go; `None` if the config lacks it.
@@ -184,20 +198,24 @@ impl Facts {
 
     /// Whether anything was observed of a link since this was last asked.
     pub fn take_touched(&mut self, link: &str) -> bool {
-        self.links.get_mut(link).is_some_and(|link| std::mem::take(&mut link.touched))
+        self.link_mut(link).is_some_and(|link| std::mem::take(&mut link.touched))
     }
 
-    /// Takes an observation of a site, which was neither foreign nor seen before.
-    pub(crate) fn observe(&mut self, site: &Name, order: Order, observation: &Observation) {
+    /// Takes an observation of a site, which was neither foreign nor seen before; one of a probe with the probe's place.
+    pub(crate) fn observe(
+        &mut self,
+        site: &Name,
+        place: Option<ProbePlace>,
+        order: Order,
+        observation: &Observation,
+    ) {
         match &observation.body {
-            Body::Probe { link, probe, outcome, detail } => {
-                self.of_probe(site, link, probe, |facts| facts.observe(order, outcome, detail.as_deref()));
+            Body::Probe { outcome, detail, .. } => {
+                self.of_probe(place, |facts| facts.observe(order, outcome, detail.as_deref()));
             }
-            Body::Evidence { link, probe, evidence } => {
-                self.of_probe(site, link, probe, |facts| facts.look(evidence));
-            }
+            Body::Evidence { evidence, .. } => self.of_probe(place, |facts| facts.look(evidence)),
             Body::Tunnels { link, vpn, tunnels } => {
-                if let Some(facts) = self.links.get_mut(link).filter(|_| !tunnels.is_empty()) {
+                if let Some(facts) = self.link_mut(link).filter(|_| !tunnels.is_empty()) {
                     facts.touched = true;
                     let key = (site.clone(), vpn.clone());
                     facts.changed |= match facts.vpns.get_mut(&key) {
@@ -221,17 +239,11 @@ impl Facts {
         }
     }
 
-    fn of_probe(
-        &mut self,
-        site: &Name,
-        link: &Name,
-        probe: &Name,
-        observe: impl FnOnce(&mut ProbeFacts) -> bool,
-    ) {
-        let Some(link) = self.links.get_mut(link) else {
-            return;
-        };
-        if let Some(facts) = link.probes.iter_mut().find(|of| of.name == *probe && of.site == *site) {
+    fn of_probe(&mut self, place: Option<ProbePlace>, observe: impl FnOnce(&mut ProbeFacts) -> bool) {
+        let link = place.and_then(|of| Some((of, self.links.get_mut(of.link)?)));
+        if let Some((of, link)) = link
+            && let Some(facts) = link.probes.get_mut(of.probe)
+        {
             link.touched = true;
             link.changed |= observe(facts);
         }
@@ -239,8 +251,8 @@ impl Facts {
 
     /// A boot of a site was found to belong at this place: see `Series::make_place`.
     pub(crate) fn make_place(&mut self, site: &Name, place: u32) {
-        let Self { links, collectors } = self;
-        let of_links = links.values_mut().flat_map(|link| {
+        let Self { links, collectors, .. } = self;
+        let of_links = links.iter_mut().flat_map(|link| {
             let probes = link.probes.iter_mut().filter(|of| of.site == *site);
             let outcomes = probes.filter_map(|of| of.seen.as_mut()).map(|seen| &mut seen.newest);
             let vpns = link.vpns.iter_mut().filter(|((of, _), _)| of == site);
@@ -257,7 +269,7 @@ impl Facts {
     /// What has turned since the last call, under `link/<name>` and `collector/<site>`.
     pub(crate) fn changed(&mut self) -> Vec<Saved> {
         let mut saved = Vec::new();
-        for (name, link) in self.links.iter_mut().filter(|(_, link)| link.changed) {
+        for link in self.links.iter_mut().filter(|link| link.changed) {
             link.changed = false;
             let probes = link.probes.iter().filter(|of| of.seen.is_some() || of.looked.is_some());
             let kept = KeptLink {
@@ -270,7 +282,7 @@ impl Facts {
                     .map(|((site, vpn), facts)| (site.clone(), vpn.clone(), facts.clone()))
                     .collect(),
             };
-            saved.push(save(format!("link/{name}"), &kept));
+            saved.push(save(format!("link/{}", link.name), &kept));
         }
         for (site, collector) in self.collectors.iter_mut().filter(|(_, collector)| collector.changed) {
             collector.changed = false;
@@ -283,7 +295,7 @@ impl Facts {
     pub(crate) fn restore(&mut self, key: &str, value: &[u8]) -> serde_json::Result<bool> {
         if let Some(name) = key.strip_prefix("link/") {
             let kept: KeptLink = serde_json::from_slice(value)?;
-            if let Some(link) = self.links.get_mut(name) {
+            if let Some(link) = self.link_mut(name) {
                 for (site, probe, seen, looked) in kept.probes {
                     if let Some(of) = link.probes.iter_mut().find(|of| of.name == probe && of.site == site) {
                         (of.seen, of.looked) = (seen, looked);
@@ -494,7 +506,7 @@ impl Outcomes {
 
 impl VpnFacts {
     fn new(order: Order, tunnels: &[Tunnel]) -> Self {
-        let mut facts = Self { newest: order, tunnels: BTreeMap::new(), routes: 0, trouble: None };
+        let mut facts = Self { newest: order, tunnels: BTreeMap::new(), trouble: None };
         facts.take(order, tunnels);
         facts
     }
@@ -506,7 +518,6 @@ impl VpnFacts {
 
     fn take(&mut self, order: Order, tunnels: &[Tunnel]) -> bool {
         self.newest = order;
-        self.routes = tunnels.iter().map(|tunnel| tunnel.accepted_routes).fold(0, u32::saturating_add);
         let now: BTreeMap<String, bool> =
             tunnels.iter().map(|tunnel| (tunnel.outside_ip.clone(), tunnel.up)).collect();
         let down: BTreeSet<String> = now.iter().filter(|(_, up)| !**up).map(|(ip, _)| ip.clone()).collect();

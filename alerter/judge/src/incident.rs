@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -123,13 +124,21 @@ pub struct Ended {
 #[derive(Clone, Debug, Default)]
 pub struct Incidents {
     open: BTreeMap<Place, Incident>,
+    /// Where each symptom is, by rule and subject.
+    place_of: FxHashMap<(Name, Name), Place>,
 }
 
 impl Incidents {
     /// With these open already.
     #[must_use]
     pub fn restore(open: impl IntoIterator<Item = Incident>) -> Self {
-        Self { open: open.into_iter().map(|incident| (incident.place.clone(), incident)).collect() }
+        let open: BTreeMap<Place, Incident> =
+            open.into_iter().map(|incident| (incident.place.clone(), incident)).collect();
+        let place_of = open.iter().flat_map(|(place, incident)| {
+            let of = |symptom: &Symptom| ((symptom.rule.clone(), symptom.subject.clone()), place.clone());
+            incident.symptoms.iter().map(of)
+        });
+        Self { place_of: place_of.collect(), open }
     }
 
     /// Those that have changed since the last call, and are open still.
@@ -181,8 +190,8 @@ impl Incidents {
     /// Ends a symptom; nothing where it is not open.
     pub fn end(
         &mut self,
-        rule: &str,
-        subject: &str,
+        rule: &Name,
+        subject: &Name,
         at: Timestamp,
         value: Option<f64>,
         reason: &str,
@@ -193,6 +202,7 @@ impl Incidents {
         (incident.ending, incident.changed) = (true, true);
         let ended = Ended { symptom, at, value, reason: reason.to_owned() };
         let incident = incident.clone();
+        self.place_of.remove(&(rule.clone(), subject.clone()));
         if incident.symptoms.is_empty() {
             self.open.remove(&incident.place);
             let incident = Incident { verdict: incident.gravest.clone(), ..incident };
@@ -201,10 +211,8 @@ impl Incidents {
         Some(Event { incident, what: What::Left(ended), evidence: Vec::new() })
     }
 
-    fn of_symptom(&mut self, rule: &str, subject: &str) -> Option<&mut Incident> {
-        self.open
-            .values_mut()
-            .find(|incident| incident.symptoms.iter().any(|symptom| symptom.is(rule, subject)))
+    fn of_symptom(&mut self, rule: &Name, subject: &Name) -> Option<&mut Incident> {
+        self.open.get_mut(self.place_of.get(&(rule.clone(), subject.clone()))?)
     }
 
     fn fire(
@@ -228,6 +236,7 @@ impl Incidents {
             return;
         }
         let place = self.place(transition, facts);
+        self.place_of.insert((rule.clone(), subject.clone()), place.clone());
         if let Some(incident) = self.open.get_mut(&place) {
             incident.symptoms.push(symptom.clone());
             incident.changed = true;
@@ -283,22 +292,28 @@ impl Incidents {
 
     /// Judges anew what has changed. What was opened or joined just now is told with the verdict found here.
     fn review(&mut self, facts: &mut Facts, events: &mut Vec<Event>) {
+        let mut of_incident: FxHashMap<String, Vec<usize>> = FxHashMap::default();
+        for (index, event) in events.iter().enumerate() {
+            of_incident.entry(event.incident.id.clone()).or_default().push(index);
+        }
         for (place, incident) in &mut self.open {
             let touched = match place {
                 Place::Link(link) => facts.take_touched(link),
                 Place::Site(_) | Place::Alerter => true,
             };
-            let concerned = events.iter().any(|event| event.incident.id == incident.id);
-            if !touched && !concerned {
+            let its = of_incident.get(&incident.id);
+            if !touched && its.is_none() {
                 continue;
             }
             let (kind, was_down) = (incident.verdict.kind, incident.was_down);
             incident.judge(facts);
             let mut opened = false;
-            for event in events.iter_mut().filter(|event| event.incident.id == incident.id) {
-                event.incident.verdict = incident.verdict.clone();
-                event.incident.was_down = incident.was_down;
-                opened |= matches!(event.what, What::Opened(_));
+            for &index in its.into_iter().flatten() {
+                if let Some(event) = events.get_mut(index) {
+                    event.incident.verdict = incident.verdict.clone();
+                    event.incident.was_down = incident.was_down;
+                    opened |= matches!(event.what, What::Opened(_));
+                }
             }
             let what = if incident.was_down && !was_down { What::Worse } else { What::Refined };
             if !opened && (what == What::Worse || incident.verdict.kind != kind) {

@@ -8,6 +8,7 @@
 //!                        └► facts: the newest of everything ─────────────► verdict
 //! ```
 
+mod boots;
 pub mod engine;
 pub mod facts;
 pub mod incident;

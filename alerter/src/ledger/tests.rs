@@ -105,6 +105,21 @@ fn what_is_known_later_is_told_to_webhooks_alone_and_what_is_worse_to_all() {
 }
 
 #[test]
+fn what_only_refines_is_never_held_back() {
+    let (file, ledger) = (file(), Ledger::new(&[receiver("r", Some(Rate { count: 1, ..LIMIT }))]));
+    let to = &ledger.destinations()[0];
+    happens(&ledger, &file, State::Firing, "l", &["r".into()], at(0));
+    accept_all(&file, to, at(0));
+    let (_, saved) = crate::incident::saved(&file).unwrap().remove(0);
+    let incident: Incident = serde_json::from_str(&saved).unwrap();
+    let refined = Event { incident, what: What::Refined, evidence: Vec::new() };
+    ledger.refined(&file, &refined, at(1)).unwrap();
+    assert_eq!(totals(&file).unwrap(), Totals::default());
+    ledger.refined(&file, &refined, at(3600)).unwrap();
+    assert_eq!(accept_all(&file, to, at(3600)).len(), 1, "there is room again");
+}
+
+#[test]
 fn each_channel_is_owed_a_firing_and_then_a_resolved() {
     let mut both = receiver("r", None);
     both.command = vec!["true".to_owned()];

@@ -267,6 +267,7 @@ impl Books {
                     digests: HashMap::new(),
                     firing: HashMap::new(),
                     resolved: BTreeSet::new(),
+                    ended: BTreeSet::new(),
                 };
                 let mut before: HashMap<(String, String, u32), &Taken> = HashMap::new();
                 let mut firsts = Vec::new();
@@ -323,6 +324,8 @@ struct Page<'a> {
     /// How often each incident was said to fire.
     firing: HashMap<String, usize>,
     resolved: BTreeSet<String>,
+    /// The same with the digest by which, or nothing.
+    ended: BTreeSet<(String, String)>,
 }
 
 impl Page<'_> {
@@ -338,7 +341,7 @@ impl Page<'_> {
             self.digests.insert(said.id.clone(), held.clone());
             for entry in held {
                 if entry.state == "resolved" {
-                    self.ends(&entry.id, &entry.rule, true, problems);
+                    self.ends(&entry.id, &entry.rule, true, &said.id, problems);
                 } else {
                     // What is worse may be held back after the first was told.
                     self.firing.entry(entry.id.clone()).or_insert(1);
@@ -350,7 +353,7 @@ impl Page<'_> {
                 }
             }
         } else {
-            self.ends(&said.id, &said.rule, false, problems);
+            self.ends(&said.id, &said.rule, false, "", problems);
         }
     }
 
@@ -370,7 +373,7 @@ impl Page<'_> {
                 its.any(|symptom| symptom.fired == here)
             }
             _ => {
-                self.ends(&said.id, &said.rule, false, problems);
+                self.ends(&said.id, &said.rule, false, "", problems);
                 its.any(|symptom| symptom.resolved.as_ref() == Some(&here))
             }
         };
@@ -380,15 +383,16 @@ impl Page<'_> {
     }
 
     /// An incident, or all that a digest told as firing, is over. In a digest it may begin with that, too.
-    fn ends(&mut self, id: &str, rule: &str, begins: bool, problems: &mut Vec<String>) {
-        // An incident of which a digest told only that it is worse ends by itself, and with that digest.
-        if !self.resolved.insert(id.to_owned()) && rule == DIGEST {
-            problems.push(format!("resolved more than once: {id}"));
+    fn ends(&mut self, id: &str, rule: &str, begins: bool, by: &str, problems: &mut Vec<String>) {
+        // One that was told by a digest, and then by another one or by itself that it is worse, ends with each of them, once.
+        let again = !self.resolved.insert(id.to_owned());
+        if !self.ended.insert((id.to_owned(), by.to_owned())) || (again && rule == DIGEST) {
+            problems.push(format!("resolved more than once: {id} {by}"));
         }
         if rule == DIGEST {
             for entry in self.digests.get(id).cloned().unwrap_or_default() {
                 if entry.state == "firing" {
-                    self.ends(&entry.id, &entry.rule, false, problems);
+                    self.ends(&entry.id, &entry.rule, false, id, problems);
                 }
             }
             if !self.digests.contains_key(id) {

@@ -441,3 +441,13 @@ fn an_engine_that_is_saved_and_restored_in_an_incident_goes_on_with_its_verdict(
     assert_eq!(world.course().len(), 3, "{:#?}", world.told);
     assert!(world.course()[1].contains("refined: black-hole"), "{:#?}", world.told);
 }
+
+#[test]
+fn every_verdict_is_documented() {
+    let documented = include_str!("../../../../docs/incidents.md");
+    for kind in verdict::Kind::ALL {
+        let row = documented.lines().find(|line| line.starts_with(&format!("| `{}` | ", kind.word())));
+        let pages = if kind.is_down() { "| down |" } else { "| works less well |" };
+        assert!(row.is_some_and(|row| row.ends_with(pages)), "{}: {row:?}", kind.word());
+    }
+}
