@@ -96,6 +96,9 @@ pub(crate) const ALERTER_FILE: &str = "alerter.db";
 /// How long the stages may take to end: a notifier that is waited for takes up to 10 s.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// How long a thread for jobs that block waits for another.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// A stage ended with an error.
 #[derive(Debug, thiserror::Error)]
 enum StageError {
@@ -142,6 +145,8 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Short jobs that come every second would otherwise keep alive each thread that a burst of them once started.
+        .thread_keep_alive(IDLE)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

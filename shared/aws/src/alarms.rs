@@ -12,7 +12,7 @@ use aws_sdk_cloudwatch::types::{
     self as sdk, AlarmType, ComparisonOperator, Dimension, StandardUnit, Statistic, Tag,
 };
 
-use crate::{Failure, Session};
+use crate::{Call, Failure, Session};
 
 /// How many alarms are asked for at once: the most.
 const PAGE: i32 = 100;
@@ -94,111 +94,124 @@ impl Alarms {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn metric_alarms(
-        &self,
-        prefix: &str,
+    pub fn metric_alarms<'a>(
+        &'a self,
+        prefix: &'a str,
         next: Option<String>,
-    ) -> Result<(Vec<Described<MetricAlarm>>, Option<String>), Failure> {
-        let call =
-            self.client.describe_alarms().alarm_types(AlarmType::MetricAlarm).alarm_name_prefix(prefix);
-        let answer = call.max_records(PAGE).set_next_token(next).send().await;
-        let answer = answer.map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))?;
-        let alarms = answer.metric_alarms.unwrap_or_default().into_iter().map(metric_alarm).collect();
-        Ok((alarms, answer.next_token))
+    ) -> Call<'a, (Vec<Described<MetricAlarm>>, Option<String>)> {
+        Box::pin(async move {
+            let call =
+                self.client.describe_alarms().alarm_types(AlarmType::MetricAlarm).alarm_name_prefix(prefix);
+            let answer = call.max_records(PAGE).set_next_token(next).send().await;
+            let answer = answer.map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))?;
+            let alarms = answer.metric_alarms.unwrap_or_default().into_iter().map(metric_alarm).collect();
+            Ok((alarms, answer.next_token))
+        })
     }
 
     /// A page of all composite alarms, and what to give for the next page.
     ///
     /// # Errors
     /// The call failed.
-    pub async fn composite_alarms(
+    pub fn composite_alarms(
         &self,
         next: Option<String>,
-    ) -> Result<(Vec<Described<CompositeAlarm>>, Option<String>), Failure> {
-        let call = self.client.describe_alarms().alarm_types(AlarmType::CompositeAlarm);
-        let answer = call.max_records(PAGE).set_next_token(next).send().await;
-        let answer = answer.map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))?;
-        let alarms = answer.composite_alarms.unwrap_or_default().into_iter().map(composite_alarm).collect();
-        Ok((alarms, answer.next_token))
+    ) -> Call<'_, (Vec<Described<CompositeAlarm>>, Option<String>)> {
+        Box::pin(async move {
+            let call = self.client.describe_alarms().alarm_types(AlarmType::CompositeAlarm);
+            let answer = call.max_records(PAGE).set_next_token(next).send().await;
+            let answer = answer.map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))?;
+            let alarms =
+                answer.composite_alarms.unwrap_or_default().into_iter().map(composite_alarm).collect();
+            Ok((alarms, answer.next_token))
+        })
     }
 
     /// An alarm's tags, key and value.
     ///
     /// # Errors
     /// The call failed.
-    pub async fn tags(&self, arn: &str) -> Result<Vec<(String, String)>, Failure> {
-        let answer = self.client.list_tags_for_resource().resource_arn(arn).send().await;
-        let answer = answer.map_err(|error| Failure::of("cloudwatch:ListTagsForResource", &error))?;
-        let tags = answer.tags.unwrap_or_default().into_iter();
-        Ok(tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect())
+    pub fn tags<'a>(&'a self, arn: &'a str) -> Call<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            let answer = self.client.list_tags_for_resource().resource_arn(arn).send().await;
+            let answer = answer.map_err(|error| Failure::of("cloudwatch:ListTagsForResource", &error))?;
+            let tags = answer.tags.unwrap_or_default().into_iter();
+            Ok(tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect())
+        })
     }
 
     /// Makes a metric alarm with this tag, or overwrites one and leaves its tags.
     ///
     /// # Errors
     /// The call failed; it may be repeated.
-    pub async fn put_metric_alarm(&self, alarm: &MetricAlarm, tag: (&str, &str)) -> Result<(), Failure> {
-        let dimension =
-            |(name, value): &(String, String)| Dimension::builder().name(name).value(value).build();
-        let call = self
-            .client
-            .put_metric_alarm()
-            .alarm_name(&alarm.name)
-            .alarm_description(&alarm.description)
-            .actions_enabled(true)
-            .set_alarm_actions(Some(alarm.alarm_actions.clone()))
-            .set_ok_actions(Some(alarm.ok_actions.clone()))
-            .namespace(&alarm.namespace)
-            .metric_name(&alarm.metric)
-            .set_dimensions(Some(alarm.dimensions.iter().map(dimension).collect()))
-            .period(whole(alarm.period))
-            .comparison_operator(ComparisonOperator::from(alarm.comparison.as_str()))
-            .threshold(alarm.threshold)
-            .datapoints_to_alarm(whole(alarm.datapoints))
-            .evaluation_periods(whole(alarm.periods))
-            .treat_missing_data(&alarm.missing)
-            .tags(tagged(tag));
-        let call = match Statistic::try_parse(&alarm.statistic) {
-            Ok(statistic) => call.statistic(statistic),
-            Err(_) => call.extended_statistic(&alarm.statistic),
-        };
-        call.send().await.map_err(|error| Failure::of("cloudwatch:PutMetricAlarm", &error))?;
-        Ok(())
+    pub fn put_metric_alarm<'a>(&'a self, alarm: &'a MetricAlarm, tag: (&'a str, &'a str)) -> Call<'a, ()> {
+        Box::pin(async move {
+            let dimension =
+                |(name, value): &(String, String)| Dimension::builder().name(name).value(value).build();
+            let call = self
+                .client
+                .put_metric_alarm()
+                .alarm_name(&alarm.name)
+                .alarm_description(&alarm.description)
+                .actions_enabled(true)
+                .set_alarm_actions(Some(alarm.alarm_actions.clone()))
+                .set_ok_actions(Some(alarm.ok_actions.clone()))
+                .namespace(&alarm.namespace)
+                .metric_name(&alarm.metric)
+                .set_dimensions(Some(alarm.dimensions.iter().map(dimension).collect()))
+                .period(whole(alarm.period))
+                .comparison_operator(ComparisonOperator::from(alarm.comparison.as_str()))
+                .threshold(alarm.threshold)
+                .datapoints_to_alarm(whole(alarm.datapoints))
+                .evaluation_periods(whole(alarm.periods))
+                .treat_missing_data(&alarm.missing)
+                .tags(tagged(tag));
+            let call = match Statistic::try_parse(&alarm.statistic) {
+                Ok(statistic) => call.statistic(statistic),
+                Err(_) => call.extended_statistic(&alarm.statistic),
+            };
+            call.send().await.map_err(|error| Failure::of("cloudwatch:PutMetricAlarm", &error))?;
+            Ok(())
+        })
     }
 
     /// Makes a composite alarm with this tag, or overwrites one and leaves its tags.
     ///
     /// # Errors
     /// The call failed; it may be repeated. An alarm that the rule names must exist.
-    pub async fn put_composite_alarm(
-        &self,
-        alarm: &CompositeAlarm,
-        tag: (&str, &str),
-    ) -> Result<(), Failure> {
-        let call = self
-            .client
-            .put_composite_alarm()
-            .alarm_name(&alarm.name)
-            .alarm_description(&alarm.description)
-            .actions_enabled(true)
-            .set_alarm_actions(Some(alarm.alarm_actions.clone()))
-            .set_ok_actions(Some(alarm.ok_actions.clone()))
-            .alarm_rule(&alarm.rule)
-            .tags(tagged(tag));
-        call.send().await.map_err(|error| Failure::of("cloudwatch:PutCompositeAlarm", &error))?;
-        Ok(())
+    pub fn put_composite_alarm<'a>(
+        &'a self,
+        alarm: &'a CompositeAlarm,
+        tag: (&'a str, &'a str),
+    ) -> Call<'a, ()> {
+        Box::pin(async move {
+            let call = self
+                .client
+                .put_composite_alarm()
+                .alarm_name(&alarm.name)
+                .alarm_description(&alarm.description)
+                .actions_enabled(true)
+                .set_alarm_actions(Some(alarm.alarm_actions.clone()))
+                .set_ok_actions(Some(alarm.ok_actions.clone()))
+                .alarm_rule(&alarm.rule)
+                .tags(tagged(tag));
+            call.send().await.map_err(|error| Failure::of("cloudwatch:PutCompositeAlarm", &error))?;
+            Ok(())
+        })
     }
 
     /// Deletes an alarm; one that is gone already is no error.
     ///
     /// # Errors
     /// The call failed; it may be repeated. A composite that names the alarm must be deleted first.
-    pub async fn delete(&self, name: &str) -> Result<(), Failure> {
-        let answer = self.client.delete_alarms().alarm_names(name).send().await;
-        match answer.map_err(|error| Failure::of("cloudwatch:DeleteAlarms", &error)) {
-            Err(failure) if failure.code == "ResourceNotFound" => Ok(()),
-            answer => answer.map(drop),
-        }
+    pub fn delete<'a>(&'a self, name: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let answer = self.client.delete_alarms().alarm_names(name).send().await;
+            match answer.map_err(|error| Failure::of("cloudwatch:DeleteAlarms", &error)) {
+                Err(failure) if failure.code == "ResourceNotFound" => Ok(()),
+                answer => answer.map(drop),
+            }
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit, Statistic}
 use aws_smithy_types::DateTime;
 use crosswatch_shared::time::Timestamp;
 
-use crate::{Failure, Session};
+use crate::{Call, Failure, Session};
 
 /// The most datums a request takes.
 pub const DATUMS: usize = 1_000;
@@ -133,15 +133,17 @@ impl CloudWatch {
     ///
     /// # Errors
     /// The call failed: of a refused request nothing was taken, of any other all may have been.
-    pub async fn put(&self, namespace: &str, datums: &[Datum]) -> Result<(), Failure> {
-        self.client
-            .put_metric_data()
-            .namespace(namespace)
-            .set_metric_data(Some(datums.iter().map(datum).collect()))
-            .send()
-            .await
-            .map_err(|error| Failure::of("cloudwatch:PutMetricData", &error))?;
-        Ok(())
+    pub fn put<'a>(&'a self, namespace: &'a str, datums: &'a [Datum]) -> Call<'a, ()> {
+        Box::pin(async move {
+            self.client
+                .put_metric_data()
+                .namespace(namespace)
+                .set_metric_data(Some(datums.iter().map(datum).collect()))
+                .send()
+                .await
+                .map_err(|error| Failure::of("cloudwatch:PutMetricData", &error))?;
+            Ok(())
+        })
     }
 
     /// How long the oldest message of a queue of SQS in this region has waited, as AWS last published it: a minute or more
@@ -151,25 +153,27 @@ impl CloudWatch {
     /// The call failed.
     ///
     /// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
-    pub async fn oldest_message(&self, queue: &str, now: Timestamp) -> Result<Option<Duration>, Failure> {
-        const OPERATION: &str = "cloudwatch:GetMetricStatistics";
-        const LATELY: Duration = Duration::from_mins(10);
-        let answer = self
-            .client
-            .get_metric_statistics()
-            .namespace("AWS/SQS")
-            .metric_name("ApproximateAgeOfOldestMessage")
-            .dimensions(Dimension::builder().name("QueueName").value(queue).build())
-            .start_time(time(now - LATELY))
-            .end_time(time(now))
-            .period(60)
-            .statistics(Statistic::Maximum)
-            .send()
-            .await
-            .map_err(|error| Failure::of(OPERATION, &error))?;
-        let newest = answer.datapoints().iter().max_by_key(|point| point.timestamp().map(DateTime::secs));
-        let age = newest.and_then(aws_sdk_cloudwatch::types::Datapoint::maximum);
-        Ok(age.and_then(|secs| Duration::try_from_secs_f64(secs).ok()))
+    pub fn oldest_message<'a>(&'a self, queue: &'a str, now: Timestamp) -> Call<'a, Option<Duration>> {
+        Box::pin(async move {
+            const OPERATION: &str = "cloudwatch:GetMetricStatistics";
+            const LATELY: Duration = Duration::from_mins(10);
+            let answer = self
+                .client
+                .get_metric_statistics()
+                .namespace("AWS/SQS")
+                .metric_name("ApproximateAgeOfOldestMessage")
+                .dimensions(Dimension::builder().name("QueueName").value(queue).build())
+                .start_time(time(now - LATELY))
+                .end_time(time(now))
+                .period(60)
+                .statistics(Statistic::Maximum)
+                .send()
+                .await
+                .map_err(|error| Failure::of(OPERATION, &error))?;
+            let newest = answer.datapoints().iter().max_by_key(|point| point.timestamp().map(DateTime::secs));
+            let age = newest.and_then(aws_sdk_cloudwatch::types::Datapoint::maximum);
+            Ok(age.and_then(|secs| Duration::try_from_secs_f64(secs).ok()))
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, VgwTelemetry};
 use crosswatch_shared::time::Timestamp;
 
-use crate::{Failure, Session};
+use crate::{Call, Failure, Session};
 
 const OPERATION: &str = "ec2:DescribeVpnConnections";
 
@@ -85,20 +85,22 @@ impl Ec2 {
     /// # Errors
     /// The call failed, or its answer cannot be read (`BadAnswer`): one field that is not what it must be makes the
     /// whole answer so.
-    pub async fn vpn_connections(&self, select: &Select) -> Result<Vec<VpnConnection>, Failure> {
-        let (name, values) = match select {
-            Select::Ids(ids) => ("vpn-connection-id".to_owned(), ids),
-            Select::Tag { key, values } => (format!("tag:{key}"), values),
-        };
-        let mut connections = Vec::new();
-        for values in values.chunks(VALUES) {
-            let values = values.iter().map(|value| literal(value)).collect();
-            let filter = Filter::builder().name(&name).set_values(Some(values)).build();
-            let answer = self.client.describe_vpn_connections().filters(filter).send().await;
-            let answer = answer.map_err(|error| Failure::of(OPERATION, &error))?;
-            connections.extend(answer.vpn_connections.unwrap_or_default().into_iter().map(connection));
-        }
-        Ok(connections)
+    pub fn vpn_connections<'a>(&'a self, select: &'a Select) -> Call<'a, Vec<VpnConnection>> {
+        Box::pin(async move {
+            let (name, values) = match select {
+                Select::Ids(ids) => ("vpn-connection-id".to_owned(), ids),
+                Select::Tag { key, values } => (format!("tag:{key}"), values),
+            };
+            let mut connections = Vec::new();
+            for values in values.chunks(VALUES) {
+                let values = values.iter().map(|value| literal(value)).collect();
+                let filter = Filter::builder().name(&name).set_values(Some(values)).build();
+                let answer = self.client.describe_vpn_connections().filters(filter).send().await;
+                let answer = answer.map_err(|error| Failure::of(OPERATION, &error))?;
+                connections.extend(answer.vpn_connections.unwrap_or_default().into_iter().map(connection));
+            }
+            Ok(connections)
+        })
     }
 }
 

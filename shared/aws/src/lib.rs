@@ -14,5 +14,13 @@ mod session;
 pub mod sns;
 pub mod sqs;
 
+use std::pin::Pin;
+
 pub use failure::{Failure, Kind};
-pub use session::Session;
+pub use session::{Loading, Session};
+
+/// A call under way.
+///
+/// It is boxed where it is made: the code of an `async fn` is compiled again by each crate that awaits it, and here all of
+/// the SDK lies behind it.
+pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;

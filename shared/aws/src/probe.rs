@@ -5,31 +5,36 @@
 
 use aws_sdk_ec2::error::ProvideErrorMetadata as _;
 
-use crate::{Failure, Kind, Session};
+use crate::{Call, Failure, Kind, Session};
 
 /// Who calls, by ARN.
 ///
 /// # Errors
 /// There are no credentials, or STS cannot be reached.
-pub async fn identity(session: &Session) -> Result<String, Failure> {
-    const OPERATION: &str = "sts:GetCallerIdentity";
-    let client = aws_sdk_sts::Client::new(session.config());
-    let answer = client.get_caller_identity().send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-    answer.arn.ok_or_else(|| Failure::bad_answer(OPERATION, "no ARN"))
+pub fn identity(session: &Session) -> Call<'_, String> {
+    Box::pin(async move {
+        const OPERATION: &str = "sts:GetCallerIdentity";
+        let client = aws_sdk_sts::Client::new(session.config());
+        let answer =
+            client.get_caller_identity().send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+        answer.arn.ok_or_else(|| Failure::bad_answer(OPERATION, "no ARN"))
+    })
 }
 
 /// Whether VPN connections may be described in the session's region: a dry run.
 ///
 /// # Errors
 /// They may not, or EC2 cannot be reached.
-pub async fn describe_vpn_connections(session: &Session) -> Result<(), Failure> {
-    const OPERATION: &str = "ec2:DescribeVpnConnections";
-    let client = aws_sdk_ec2::Client::new(session.config());
-    match client.describe_vpn_connections().dry_run(true).send().await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
-        Err(error) => Err(Failure::of(OPERATION, &error)),
-    }
+pub fn describe_vpn_connections(session: &Session) -> Call<'_, ()> {
+    Box::pin(async move {
+        const OPERATION: &str = "ec2:DescribeVpnConnections";
+        let client = aws_sdk_ec2::Client::new(session.config());
+        match client.describe_vpn_connections().dry_run(true).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
+            Err(error) => Err(Failure::of(OPERATION, &error)),
+        }
+    })
 }
 
 /// What a stage does with a queue.
@@ -51,61 +56,72 @@ pub enum Use {
 ///
 /// # Errors
 /// It may not, there is no such queue, or SQS cannot be reached.
-pub async fn queue(session: &Session, url: &str, as_what: Use) -> Result<(), Failure> {
-    let client = crate::sqs::client(session, url);
-    match as_what {
-        Use::Send => {
-            let sent = client.send_message_batch().queue_url(url).set_entries(Some(Vec::new())).send().await;
-            allowed(sent.map_err(|error| Failure::of("sqs:SendMessage", &error)))
+pub fn queue<'a>(session: &'a Session, url: &'a str, as_what: Use) -> Call<'a, ()> {
+    Box::pin(async move {
+        let client = crate::sqs::client(session, url);
+        match as_what {
+            Use::Send => {
+                let sent =
+                    client.send_message_batch().queue_url(url).set_entries(Some(Vec::new())).send().await;
+                allowed(sent.map_err(|error| Failure::of("sqs:SendMessage", &error)))
+            }
+            Use::Receive => {
+                let received = client.receive_message().queue_url(url).max_number_of_messages(0).send().await;
+                allowed(received.map_err(|error| Failure::of("sqs:ReceiveMessage", &error)))
+            }
+            Use::Extend => {
+                let call =
+                    client.change_message_visibility_batch().queue_url(url).set_entries(Some(Vec::new()));
+                allowed(call.send().await.map_err(|error| Failure::of("sqs:ChangeMessageVisibility", &error)))
+            }
+            Use::Delete => {
+                let call = client.delete_message_batch().queue_url(url).set_entries(Some(Vec::new()));
+                allowed(call.send().await.map_err(|error| Failure::of("sqs:DeleteMessage", &error)))
+            }
+            Use::Depth => crate::sqs::Sqs::new(session, url).depth().await.map(|_| ()),
         }
-        Use::Receive => {
-            let received = client.receive_message().queue_url(url).max_number_of_messages(0).send().await;
-            allowed(received.map_err(|error| Failure::of("sqs:ReceiveMessage", &error)))
-        }
-        Use::Extend => {
-            let call = client.change_message_visibility_batch().queue_url(url).set_entries(Some(Vec::new()));
-            allowed(call.send().await.map_err(|error| Failure::of("sqs:ChangeMessageVisibility", &error)))
-        }
-        Use::Delete => {
-            let call = client.delete_message_batch().queue_url(url).set_entries(Some(Vec::new()));
-            allowed(call.send().await.map_err(|error| Failure::of("sqs:DeleteMessage", &error)))
-        }
-        Use::Depth => crate::sqs::Sqs::new(session, url).depth().await.map(|_| ()),
-    }
+    })
 }
 
 /// Whether metrics may be put into a namespace: a request without a datum.
 ///
 /// # Errors
 /// They may not, or CloudWatch cannot be reached.
-pub async fn put_metric_data(session: &Session, namespace: &str) -> Result<(), Failure> {
-    let client = aws_sdk_cloudwatch::Client::new(session.config());
-    let put = client.put_metric_data().namespace(namespace).set_metric_data(Some(Vec::new())).send().await;
-    allowed(put.map_err(|error| Failure::of("cloudwatch:PutMetricData", &error)))
+pub fn put_metric_data<'a>(session: &'a Session, namespace: &'a str) -> Call<'a, ()> {
+    Box::pin(async move {
+        let client = aws_sdk_cloudwatch::Client::new(session.config());
+        let put =
+            client.put_metric_data().namespace(namespace).set_metric_data(Some(Vec::new())).send().await;
+        allowed(put.map_err(|error| Failure::of("cloudwatch:PutMetricData", &error)))
+    })
 }
 
 /// Whether alarms may be described.
 ///
 /// # Errors
 /// They may not, or CloudWatch cannot be reached.
-pub async fn describe_alarms(session: &Session) -> Result<(), Failure> {
-    let client = aws_sdk_cloudwatch::Client::new(session.config());
-    let described = client.describe_alarms().max_records(1).send().await;
-    described.map(|_| ()).map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))
+pub fn describe_alarms(session: &Session) -> Call<'_, ()> {
+    Box::pin(async move {
+        let client = aws_sdk_cloudwatch::Client::new(session.config());
+        let described = client.describe_alarms().max_records(1).send().await;
+        described.map(|_| ()).map_err(|error| Failure::of("cloudwatch:DescribeAlarms", &error))
+    })
 }
 
 /// Whether a text may be sent to a number, or published to a topic: one without a message.
 ///
 /// # Errors
 /// It may not, there is no such topic, or SNS cannot be reached.
-pub async fn publish(session: &Session, to: Recipient<'_>) -> Result<(), Failure> {
-    let client = aws_sdk_sns::Client::new(session.config());
-    let call = client.publish().message("");
-    let call = match to {
-        Recipient::Number(number) => call.phone_number(number),
-        Recipient::Topic(arn) => call.topic_arn(arn),
-    };
-    allowed(call.send().await.map_err(|error| Failure::of("sns:Publish", &error)))
+pub fn publish<'a>(session: &'a Session, to: Recipient<'a>) -> Call<'a, ()> {
+    Box::pin(async move {
+        let client = aws_sdk_sns::Client::new(session.config());
+        let call = client.publish().message("");
+        let call = match to {
+            Recipient::Number(number) => call.phone_number(number),
+            Recipient::Topic(arn) => call.topic_arn(arn),
+        };
+        allowed(call.send().await.map_err(|error| Failure::of("sns:Publish", &error)))
+    })
 }
 
 /// To whom SNS sends.
@@ -123,11 +139,13 @@ pub enum Recipient<'a> {
 ///
 /// # Errors
 /// It may not be read, or SNS cannot be reached.
-pub async fn sms_sandbox(session: &Session) -> Result<bool, Failure> {
-    let client = aws_sdk_sns::Client::new(session.config());
-    let answer = client.get_sms_sandbox_account_status().send().await;
-    let answer = answer.map_err(|error| Failure::of("sns:GetSMSSandboxAccountStatus", &error))?;
-    Ok(answer.is_in_sandbox())
+pub fn sms_sandbox(session: &Session) -> Call<'_, bool> {
+    Box::pin(async move {
+        let client = aws_sdk_sns::Client::new(session.config());
+        let answer = client.get_sms_sandbox_account_status().send().await;
+        let answer = answer.map_err(|error| Failure::of("sns:GetSMSSandboxAccountStatus", &error))?;
+        Ok(answer.is_in_sandbox())
+    })
 }
 
 /// The most that SMS may cost in a month in the session's region, in US dollars: `MonthlySpendLimit`. `None` where it is not
@@ -135,28 +153,32 @@ pub async fn sms_sandbox(session: &Session) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// It may not be read, or SNS cannot be reached.
-pub async fn sms_spend_limit(session: &Session) -> Result<Option<f64>, Failure> {
-    const OPERATION: &str = "sns:GetSMSAttributes";
-    const LIMIT: &str = "MonthlySpendLimit";
-    let client = aws_sdk_sns::Client::new(session.config());
-    let answer = client.get_sms_attributes().attributes(LIMIT).send().await;
-    let answer = answer.map_err(|error| Failure::of(OPERATION, &error))?;
-    let limit = answer.attributes().and_then(|attributes| attributes.get(LIMIT));
-    let number = |text: &String| {
-        text.parse().map_err(|_| Failure::bad_answer(OPERATION, format!("{LIMIT} is no number")))
-    };
-    limit.map(number).transpose()
+pub fn sms_spend_limit(session: &Session) -> Call<'_, Option<f64>> {
+    Box::pin(async move {
+        const OPERATION: &str = "sns:GetSMSAttributes";
+        const LIMIT: &str = "MonthlySpendLimit";
+        let client = aws_sdk_sns::Client::new(session.config());
+        let answer = client.get_sms_attributes().attributes(LIMIT).send().await;
+        let answer = answer.map_err(|error| Failure::of(OPERATION, &error))?;
+        let limit = answer.attributes().and_then(|attributes| attributes.get(LIMIT));
+        let number = |text: &String| {
+            text.parse().map_err(|_| Failure::bad_answer(OPERATION, format!("{LIMIT} is no number")))
+        };
+        limit.map(number).transpose()
+    })
 }
 
 /// Whether a number has opted out of SMS from the account, in the session's region.
 ///
 /// # Errors
 /// It may not be read, or SNS cannot be reached.
-pub async fn opted_out(session: &Session, number: &str) -> Result<bool, Failure> {
-    let client = aws_sdk_sns::Client::new(session.config());
-    let answer = client.check_if_phone_number_is_opted_out().phone_number(number).send().await;
-    let answer = answer.map_err(|error| Failure::of("sns:CheckIfPhoneNumberIsOptedOut", &error))?;
-    Ok(answer.is_opted_out())
+pub fn opted_out<'a>(session: &'a Session, number: &'a str) -> Call<'a, bool> {
+    Box::pin(async move {
+        let client = aws_sdk_sns::Client::new(session.config());
+        let answer = client.check_if_phone_number_is_opted_out().phone_number(number).send().await;
+        let answer = answer.map_err(|error| Failure::of("sns:CheckIfPhoneNumberIsOptedOut", &error))?;
+        Ok(answer.is_opted_out())
+    })
 }
 
 /// Codes that say that what is called for is not there.

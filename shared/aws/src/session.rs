@@ -1,5 +1,6 @@
 //! Credentials, regions, endpoints and timeouts: what every call has in common.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -24,6 +25,9 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A session on its way, boxed as a [`Call`](crate::Call) is.
+pub type Loading<'a> = Pin<Box<dyn Future<Output = Session> + Send + 'a>>;
+
 /// Who calls AWS and where: credentials and region by the [default chain], endpoints by `AWS_ENDPOINT_URL`.
 ///
 /// Each call has 10 s a try, three tries and 30 s in all, unless its module says otherwise.
@@ -37,9 +41,11 @@ pub struct Session {
 impl Session {
     /// Takes up what the environment and the profile say. No call is made yet, but outside of an instance that has a
     /// region for itself the metadata service may be asked for one; that ends by itself within seconds.
-    pub async fn load() -> Self {
-        let loader = aws_config::defaults(BehaviorVersion::latest());
-        Self { config: loader.timeout_config(timeouts()).retry_config(retries()).load().await }
+    pub fn load() -> Loading<'static> {
+        Box::pin(async move {
+            let loader = aws_config::defaults(BehaviorVersion::latest());
+            Self { config: loader.timeout_config(timeouts()).retry_config(retries()).load().await }
+        })
     }
 
     /// One whose endpoint, region and credentials are given outright, whatever the environment says: for what stands in
@@ -75,21 +81,23 @@ impl Session {
 
     /// The same under this role, which is assumed when it is first needed and again before it expires. `name` tells
     /// the session apart in CloudTrail.
-    pub async fn assuming(&self, role_arn: &str, name: &str) -> Self {
-        let provider = AssumeRoleProvider::builder(role_arn)
-            .session_name(session_name(name))
-            .configure(&self.config)
-            .build()
-            .await;
-        let credentials = SharedCredentialsProvider::new(provider);
-        // The cache of the former credentials must not answer for these.
-        let config = self
-            .config
-            .to_builder()
-            .credentials_provider(credentials)
-            .identity_cache(aws_config::identity::IdentityCache::lazy().build())
-            .build();
-        Self { config }
+    pub fn assuming<'a>(&'a self, role_arn: &'a str, name: &'a str) -> Loading<'a> {
+        Box::pin(async move {
+            let provider = AssumeRoleProvider::builder(role_arn)
+                .session_name(session_name(name))
+                .configure(&self.config)
+                .build()
+                .await;
+            let credentials = SharedCredentialsProvider::new(provider);
+            // The cache of the former credentials must not answer for these.
+            let config = self
+                .config
+                .to_builder()
+                .credentials_provider(credentials)
+                .identity_cache(aws_config::identity::IdentityCache::lazy().build())
+                .build();
+            Self { config }
+        })
     }
 
     /// The region, where one is known.

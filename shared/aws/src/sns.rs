@@ -15,7 +15,7 @@ use aws_sdk_sns::config::retry::RetryConfig;
 use aws_sdk_sns::config::timeout::TimeoutConfig;
 use aws_sdk_sns::types::MessageAttributeValue;
 
-use crate::{Failure, Kind, Session};
+use crate::{Call, Failure, Kind, Session};
 
 const OPERATION: &str = "sns:Publish";
 
@@ -56,33 +56,37 @@ impl Sns {
     ///
     /// # Errors
     /// The call failed: the text may have been accepted nevertheless.
-    pub async fn sms(&self, number: &str, text: &str, sms: &Sms) -> Result<(), Failure> {
-        let price = sms.max_price.map(|price| format!("{price:.5}"));
-        let attributes = [
-            ("AWS.SNS.SMS.SMSType", "String", Some("Transactional")),
-            ("AWS.SNS.SMS.SenderID", "String", sms.sender_id.as_deref()),
-            ("AWS.MM.SMS.OriginationNumber", "String", sms.origination_number.as_deref()),
-            ("AWS.SNS.SMS.MaxPrice", "Number", price.as_deref()),
-        ];
-        let mut call = self.client.publish().phone_number(number).message(text);
-        for (name, kind, value) in attributes {
-            if let Some(value) = value {
-                let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
-                call = call.message_attributes(name, built(value)?);
+    pub fn sms<'a>(&'a self, number: &'a str, text: &'a str, sms: &'a Sms) -> Call<'a, ()> {
+        Box::pin(async move {
+            let price = sms.max_price.map(|price| format!("{price:.5}"));
+            let attributes = [
+                ("AWS.SNS.SMS.SMSType", "String", Some("Transactional")),
+                ("AWS.SNS.SMS.SenderID", "String", sms.sender_id.as_deref()),
+                ("AWS.MM.SMS.OriginationNumber", "String", sms.origination_number.as_deref()),
+                ("AWS.SNS.SMS.MaxPrice", "Number", price.as_deref()),
+            ];
+            let mut call = self.client.publish().phone_number(number).message(text);
+            for (name, kind, value) in attributes {
+                if let Some(value) = value {
+                    let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
+                    call = call.message_attributes(name, built(value)?);
+                }
             }
-        }
-        call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        Ok(())
+            call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            Ok(())
+        })
     }
 
     /// Publishes a message to a topic; subscribers by e-mail get the subject, too. The topic is in the session's region.
     ///
     /// # Errors
     /// The call failed: the message may have been accepted nevertheless.
-    pub async fn topic(&self, arn: &str, subject: &str, text: &str) -> Result<(), Failure> {
-        let call = self.client.publish().topic_arn(arn).subject(subject).message(text);
-        call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        Ok(())
+    pub fn topic<'a>(&'a self, arn: &'a str, subject: &'a str, text: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let call = self.client.publish().topic_arn(arn).subject(subject).message(text);
+            call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            Ok(())
+        })
     }
 }
 

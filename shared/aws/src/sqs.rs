@@ -17,7 +17,7 @@ use aws_sdk_sqs::types::{
 use crosswatch_shared::time::Timestamp;
 
 use crate::cloudwatch::CloudWatch;
-use crate::{Failure, Kind, Session};
+use crate::{Call, Failure, Kind, Session};
 
 /// The most messages a call takes or gives.
 pub const MESSAGES: usize = 10;
@@ -83,9 +83,11 @@ impl Sqs {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn oldest(&self, session: &Session, now: Timestamp) -> Result<Option<Duration>, Failure> {
-        let name = self.url.rsplit('/').next().unwrap_or_default();
-        CloudWatch::new(&home(session, &self.url)).oldest_message(name, now).await
+    pub fn oldest<'a>(&'a self, session: &'a Session, now: Timestamp) -> Call<'a, Option<Duration>> {
+        Box::pin(async move {
+            let name = self.url.rsplit('/').next().unwrap_or_default();
+            CloudWatch::new(&home(session, &self.url)).oldest_message(name, now).await
+        })
     }
 
     /// Its URL.
@@ -98,16 +100,18 @@ impl Sqs {
     ///
     /// # Errors
     /// The call failed: some or all of them may have been taken nevertheless.
-    pub async fn send(&self, bodies: &[String]) -> Result<Each, Failure> {
-        const OPERATION: &str = "sqs:SendMessage";
-        let mut call = self.client.send_message_batch().queue_url(&self.url);
-        for (index, body) in bodies.iter().enumerate() {
-            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body);
-            call = call.entries(built(OPERATION, entry.build())?);
-        }
-        let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        let done = answer.successful().iter().map(aws_sdk_sqs::types::SendMessageBatchResultEntry::id);
-        Ok(each(OPERATION, bodies.len(), done, answer.failed()))
+    pub fn send<'a>(&'a self, bodies: &'a [String]) -> Call<'a, Each> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:SendMessage";
+            let mut call = self.client.send_message_batch().queue_url(&self.url);
+            for (index, body) in bodies.iter().enumerate() {
+                let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body);
+                call = call.entries(built(OPERATION, entry.build())?);
+            }
+            let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            let done = answer.successful().iter().map(aws_sdk_sqs::types::SendMessageBatchResultEntry::id);
+            Ok(each(OPERATION, bodies.len(), done, answer.failed()))
+        })
     }
 
     /// Receives up to [`MESSAGES`] messages, waiting up to `wait` (at most [`LONGEST_POLL`]) for the first; they are this
@@ -115,97 +119,112 @@ impl Sqs {
     ///
     /// # Errors
     /// The call failed: messages that were in its answer come again once their visibility ends.
-    pub async fn receive(&self, wait: Duration, visibility: Duration) -> Result<Vec<Received>, Failure> {
-        const OPERATION: &str = "sqs:ReceiveMessage";
-        let within = TimeoutConfig::builder()
-            .read_timeout(wait + ANSWER)
-            .operation_attempt_timeout(wait + ANSWER)
-            .operation_timeout(wait + 2 * ANSWER)
-            .build();
-        let answer = self
-            .client
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(i32::try_from(MESSAGES).unwrap_or(i32::MAX))
-            .wait_time_seconds(seconds(wait.min(LONGEST_POLL)))
-            .visibility_timeout(seconds(visibility))
-            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .customize()
-            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(within))
-            .send()
-            .await
-            .map_err(|error| Failure::of(OPERATION, &error))?;
-        answer.messages.unwrap_or_default().into_iter().map(|message| received(OPERATION, message)).collect()
+    pub fn receive(&self, wait: Duration, visibility: Duration) -> Call<'_, Vec<Received>> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:ReceiveMessage";
+            let within = TimeoutConfig::builder()
+                .read_timeout(wait + ANSWER)
+                .operation_attempt_timeout(wait + ANSWER)
+                .operation_timeout(wait + 2 * ANSWER)
+                .build();
+            let answer = self
+                .client
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(i32::try_from(MESSAGES).unwrap_or(i32::MAX))
+                .wait_time_seconds(seconds(wait.min(LONGEST_POLL)))
+                .visibility_timeout(seconds(visibility))
+                .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+                .customize()
+                .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(within))
+                .send()
+                .await
+                .map_err(|error| Failure::of(OPERATION, &error))?;
+            answer
+                .messages
+                .unwrap_or_default()
+                .into_iter()
+                .map(|message| received(OPERATION, message))
+                .collect()
+        })
     }
 
     /// Deletes up to [`MESSAGES`] messages by their handles.
     ///
     /// # Errors
     /// The call failed: some or all of them may be deleted nevertheless.
-    pub async fn delete(&self, handles: &[&str]) -> Result<Each, Failure> {
-        const OPERATION: &str = "sqs:DeleteMessage";
-        let mut call = self.client.delete_message_batch().queue_url(&self.url);
-        for (index, handle) in handles.iter().enumerate() {
-            let entry =
-                DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(*handle);
-            call = call.entries(built(OPERATION, entry.build())?);
-        }
-        let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        let done = answer.successful().iter().map(aws_sdk_sqs::types::DeleteMessageBatchResultEntry::id);
-        Ok(each(OPERATION, handles.len(), done, answer.failed()))
+    pub fn delete<'a>(&'a self, handles: &'a [&'a str]) -> Call<'a, Each> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:DeleteMessage";
+            let mut call = self.client.delete_message_batch().queue_url(&self.url);
+            for (index, handle) in handles.iter().enumerate() {
+                let entry =
+                    DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(*handle);
+                call = call.entries(built(OPERATION, entry.build())?);
+            }
+            let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            let done = answer.successful().iter().map(aws_sdk_sqs::types::DeleteMessageBatchResultEntry::id);
+            Ok(each(OPERATION, handles.len(), done, answer.failed()))
+        })
     }
 
     /// Keeps up to [`MESSAGES`] messages for `visibility` from now on; zero gives them back at once.
     ///
     /// # Errors
     /// The call failed: some or all of them may be kept nevertheless.
-    pub async fn extend(&self, handles: &[&str], visibility: Duration) -> Result<Each, Failure> {
-        const OPERATION: &str = "sqs:ChangeMessageVisibility";
-        let mut call = self.client.change_message_visibility_batch().queue_url(&self.url);
-        for (index, handle) in handles.iter().enumerate() {
-            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
-                .id(index.to_string())
-                .receipt_handle(*handle)
-                .visibility_timeout(seconds(visibility));
-            call = call.entries(built(OPERATION, entry.build())?);
-        }
-        let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        let done =
-            answer.successful().iter().map(aws_sdk_sqs::types::ChangeMessageVisibilityBatchResultEntry::id);
-        Ok(each(OPERATION, handles.len(), done, answer.failed()))
+    pub fn extend<'a>(&'a self, handles: &'a [&'a str], visibility: Duration) -> Call<'a, Each> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:ChangeMessageVisibility";
+            let mut call = self.client.change_message_visibility_batch().queue_url(&self.url);
+            for (index, handle) in handles.iter().enumerate() {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(*handle)
+                    .visibility_timeout(seconds(visibility));
+                call = call.entries(built(OPERATION, entry.build())?);
+            }
+            let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            let done = answer
+                .successful()
+                .iter()
+                .map(aws_sdk_sqs::types::ChangeMessageVisibilityBatchResultEntry::id);
+            Ok(each(OPERATION, handles.len(), done, answer.failed()))
+        })
     }
 
     /// How much lies in it.
     ///
     /// # Errors
     /// The call failed.
-    pub async fn depth(&self) -> Result<Depth, Failure> {
-        use QueueAttributeName::{
-            ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
-            ApproximateNumberOfMessagesNotVisible,
-        };
-        const OPERATION: &str = ATTRIBUTES;
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(ApproximateNumberOfMessages)
-            .attribute_names(ApproximateNumberOfMessagesNotVisible)
-            .attribute_names(ApproximateNumberOfMessagesDelayed)
-            .send()
-            .await
-            .map_err(|error| Failure::of(OPERATION, &error))?;
-        let attributes = answer.attributes.unwrap_or_default();
-        let number = |name: QueueAttributeName| {
-            let text = attributes.get(&name).map(String::as_str);
-            text.and_then(|text| text.parse().ok())
-                .ok_or_else(|| Failure::bad_answer(OPERATION, format!("no number for {name}")))
-        };
-        Ok(Depth {
-            visible: number(ApproximateNumberOfMessages)?,
-            in_flight: number(ApproximateNumberOfMessagesNotVisible)?,
-            delayed: number(ApproximateNumberOfMessagesDelayed)?,
+    pub fn depth(&self) -> Call<'_, Depth> {
+        Box::pin(async move {
+            use QueueAttributeName::{
+                ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
+                ApproximateNumberOfMessagesNotVisible,
+            };
+            const OPERATION: &str = ATTRIBUTES;
+            let answer = self
+                .client
+                .get_queue_attributes()
+                .queue_url(&self.url)
+                .attribute_names(ApproximateNumberOfMessages)
+                .attribute_names(ApproximateNumberOfMessagesNotVisible)
+                .attribute_names(ApproximateNumberOfMessagesDelayed)
+                .send()
+                .await
+                .map_err(|error| Failure::of(OPERATION, &error))?;
+            let attributes = answer.attributes.unwrap_or_default();
+            let number = |name: QueueAttributeName| {
+                let text = attributes.get(&name).map(String::as_str);
+                text.and_then(|text| text.parse().ok())
+                    .ok_or_else(|| Failure::bad_answer(OPERATION, format!("no number for {name}")))
+            };
+            Ok(Depth {
+                visible: number(ApproximateNumberOfMessages)?,
+                in_flight: number(ApproximateNumberOfMessagesNotVisible)?,
+                delayed: number(ApproximateNumberOfMessagesDelayed)?,
+            })
         })
     }
 
@@ -213,41 +232,47 @@ impl Sqs {
     ///
     /// # Errors
     /// It is no queue's ARN, or the call failed.
-    pub async fn of_arn(session: &Session, arn: &str) -> Result<Self, Failure> {
-        const OPERATION: &str = "sqs:GetQueueUrl";
-        let [_, _, "sqs", region, account, name] = arn.splitn(6, ':').collect::<Vec<_>>()[..] else {
-            return Err(Failure::bad_answer(OPERATION, format!("'{arn}' is not the ARN of a queue")));
-        };
-        let client = Client::new(session.in_region(region).config());
-        let call = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
-        let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        let url = answer.queue_url.ok_or_else(|| Failure::bad_answer(OPERATION, "no URL"))?;
-        Ok(Self { client, url })
+    pub fn of_arn<'a>(session: &'a Session, arn: &'a str) -> Call<'a, Self> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:GetQueueUrl";
+            let [_, _, "sqs", region, account, name] = arn.splitn(6, ':').collect::<Vec<_>>()[..] else {
+                return Err(Failure::bad_answer(OPERATION, format!("'{arn}' is not the ARN of a queue")));
+            };
+            let client = Client::new(session.in_region(region).config());
+            let call = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
+            let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            let url = answer.queue_url.ok_or_else(|| Failure::bad_answer(OPERATION, "no URL"))?;
+            Ok(Self { client, url })
+        })
     }
 
     /// The ARN of its dead-letter queue, where its redrive policy names one.
     ///
     /// # Errors
     /// The call failed.
-    pub async fn dead_letters(&self) -> Result<Option<String>, Failure> {
-        let name = QueueAttributeName::RedrivePolicy;
-        let Some(policy) = self.attribute(name).await? else { return Ok(None) };
-        let policy: serde_json::Value = serde_json::from_str(&policy).map_err(|error| {
-            Failure::bad_answer(ATTRIBUTES, format!("the redrive policy is not JSON: {error}"))
-        })?;
-        Ok(policy["deadLetterTargetArn"].as_str().map(str::to_owned))
+    pub fn dead_letters(&self) -> Call<'_, Option<String>> {
+        Box::pin(async move {
+            let name = QueueAttributeName::RedrivePolicy;
+            let Some(policy) = self.attribute(name).await? else { return Ok(None) };
+            let policy: serde_json::Value = serde_json::from_str(&policy).map_err(|error| {
+                Failure::bad_answer(ATTRIBUTES, format!("the redrive policy is not JSON: {error}"))
+            })?;
+            Ok(policy["deadLetterTargetArn"].as_str().map(str::to_owned))
+        })
     }
 
     /// Begins to move all its messages, those of a dead-letter queue, to where they came from. SQS goes on by itself.
     ///
     /// # Errors
     /// The call failed; nothing has begun.
-    pub async fn move_back(&self) -> Result<(), Failure> {
-        const OPERATION: &str = "sqs:StartMessageMoveTask";
-        let arn = self.attribute(QueueAttributeName::QueueArn).await?;
-        let call = self.client.start_message_move_task().set_source_arn(arn);
-        call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        Ok(())
+    pub fn move_back(&self) -> Call<'_, ()> {
+        Box::pin(async move {
+            const OPERATION: &str = "sqs:StartMessageMoveTask";
+            let arn = self.attribute(QueueAttributeName::QueueArn).await?;
+            let call = self.client.start_message_move_task().set_source_arn(arn);
+            call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            Ok(())
+        })
     }
 
     async fn attribute(&self, name: QueueAttributeName) -> Result<Option<String>, Failure> {
