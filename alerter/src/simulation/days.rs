@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crosswatch_judge::SubjectState;
+use crosswatch_judge::rule::Metric;
 use crosswatch_shared::config::topology::VpnSelect;
 use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origin, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
@@ -35,6 +37,8 @@ pub(crate) struct Day {
     pub(crate) windows: Vec<(Timestamp, Timestamp)>,
     /// What the collectors send, each site's in its order.
     pub(crate) sends: Vec<Sent>,
+    /// The link that is down at the end.
+    down: Option<Name>,
 }
 
 /// A batch on its way.
@@ -111,9 +115,7 @@ impl Day {
         let mut faults: Vec<Fault> =
             windows.iter().flat_map(|&window| faults(rng, &world, window, tail)).collect();
         windows.push((tail, tail + TAIL));
-        if rng.u8(..3) == 0 {
-            lasting(rng, &world, &windows, &mut faults);
-        }
+        let down = if rng.u8(..3) == 0 { lasting(rng, &world, &windows, &mut faults) } else { None };
         let mut sends = Vec::new();
         for site in 0..world.topology.sites.len() {
             let lives = lives(rng, site, begin, &faults, tail + TAIL);
@@ -126,7 +128,16 @@ impl Day {
         if world.keeps_order {
             keep_order(&mut sends);
         }
-        Self { world, begin, windows, sends }
+        Self { world, begin, windows, sends, down }
+    }
+
+    /// Whether what is seen at the end decides what a rule says of a subject then. A link that is down has no round-trip times:
+    /// what was said of them before stays so, and that depends on the order of arrival.
+    pub(crate) fn decides(&self, of: &SubjectState) -> bool {
+        let metric =
+            self.world.config.rules.iter().find(|rule| rule.rule.name == of.rule).map(|of| of.rule.metric);
+        let timed = matches!(metric, Some(Metric::LatencyMs | Metric::JitterMs));
+        !timed || of.subject.split('/').next() != self.down.as_deref()
     }
 
     /// When the tail ends.
@@ -171,13 +182,13 @@ fn faults(
     (0..count).map(fault).filter(|fault| fault.from.since(from) < window).collect()
 }
 
-/// One link is still down, or slow, at the end. What it sees before is good, so that nothing of the past speaks for it.
+/// One link is still down, or slow, at the end; gives the one that is down. What it sees before is good, so that nothing of the past speaks for it.
 fn lasting(
     rng: &mut fastrand::Rng,
     world: &World,
     windows: &[(Timestamp, Timestamp)],
     faults: &mut Vec<Fault>,
-) {
+) -> Option<Name> {
     let link = rng.usize(..world.topology.links.len());
     let sites = &world.topology.sites;
     faults.retain(|fault| match fault.kind {
@@ -187,9 +198,11 @@ fn lasting(
         }
         Kind::Blind(_) | Kind::Cut(_) => true,
     });
-    let Some(&(from, to)) = windows.last() else { return };
-    let kind = if rng.bool() { Kind::Lossy(link, None, 100) } else { Kind::Slow(link, 400.0) };
+    let &(from, to) = windows.last()?;
+    let down = rng.bool();
+    let kind = if down { Kind::Lossy(link, None, 100) } else { Kind::Slow(link, 400.0) };
     faults.push(Fault { from, to, kind });
+    down.then(|| world.topology.links[link].name.clone())
 }
 
 fn lives(

@@ -105,7 +105,7 @@ fn every_order_of_arrival_at_all_gives_the_same_final_state() {
                 life.receive(page, rng.u8(..20) == 0);
             }
             let told = oracle::by_subject(life.told);
-            for subject in &expected {
+            for subject in expected.iter().filter(|subject| day.decides(subject)) {
                 let of = (subject.rule.to_string(), subject.subject.to_string());
                 let last = told.get(&of).and_then(|told| told.last());
                 let state = last.map_or("ok", |Told { state, .. }| state.as_str());
