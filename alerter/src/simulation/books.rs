@@ -65,17 +65,32 @@ pub(crate) fn may_be_sent(file: &Path, receiver: &str, channel: &str, body: &str
     }
 }
 
-/// Whether nothing is owed or held back any more, and how far the queue was read.
-pub(crate) fn settled(file: &Path) -> rusqlite::Result<(bool, BTreeMap<String, i64>)> {
-    let file = look(file)?;
-    let owed: i64 =
-        file.query_row("SELECT count(*) FROM notification WHERE standing IN ('owed', 'held')", [], |row| {
-            row.get(0)
-        })?;
-    let mut places = file.prepare("SELECT journal, id FROM position")?;
-    let places =
-        places.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    Ok((owed == 0, places))
+/// What waits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    /// How many notifications may be tried and were not accepted.
+    pub(crate) owed: i64,
+    /// How many are held back.
+    pub(crate) held: i64,
+    /// How far the queue was read.
+    pub(crate) places: BTreeMap<String, i64>,
+}
+
+impl Waiting {
+    pub(crate) fn read(file: &Path) -> rusqlite::Result<Self> {
+        let file = look(file)?;
+        let count = |standing| {
+            let sql = "SELECT count(*) FROM notification WHERE standing = ?";
+            file.query_row(sql, [standing], |row| row.get(0))
+        };
+        let mut places = file.prepare("SELECT journal, id FROM position")?;
+        let places = places.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Self {
+            owed: count("owed")?,
+            held: count("held")?,
+            places: places.collect::<rusqlite::Result<_>>()?,
+        })
+    }
 }
 
 /// What a notification says, as a receiver reads it.

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::books::{self, Lives};
+use super::books::{self, Lives, Waiting};
 use super::broker::Broker;
 use super::days::Day;
 use super::disk::{Disk, Health};
@@ -25,8 +25,14 @@ use crate::run::{Alerter, Outside};
 /// After so many deaths the rest of a day is spared.
 const DEATHS: usize = 60;
 
-/// How far the clock is set on while something is owed, and how often at most.
-const SETTLES: (Duration, usize) = (Duration::from_secs(600), 200);
+/// How far the clock is set on while something is held back, and how often at most.
+const JUMPS: (Duration, usize) = (Duration::from_secs(600), 200);
+
+/// How long is waited between two looks at what is owed.
+const SETTLES: Duration = Duration::from_secs(8);
+
+/// So long nothing that may be tried is accepted, while all is well: a minute's pause and a try.
+const PATIENCE: Duration = Duration::from_secs(75);
 
 /// So long after all was delivered a gap was waited for in vain.
 const GAPS: Duration = Duration::from_secs(45);
@@ -178,11 +184,11 @@ impl<'a> Stage<'a> {
             return Fate::of(None);
         }
         let most = 1 << self.rng.u32(1..14);
-        let step = self.rng.i64(..most);
-        Fate::of(match self.rng.u8(..10) {
-            0..3 => None,
-            3..6 => Some((Step::Queue, step)),
-            6..8 => Some((Step::Disk, step)),
+        let step = self.rng.i64(0..most);
+        Fate::of(match self.rng.u8(..12) {
+            0 => None,
+            1..6 => Some((Step::Queue, step)),
+            6..11 => Some((Step::Disk, step)),
             _ => Some((Step::Receiver, step / 64)),
         })
     }
@@ -229,22 +235,36 @@ impl<'a> Stage<'a> {
         }
         let visible = self.broker.all_visible().map_or(Duration::ZERO, |at| at.since(self.time.now()));
         sleep(visible + GAPS).await;
-        let mut jumps = 0;
-        loop {
-            sleep(Duration::from_secs(8)).await;
-            match books::settled(&self.file()) {
-                Ok((true, places)) if self.broker.is_read(&places) => return Turn::Done,
-                Ok(_) if jumps < SETTLES.1 => {
-                    jumps += 1;
-                    self.time.suspend_until(self.time.now() + SETTLES.0);
+        self.settle().await;
+        Turn::Done
+    }
+
+    /// All is well: waits until nothing is owed, and sets the clock on for what limits hold back.
+    async fn settle(&mut self) {
+        let (mut jumps, mut idle, mut before) = (0, Duration::ZERO, 0);
+        while self.wrong.is_empty() {
+            sleep(SETTLES).await;
+            let waiting = match Waiting::read(&self.file()) {
+                Ok(waiting) => waiting,
+                Err(error) => {
+                    self.wrong.push(format!("its file cannot be read: {error}"));
+                    return;
                 }
-                Ok((owed, places)) => {
-                    let read = self.broker.is_read(&places);
-                    self.wrong.push(format!("it never settles: nothing owed {owed}, all read {read}"));
-                    return Turn::Done;
-                }
-                Err(error) => self.wrong.push(format!("its file cannot be read: {error}")),
+            };
+            idle = if waiting.owed == before { idle + SETTLES } else { Duration::ZERO };
+            before = waiting.owed;
+            let read = self.broker.is_read(&waiting.places);
+            if waiting.owed > 0 && idle <= PATIENCE {
+                continue;
             }
+            if waiting.owed == 0 && waiting.held == 0 && read {
+                return;
+            }
+            if waiting.owed > 0 || jumps == JUMPS.1 {
+                self.wrong.push(format!("it does not settle; all read: {read}; {waiting:?}"));
+            }
+            jumps += 1;
+            self.time.suspend_until(self.time.now() + JUMPS.0);
         }
     }
 

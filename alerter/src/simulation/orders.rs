@@ -136,7 +136,7 @@ fn shuffled<'a>(rng: &mut fastrand::Rng, day: &'a Day, wholly: bool) -> VecDeque
         if joined.insert(&sent.batch.origin.site) {
             first.push_back(sent);
         } else {
-            rest.push((sent.at.as_micros() + rng.i64(..3_600_000_000), sent));
+            rest.push((sent.at.as_micros() + rng.i64(0..3_600_000_000), sent));
         }
     }
     if wholly {

@@ -69,7 +69,17 @@ fn spans(books: &Books, rule: &str, subject: &str, pages: &[Given], wrong: &mut 
     let mut page = 0;
     for Told { at, state, .. } in books.told.get(&(rule.to_owned(), subject.to_owned())).into_iter().flatten()
     {
-        let Some(place) = pages.iter().skip(page).position(|given| given.wall == *at) else {
+        // Several pages may be of one moment: the one that can have brought it about, where there is one.
+        let then = |given: &&Given| given.wall == *at;
+        let brings = |given: &&Given| {
+            state == "firing" || given.sites.iter().any(|site| rule != SITE_SILENT || **site == *subject)
+        };
+        let mut after = pages.iter().skip(page);
+        let Some(place) = after
+            .clone()
+            .position(|given| then(&given) && brings(&given))
+            .or_else(|| after.position(|given| then(&given)))
+        else {
             wrong.push(format!("{rule} {subject} was {state} at {at}, when nothing was received"));
             continue;
         };
