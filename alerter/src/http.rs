@@ -19,6 +19,8 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// A client whose requests end `within` a time. Otherwise what is wrong.
 pub(crate) fn client(within: Duration) -> Result<Client, String> {
+    // Whoever was first has it; only one is there to be had.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("crosswatch/", env!("CARGO_PKG_VERSION")))
         .timeout(within)

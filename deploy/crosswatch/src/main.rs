@@ -27,13 +27,14 @@ use clap::Parser;
 use cli::{Cli, Command};
 use config::{Config, LoadError};
 use crosswatch_alarms::Impossible;
-use crosswatch_host::clock;
+use crosswatch_host::{allocator, clock};
 use crosswatch_replay::ReplayError;
 use export::Wanted;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
 
 fn main() -> ExitCode {
+    allocator::give_back();
     match dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

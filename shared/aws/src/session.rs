@@ -7,9 +7,10 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
+use aws_smithy_http_client::tls;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -43,7 +44,7 @@ impl Session {
     /// region for itself the metadata service may be asked for one; that ends by itself within seconds.
     pub fn load() -> Loading<'static> {
         Box::pin(async move {
-            let loader = aws_config::defaults(BehaviorVersion::latest());
+            let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
             Self { config: loader.timeout_config(timeouts()).retry_config(retries()).load().await }
         })
     }
@@ -58,6 +59,7 @@ impl Session {
             .region(Region::new(region.to_owned()))
             .endpoint_url(endpoint)
             .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http_client())
             // The default chain brings these by itself; without them no call has a timeout and no role can be assumed.
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .time_source(SharedTimeSource::new(SystemTimeSource::new()))
@@ -109,6 +111,13 @@ impl Session {
     pub(crate) fn config(&self) -> &SdkConfig {
         &self.config
     }
+}
+
+/// HTTPS with the system's root certificates. The SDK's own choice of cryptography, aws-lc, is a C library that takes a
+/// minute to build; ring takes seconds.
+fn http_client() -> SharedHttpClient {
+    let ring = tls::rustls_provider::CryptoMode::Ring;
+    aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(ring)).build_https()
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -1,7 +1,8 @@
 //! What hosts a Crosswatch process, whichever stage it runs: its life from start to drain ([`lifecycle`]), whether each of
 //! its parts is well ([`health`]), its logs and metrics ([`telemetry`]), the listener that shows both ([`http`]), the wall
-//! [`clock`] and the pacing of retries ([`retry`]). It knows no stage.
+//! [`clock`], the pacing of retries ([`retry`]), and how memory is given back ([`allocator`]). It knows no stage.
 
+pub mod allocator;
 pub mod clock;
 pub mod health;
 pub mod http;

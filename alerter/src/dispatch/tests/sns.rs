@@ -148,7 +148,15 @@ impl Emulator {
     /// The texts that went to a number.
     async fn texts(&self, number: &str) -> Vec<String> {
         let url = format!("{}/_ministack/sns/sms-messages?phoneNumber=%2B{}", self.url, &number[1..]);
-        let answer = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let answer = crate::http::client(Duration::from_secs(60))
+            .unwrap()
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         let messages = answer["sms_messages"][number].as_array().unwrap_or_else(|| panic!("{answer}"));
         messages.iter().map(|message| message["Message"].as_str().unwrap().to_owned()).collect()

@@ -54,6 +54,8 @@ impl Drop for Process {
 
 impl Upstream {
     pub(crate) async fn start(emulator: &Emulator) -> Result<(Self, Option<Process>), Error> {
+        // The emulator speaks plain HTTP; the client wants cryptography all the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
             Client::builder().no_proxy().build().map_err(|error| Error::Client(error.to_string()))?;
         match emulator {

@@ -53,6 +53,7 @@ impl World {
         change(&mut options);
         let gate = Gate::start(options).await.unwrap();
         let control = Control::connect(socket).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
         Some(Self { gate, control, client, _folder: folder })
     }
