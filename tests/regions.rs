@@ -15,5 +15,7 @@ mod past;
 mod puts;
 #[path = "regions/told.rs"]
 mod told;
+#[path = "regions/verdicts.rs"]
+mod verdicts;
 #[path = "regions/world.rs"]
 mod world;

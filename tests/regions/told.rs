@@ -82,7 +82,7 @@ fn breaks_and_heals(
         world.wait_until_fires(rule, subjects, true);
     }
     if kind != "one-way" {
-        world.wait_for_verdict(LINK, kind);
+        world.wait_for_verdict(LINK, &[kind]);
     }
     world.lab.heal().unwrap();
     let text = world.wait_for_texts(seen, "RESOLVED", &[LINK]).remove(0);
@@ -101,7 +101,7 @@ fn tunnels_that_break_are_told_of_both_ends_and_traffic_that_vanishes_in_them_wi
     ) {
         return;
     }
-    let mut world = World::with_tunnels();
+    let mut world = World::with_tunnels(|text| text);
     let probes = [&PROBES[..], &STAMP].concat();
     let ends = [VPN, APPLIANCE];
     world.wait_until_these_are_up(&[&probes[..], &ends].concat());

@@ -49,8 +49,8 @@ impl World {
     }
 
     /// With IPsec tunnels between the regions, both ends of which are watched, and reflectors.
-    pub(crate) fn with_tunnels() -> Self {
-        Self::of(false, |text| text, |_| ())
+    pub(crate) fn with_tunnels(change: impl FnOnce(String) -> String + 'static) -> Self {
+        Self::of(false, change, |_| ())
     }
 
     fn of(
@@ -174,12 +174,18 @@ impl World {
         new
     }
 
-    /// Waits until the newest incident of a link has this verdict.
-    pub(crate) fn wait_for_verdict(&self, link: &str, kind: &str) {
-        wait_until(&format!("the verdict {kind}"), || {
-            let incidents = judged::incidents(&self.alerter());
-            incidents.iter().rfind(|of| of.link == link).is_some_and(|of| of.kind == kind)
-        });
+    /// Waits until the newest incident of a link or site has one of these verdicts.
+    pub(crate) fn wait_for_verdict(&self, place: &str, kinds: &[impl AsRef<str>]) {
+        wait_until(
+            &format!("the verdict {}", kinds.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" or ")),
+            || {
+                let incidents = judged::incidents(&self.alerter());
+                incidents
+                    .iter()
+                    .rfind(|of| of.place == place)
+                    .is_some_and(|of| kinds.iter().any(|kind| of.kind == kind.as_ref()))
+            },
+        );
     }
 
     /// Waits until a rule fires for each of these subjects, or for none of them.

@@ -21,6 +21,16 @@ pub enum Fault {
         /// The region that sends in vain.
         from: Site,
     },
+    /// TCP that a region is sent over the link vanishes, as where a security group or a firewall forgets it; all else passes.
+    Filtered {
+        /// The region whose TCP does not come in.
+        to: Site,
+    },
+    /// The host of a region refuses TCP connections that come over the link, as where a service has died.
+    Refused {
+        /// The region of the host.
+        by: Site,
+    },
     /// Packets of the WAN that are larger vanish, and nobody is told. A tunnel's packet is up to 77 bytes larger than what is
     /// in it.
     Mtu {
@@ -94,6 +104,8 @@ impl Fault {
         match self {
             Self::BlackHole => "black-hole",
             Self::OneWay { .. } => "one-way",
+            Self::Filtered { .. } => "filtered",
+            Self::Refused { .. } => "refused",
             Self::Mtu { .. } => "mtu",
             Self::Slow { .. } => "slow",
             Self::Loss { .. } => "loss",
@@ -112,6 +124,8 @@ impl Fault {
         match self {
             Self::BlackHole => name.to_owned(),
             Self::OneWay { from } => format!("{name} --from {from}"),
+            Self::Filtered { to } => format!("{name} --to {to}"),
+            Self::Refused { by } => format!("{name} --by {by}"),
             Self::Mtu { largest } => format!("{name} --bytes {largest}"),
             Self::Slow { rtt } => format!("{name} --ms {}", rtt.as_millis()),
             Self::Loss { percent } => format!("{name} --percent {percent}"),
@@ -184,13 +198,16 @@ pub(crate) fn is_cut_off(faults: &[Fault], site: Site) -> bool {
     faults.contains(&Fault::QueueCut { site }) || faults.contains(&Fault::RegionCut { site })
 }
 
-/// Whether what a region is sent by the other vanishes.
-pub(crate) fn is_swallowed(faults: &[Fault], to: Site) -> bool {
-    faults.iter().any(|fault| match fault {
-        Fault::BlackHole => true,
-        Fault::OneWay { from } => from.other() == to,
-        _ => false,
-    })
+/// What befalls packets that come to a region from the other, as nft says it.
+pub(crate) fn of_link(faults: &[Fault], to: Site) -> Vec<&'static str> {
+    let rules = faults.iter().filter_map(|fault| match fault {
+        Fault::BlackHole => Some("drop"),
+        Fault::OneWay { from } if from.other() == to => Some("drop"),
+        Fault::Filtered { to: filtered } if *filtered == to => Some("meta l4proto tcp drop"),
+        Fault::Refused { by } if *by == to => Some("meta l4proto tcp reject with tcp reset"),
+        _ => None,
+    });
+    rules.collect()
 }
 
 /// What befalls the packets of each tunnel.
@@ -314,8 +331,8 @@ mod tests {
     #[test]
     fn what_swallows_traffic_leaves_tunnels_alone_and_what_cuts_a_tunnel_is_worse_than_a_smaller_mtu() {
         let one_way = [Fault::OneWay { from: Site::UsEast1 }];
-        assert_eq!(Site::ALL.map(|site| is_swallowed(&one_way, site)), [false, true]);
-        assert_eq!(Site::ALL.map(|site| is_swallowed(&[Fault::BlackHole], site)), [true; 2]);
+        assert_eq!(Site::ALL.map(|site| of_link(&one_way, site)), [vec![], vec!["drop"]]);
+        assert_eq!(Site::ALL.map(|site| of_link(&[Fault::BlackHole], site)), [["drop"], ["drop"]]);
         for swallowing in [&one_way, &[Fault::BlackHole]] {
             assert_eq!(of_tunnels(swallowing), [ipsec::Fault::None; 2]);
             assert_eq!(policy(swallowing, DELAY), Policy { delay: DELAY, ..Policy::default() });

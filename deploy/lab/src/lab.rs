@@ -219,7 +219,7 @@ impl Lab {
         self.network.cut(
             |site| fault::is_cut_off(&faults, site),
             self.link_device(),
-            |site| fault::is_swallowed(&faults, site),
+            |site| fault::of_link(&faults, site),
         )?;
         if let Some(link) = self.link()? {
             link.set(fault::of_tunnels(&faults))?;

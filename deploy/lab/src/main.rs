@@ -92,6 +92,18 @@ enum FaultArgs {
         #[arg(long, value_enum, default_value_t = SiteArg::UsEast1)]
         from: SiteArg,
     },
+    /// TCP that a region is sent over the link vanishes; pings pass.
+    Filtered {
+        /// The region whose TCP does not come in.
+        #[arg(long, value_enum, default_value_t = SiteArg::UsEast1)]
+        to: SiteArg,
+    },
+    /// The host of a region refuses TCP connections that come over the link.
+    Refused {
+        /// The region of the host.
+        #[arg(long, value_enum, default_value_t = SiteArg::UsEast1)]
+        by: SiteArg,
+    },
     /// Larger packets of the WAN vanish, and nobody is told; tunnels stay UP.
     Mtu {
         /// How large packets may be, with up to 77 bytes that a tunnel adds.
@@ -289,6 +301,8 @@ impl From<FaultArgs> for Fault {
         match fault {
             FaultArgs::BlackHole => Self::BlackHole,
             FaultArgs::OneWay { from } => Self::OneWay { from: from.into() },
+            FaultArgs::Filtered { to } => Self::Filtered { to: to.into() },
+            FaultArgs::Refused { by } => Self::Refused { by: by.into() },
             FaultArgs::Mtu { bytes } => Self::Mtu { largest: bytes },
             FaultArgs::Slow { ms } => Self::Slow { rtt: Duration::from_millis(ms) },
             FaultArgs::Loss { percent } => Self::Loss { percent },

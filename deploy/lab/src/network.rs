@@ -8,6 +8,7 @@ use crate::wan::DEVICE;
 
 /// The device of a region that leads to the centre; the centre's other end has the region's name.
 const TO_CENTRE: &str = "centre";
+const DROP: &str = "drop";
 const TABLE: &str = "inet crosswatch_lab";
 
 /// Two regions and the centre.
@@ -79,20 +80,21 @@ impl Network {
     }
 
     /// Lets what a region and the centre send each other vanish where `cut` says so, and what arrives in a region from the
-    /// other through the device `link` where `swallowed` does; all else through again. Dropped where it arrives: dropped
+    /// other through the device `link` fare as `befalls` says; all else through again. Dropped where it arrives: dropped
     /// where it is sent, the sender would be told.
     pub(crate) fn cut(
         &self,
         cut: impl Fn(Site) -> bool,
         link: &str,
-        swallowed: impl Fn(Site) -> bool,
+        befalls: impl Fn(Site) -> Vec<&'static str>,
     ) -> Result<()> {
         for site in Site::ALL {
-            let from = [(TO_CENTRE, cut(site)), (link, swallowed(site))];
-            let from = from.into_iter().filter_map(|(device, vanishes)| vanishes.then_some(device));
-            self.region(site).nft(&ruleset(from))?;
+            let centre = cut(site).then_some((TO_CENTRE, DROP)).into_iter();
+            let other = befalls(site).into_iter().map(|rule| (link, rule));
+            self.region(site).nft(&ruleset(centre.chain(other)))?;
         }
-        self.centre.nft(&ruleset(Site::ALL.into_iter().filter(|site| cut(*site)).map(Site::name)))
+        let cut_off = Site::ALL.into_iter().filter(|site| cut(*site));
+        self.centre.nft(&ruleset(cut_off.map(|site| (site.name(), DROP))))
     }
 
     /// Removes what is there of it.
@@ -102,11 +104,11 @@ impl Network {
     }
 }
 
-/// A table that drops what comes from these devices, in place of the one before.
-fn ruleset<'a>(devices: impl Iterator<Item = &'a str>) -> String {
-    let drops: String = devices.map(|device| format!("iifname \"{device}\" drop\n")).collect();
+/// A table of what befalls what comes from these devices, in place of the one before.
+fn ruleset<'a>(rules: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let rules: String = rules.map(|(device, rule)| format!("iifname \"{device}\" {rule}\n")).collect();
     format!(
         "table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\nchain input {{\n\
-         type filter hook input priority 0; policy accept;\n{drops}}}\n}}\n"
+         type filter hook input priority 0; policy accept;\n{rules}}}\n}}\n"
     )
 }
