@@ -18,7 +18,7 @@ pub use secret::{Secret, SecretError};
 pub(crate) use webhook::problem_with_routing_key;
 
 /// Rules that exist without a config, whose names no other rule may have.
-pub const RESERVED: [&str; 3] = ["site-silent", "alerter-blind", "at-most"];
+pub const RESERVED: [&str; 4] = ["site-silent", "alerter-blind", "at-most", "config-refused"];
 
 /// What is judged, and who is told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,6 +110,12 @@ pub struct Heartbeat {
 }
 
 impl Config {
+    /// What is judged, in the order of the file.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        self.rules.iter().map(|of| of.rule.clone()).collect()
+    }
+
     /// Takes the sections; `None` when something in them is wrong, which is noted then.
     ///
     /// Without a topology, since that is wrong itself, globs over subjects are not checked.

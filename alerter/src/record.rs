@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::incident;
 use crate::ledger::Ledger;
 use crate::memory::Change;
+use crate::refused::CONFIG_REFUSED;
 use crate::silence::{ALERTER_BLIND, SITE_SILENT};
 
 /// Knows whom each rule pages.
@@ -27,7 +28,7 @@ impl Recorder {
         let mut notify: HashMap<Name, Vec<Name>> =
             config.rules.iter().map(|of| (of.rule.name.clone(), of.notify.clone())).collect();
         let everybody: Vec<Name> = config.receivers.iter().map(|of| of.name.clone()).collect();
-        for built_in in [SITE_SILENT, ALERTER_BLIND] {
+        for built_in in [SITE_SILENT, ALERTER_BLIND, CONFIG_REFUSED] {
             notify.insert(built_in.into(), everybody.clone());
         }
         Self { ledger: Arc::new(Ledger::new(&config.receivers)), notify }

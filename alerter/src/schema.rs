@@ -7,7 +7,7 @@ use crosswatch_queue::Schema;
 
 /// The alerter's file.
 pub(crate) const SCHEMA: Schema =
-    Schema { what: "alerter's file", application_id: 0x4357_4131, migrations: &[TABLES, BY_LINK] };
+    Schema { what: "alerter's file", application_id: 0x4357_4131, migrations: &[TABLES, BY_LINK, BY_KEY] };
 
 /// The tables, in their first version.
 pub(crate) const TABLES: &str = "
@@ -172,3 +172,7 @@ DELETE FROM engine WHERE key LIKE 'series/%';
 DELETE FROM subject_state;
 DELETE FROM rule;
 ";
+
+/// What a rule means is kept by the keys of the config, so that an edit can be told apart from another rule of the name. The
+/// rules that come next are taken for those that judged.
+pub(crate) const BY_KEY: &str = "DELETE FROM rule;";

@@ -9,6 +9,7 @@
 //! ```
 
 mod boots;
+pub mod edit;
 pub mod engine;
 pub mod facts;
 pub mod incident;

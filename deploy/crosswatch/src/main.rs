@@ -13,6 +13,7 @@ mod init;
 mod metrics;
 mod queue;
 mod reflector;
+mod reload;
 mod replay;
 mod run;
 mod status;
@@ -47,20 +48,22 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run => {
+            let file = config::found(config.as_deref());
             let config = load(config)?;
             let job = Job::all(&config.topology)?;
-            run::run(config, job)
+            run::run(config, file, job)
         }
-        Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
+        Command::Collector { site } => run::run(load(config)?, None, Job::Collector(site.into())),
         Command::Publisher { queue } => {
             let config = load(config)?;
             let job = Job::publisher(&config.topology, queue.queue)?;
-            run::run(config, job)
+            run::run(config, None, job)
         }
         Command::Alerter { queue } => {
+            let file = config::found(config.as_deref());
             let config = load(config)?;
             let job = Job::alerter(&config.topology, queue.queue)?;
-            run::run(config, job)
+            run::run(config, file, job)
         }
         Command::Alarms(command) => alarms::run(&load(config)?, command),
         Command::Check { aws, probe, site } => {

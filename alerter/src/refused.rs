@@ -1,0 +1,55 @@
+//! Files of the configuration that were edited and are wrong: what was in force stays, and somebody is told. Pure.
+
+use std::collections::BTreeSet;
+
+use crosswatch_judge::{State, Transition};
+use crosswatch_shared::observation::Name;
+use crosswatch_shared::time::Timestamp;
+
+/// The built-in rule for a file that was edited and is wrong; its subject is the file's name.
+pub(crate) const CONFIG_REFUSED: &str = "config-refused";
+
+/// The files that are wrong, and were told of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refused(BTreeSet<Name>);
+
+impl Refused {
+    /// An incident of the rule is open already.
+    pub(crate) fn is_open(&mut self, file: &Name) {
+        self.0.insert(file.clone());
+    }
+
+    /// Every file that is wrong.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter()
+    }
+
+    /// A file has become wrong, or is wrong otherwise than before. Each wrong content is told once.
+    pub(crate) fn refuse(&mut self, file: &Name, why: &str, now: Timestamp, out: &mut Vec<Transition>) {
+        if !self.0.insert(file.clone()) {
+            out.push(transition(State::Resolved, file, "edited again, and still wrong", now));
+        }
+        out.push(transition(State::Firing, file, why, now));
+    }
+
+    /// A file is right.
+    pub(crate) fn mend(&mut self, file: &Name, now: Timestamp, out: &mut Vec<Transition>) {
+        if self.0.remove(file) {
+            out.push(transition(State::Resolved, file, "it is valid, and in force", now));
+        }
+    }
+}
+
+fn transition(state: State, file: &Name, reason: &str, at: Timestamp) -> Transition {
+    Transition {
+        at,
+        state,
+        rule: CONFIG_REFUSED.into(),
+        // Built-in rules come after all of the config's.
+        rule_index: usize::MAX,
+        subject: file.clone(),
+        link: None,
+        value: None,
+        reason: reason.to_owned(),
+    }
+}
