@@ -1,6 +1,7 @@
 //! Edits: a configuration that is taken over while the alerter runs. Whoever watches the files reads and validates them
 //! whole, and tells what became of them here.
 
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::observation::Name;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +19,15 @@ pub enum Edit {
         file: Name,
         /// All of the alerter's sections.
         config: Box<Config>,
+    },
+    /// The file of silences is right, and says this.
+    Silences {
+        /// The file's name, without its folder.
+        file: Name,
+        /// Its text; nothing where there is none.
+        text: Vec<u8>,
+        /// What it says.
+        all: Vec<Silence>,
     },
     /// A file is wrong: what was in force stays.
     Refused {

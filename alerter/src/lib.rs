@@ -26,6 +26,7 @@ pub mod rehearsal;
 mod run;
 mod schema;
 mod silence;
+pub mod silences;
 #[cfg(test)]
 mod simulation;
 pub mod status;

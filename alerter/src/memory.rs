@@ -94,7 +94,7 @@ impl Memory {
         for symptom in incidents.open().flat_map(|incident| &incident.symptoms) {
             match &*symptom.rule {
                 SITE_SILENT | ALERTER_BLIND => silence.is_open(&symptom.rule, &symptom.subject),
-                CONFIG_REFUSED => refused.is_open(&symptom.subject),
+                CONFIG_REFUSED => refused.is_open(&symptom.subject, &symptom.reason),
                 _ => {}
             }
         }
@@ -116,6 +116,15 @@ impl Memory {
         self.conclude(change)
     }
 
+    /// Every incident that is open, with what was captured of probes that fail, a line each.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Incident, Vec<String>)> {
+        let facts = self.engine.facts();
+        self.incidents.open().map(|incident| {
+            let link = facts.link(incident.place.link());
+            (incident, link.map_or_else(Vec::new, |link| link.evidence(incident.opened)))
+        })
+    }
+
     /// A file of the configuration is wrong.
     pub(crate) fn refuse(&mut self, file: &Name, why: &str, now: Timestamp) -> Change {
         let mut change = Change::default();
@@ -123,11 +132,10 @@ impl Memory {
         self.conclude(change)
     }
 
-    /// A file of the configuration is right; without one, all are.
-    pub(crate) fn mend(&mut self, file: Option<&Name>, now: Timestamp) -> Change {
+    /// The files of the configuration are right that `which` names.
+    pub(crate) fn mend(&mut self, which: impl Fn(&str) -> bool, now: Timestamp) -> Change {
         let mut change = Change::default();
-        let wrong: Vec<Name> =
-            self.refused.files().filter(|of| file.is_none_or(|file| file == *of)).cloned().collect();
+        let wrong: Vec<Name> = self.refused.files().filter(|file| which(file)).cloned().collect();
         wrong.iter().for_each(|file| self.refused.mend(file, now, &mut change.transitions));
         self.conclude(change)
     }

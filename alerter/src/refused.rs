@@ -1,6 +1,6 @@
 //! Files of the configuration that were edited and are wrong: what was in force stays, and somebody is told. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crosswatch_judge::{State, Transition};
 use crosswatch_shared::observation::Name;
@@ -9,32 +9,35 @@ use crosswatch_shared::time::Timestamp;
 /// The built-in rule for a file that was edited and is wrong; its subject is the file's name.
 pub(crate) const CONFIG_REFUSED: &str = "config-refused";
 
-/// The files that are wrong, and were told of.
+/// The files that are wrong, with what was told of them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Refused(BTreeSet<Name>);
+pub(crate) struct Refused(BTreeMap<Name, String>);
 
 impl Refused {
     /// An incident of the rule is open already.
-    pub(crate) fn is_open(&mut self, file: &Name) {
-        self.0.insert(file.clone());
+    pub(crate) fn is_open(&mut self, file: &Name, why: &str) {
+        self.0.insert(file.clone(), why.to_owned());
     }
 
     /// Every file that is wrong.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Name> {
-        self.0.iter()
+        self.0.keys()
     }
 
-    /// A file has become wrong, or is wrong otherwise than before. Each wrong content is told once.
+    /// A file has become wrong, or is wrong otherwise than before. What was told of it already is not told
+    /// again, also over a restart.
     pub(crate) fn refuse(&mut self, file: &Name, why: &str, now: Timestamp, out: &mut Vec<Transition>) {
-        if !self.0.insert(file.clone()) {
-            out.push(transition(State::Resolved, file, "edited again, and still wrong", now));
+        match self.0.insert(file.clone(), why.to_owned()) {
+            Some(before) if before == why => return,
+            Some(_) => out.push(transition(State::Resolved, file, "edited again, and still wrong", now)),
+            None => {}
         }
         out.push(transition(State::Firing, file, why, now));
     }
 
     /// A file is right.
     pub(crate) fn mend(&mut self, file: &Name, now: Timestamp, out: &mut Vec<Transition>) {
-        if self.0.remove(file) {
+        if self.0.remove(file).is_some() {
             out.push(transition(State::Resolved, file, "it is valid, and in force", now));
         }
     }

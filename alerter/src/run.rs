@@ -11,13 +11,14 @@ use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_judge::incident::{Event, What};
+use crosswatch_judge::mute::{Silence, Silences};
 use crosswatch_judge::rule::Rule;
 use crosswatch_queue::{Consumer, Received, Source};
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,19 +30,22 @@ use crate::edit::{self, Edit, Edits, Order};
 use crate::error::Error;
 use crate::heartbeat::Pulse;
 use crate::history::History;
-use crate::incident;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT, World};
 use crate::reconcile::{self, Agreed};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
+use crate::{incident, silences};
 
 /// How many batches are taken at once.
 const LIMIT: usize = 256;
 
 /// How long a read waits for news: the rhythm of silence, which is counted between reads.
 const WAIT: Duration = Duration::from_millis(200);
+
+/// How often the end of a silence is looked for while something is muted.
+const UNMUTE: Duration = Duration::from_secs(1);
 
 /// The alerter.
 pub struct Alerter {
@@ -69,6 +73,8 @@ struct Judging {
     memory: Memory,
     /// What is in memory is not what is in the file: a transaction failed.
     stale: bool,
+    /// When the end of silences was last looked for.
+    unmuted: Timestamp,
     /// How many missed batches were counted since a page was settled.
     missed: u64,
     recorder: Recorder,
@@ -114,7 +120,8 @@ impl Alerter {
     ) -> Result<Self, Error> {
         let Outside { clock, world } = outside;
         let metrics = Metrics::register(registry);
-        let recorder = Recorder::new(&config);
+        let mut recorder = Recorder::new(&config);
+        let of_silences = name_of(&config.silences);
         let rules = config.rules();
         let wall = clock.clone();
         let mut consumer = Consumer::open(file, SCHEMA, source.by_clock(move || wall.wall()))?;
@@ -125,8 +132,10 @@ impl Alerter {
         let now = clock.wall();
         let agreed = consumer.transaction(|step| {
             let agreed = reconcile::agree(step, file, (&rules, topology), &recorder, None, now)?;
-            Ok::<_, Error>(begin(step, agreed, &recorder, now)?)
+            Ok::<_, Error>(begin(step, agreed, &recorder, &of_silences, now)?)
         })?;
+        let silenced = consumer.transaction(|step| Ok::<_, Error>(silences_in_force(step)?))?;
+        recorder.silence(Silences::new(silenced, topology));
         let ledger = Arc::clone(&recorder.ledger);
         let ways = dispatch::ways(&config.receivers, &ledger, &world)?;
         let (metrics_, clock_) = (metrics.clone(), clock.clone());
@@ -142,6 +151,7 @@ impl Alerter {
             topology: topology.clone(),
             memory: agreed.memory,
             stale: false,
+            unmuted: Timestamp::MIN,
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
@@ -157,6 +167,15 @@ impl Alerter {
         judging.count_agreed(&agreed.abandoned, agreed.open);
         judging.count(&agreed.change, now);
         Ok(Self { judging, dispatcher, changes, edits })
+    }
+
+    /// Takes an edit before it runs: the file of silences, which is in force, or wrong, from the first page on. Without it
+    /// those stay in force that were when it last ran. Gives why it cannot be taken over.
+    ///
+    /// # Errors
+    /// Its own file fails.
+    pub fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
+        self.judging.take(edit)
     }
 
     /// By which it is told of edits of the configuration.
@@ -255,6 +274,7 @@ impl Judging {
         self.metrics.observed("late", late);
         self.metrics.observed("unknown", unknown);
         self.count(&change, now);
+        self.unmute(now)?;
         match failing {
             Some(why) => self.part.failing(why),
             None => {
@@ -273,12 +293,7 @@ impl Judging {
         let Some(order) = self.order.take().or_else(|| self.orders.try_recv().ok()) else {
             return Ok(());
         };
-        let now = self.clock.wall();
-        let taken = match &order.edit {
-            Edit::Config { file, config } => self.take_over(file, config, now),
-            Edit::Refused { file, why } => self.refuse(file, why, now).map(Ok),
-        };
-        match taken {
+        match self.take(&order.edit) {
             Ok(answer) => {
                 // Nobody may wait for it any more.
                 let _ = order.answer.send(answer);
@@ -292,6 +307,46 @@ impl Judging {
         }
     }
 
+    fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
+        let now = self.clock.wall();
+        match edit {
+            Edit::Config { file, config } => self.take_over(file, config, now),
+            Edit::Silences { file, text, all } => self.silence(file, text, all, now).map(Ok),
+            Edit::Refused { file, why } => self.refuse(file, why, now).map(Ok),
+        }
+    }
+
+    /// Other silences are in force from now on.
+    fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
+        self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
+        let Self { consumer, recorder, memory, .. } = self;
+        let mended = memory.mend(|of| *of == **file, now);
+        consumer.transaction(|step| {
+            step.execute("INSERT OR REPLACE INTO silences (only, text) VALUES (0, ?)", [text])?;
+            recorder.write(step, &mended, now)?;
+            recorder.unmute(step, memory.open(), now)?;
+            Ok::<_, Error>(())
+        })?;
+        tracing::info!(%file, silences = all.len(), "the silences are in force");
+        self.count(&mended, now);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Owes what was muted until a silence ended.
+    fn unmute(&mut self, now: Timestamp) -> Result<(), Error> {
+        let is_soon = self.unmuted <= now && now < self.unmuted + UNMUTE;
+        if !self.recorder.mutes() || is_soon {
+            return Ok(());
+        }
+        self.unmuted = now;
+        let Self { consumer, recorder, memory, .. } = self;
+        if consumer.transaction(|step| Ok::<_, Error>(recorder.unmute(step, memory.open(), now)?))? {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
     /// Another config is in force from now on; or why it cannot be.
     fn take_over(
         &mut self,
@@ -299,7 +354,8 @@ impl Judging {
         config: &Config,
         now: Timestamp,
     ) -> Result<Result<(), String>, Error> {
-        let recorder = Recorder::new(config);
+        let mut recorder = Recorder::new(config);
+        recorder.silence(self.recorder.silences().clone());
         let ledger = Arc::clone(&recorder.ledger);
         let ways = match dispatch::ways(&config.receivers, &ledger, &self.world) {
             Ok(ways) => ways,
@@ -310,7 +366,7 @@ impl Judging {
         let (agreed, mended) = consumer.transaction(|step| {
             let with = (rules.as_slice(), &*topology);
             let mut agreed = reconcile::agree(step, path, with, &recorder, Some(memory), now)?;
-            let mended = agreed.memory.mend(Some(file), now);
+            let mended = agreed.memory.mend(|of| *of == **file, now);
             recorder.write(step, &mended, now)?;
             Ok::<_, Error>((agreed, mended))
         })?;
@@ -421,17 +477,34 @@ impl Judging {
     }
 }
 
-/// What only a start does: its files were read, and are right.
+/// What only a start does: the config was read, and is right; of the silences nothing is known yet.
 fn begin(
     file: &Connection,
     mut agreed: Agreed,
     recorder: &Recorder,
+    of_silences: &str,
     now: Timestamp,
 ) -> rusqlite::Result<Agreed> {
-    let mended = agreed.memory.mend(None, now);
+    let mended = agreed.memory.mend(|of| *of != *of_silences, now);
     recorder.write(file, &mended, now)?;
     agreed.open = incident::count_open(file)?;
     Ok(agreed)
+}
+
+/// A file's name, without its folder.
+fn name_of(file: &Path) -> String {
+    file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The silences that were in force when an alerter last ran.
+pub(crate) fn silences_in_force(file: &Connection) -> rusqlite::Result<Vec<Silence>> {
+    let text: Option<Vec<u8>> =
+        file.query_row("SELECT text FROM silences", [], |row| row.get(0)).optional()?;
+    let parsed = silences::parse(&text.unwrap_or_default(), silences::FILE.as_ref(), None, Timestamp::MIN);
+    Ok(parsed.unwrap_or_else(|problems| {
+        tracing::error!(%problems, "the silences that were in force cannot be read any more");
+        Vec::new()
+    }))
 }
 
 pub(crate) fn load(

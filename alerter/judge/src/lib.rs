@@ -13,6 +13,7 @@ pub mod edit;
 pub mod engine;
 pub mod facts;
 pub mod incident;
+pub mod mute;
 mod period;
 mod reason;
 pub mod rule;

@@ -10,6 +10,7 @@ use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origi
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
 
+use super::hush::Hush;
 use super::world::{PROBE, ROUTINE, SOURCE, World};
 
 /// 2026-11-22T00:00:00Z.
@@ -35,6 +36,8 @@ pub(crate) struct Day {
     pub(crate) windows: Vec<(Timestamp, Timestamp)>,
     /// What the collectors send, each site's in its order.
     pub(crate) sends: Vec<Sent>,
+    /// What is not paged, and when.
+    pub(crate) hush: Hush,
 }
 
 /// A batch on its way.
@@ -126,7 +129,8 @@ impl Day {
         if world.keeps_order {
             keep_order(&mut sends);
         }
-        Self { world, begin, windows, sends }
+        let hush = Hush::draw(rng, &world, &windows);
+        Self { world, begin, windows, sends, hush }
     }
 
     /// When the tail ends.

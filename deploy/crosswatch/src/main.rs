@@ -16,6 +16,7 @@ mod reflector;
 mod reload;
 mod replay;
 mod run;
+mod silence;
 mod status;
 mod test;
 mod when;
@@ -30,6 +31,7 @@ use config::{Config, LoadError};
 use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
+use crosswatch_shared::config::Problems;
 use export::Wanted;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
@@ -85,6 +87,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         }
         Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
+        Command::Silence(tool) => silence::run(&load(config)?, tool),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
         Command::Metrics { name, dimensions, range, format } => {
             metrics::run(&load(config)?, name, &dimensions, range.at(clock::now()), format)
@@ -125,6 +128,8 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<WrongQueue>()
         || error.is::<ReplayError>()
         || error.is::<TestError>()
+        || error.is::<Problems>()
+        || error.is::<silence::Refused>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }
 }

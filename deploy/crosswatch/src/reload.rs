@@ -1,4 +1,5 @@
-//! The config's file, watched while an alerter runs: what is edited, read and right is taken over without a restart.
+//! The config's file and that of the silences, watched while an alerter runs: what is edited, read and right is taken over
+//! without a restart.
 //!
 //! The file's content is watched, not its name or its times: editors write, rename and truncate. What is read is taken once
 //! it has stayed the same for a moment, and a file that is wrong is called so only after a longer one, so that one that is
@@ -6,12 +7,13 @@
 
 mod watched;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crosswatch_alerter::edit::{Edit, Edits};
+use crosswatch_alerter::silences::{self, Known};
 use crosswatch_host::clock;
 use crosswatch_shared::config::Problems;
 use crosswatch_shared::observation::Name;
@@ -35,16 +37,60 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// How long it must stay the same before it is called wrong.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Watches a config's file.
+/// Watches the config's file, and that of the silences.
 pub(crate) struct Reload {
-    path: PathBuf,
-    /// The file's name, by which it is told of.
-    name: Name,
     /// With which the process was started: what needs a restart is as there.
     started: Config,
+    /// What silences may name.
+    known: Known,
     edits: Edits,
-    watched: Watched,
+    /// None where the built-in starter runs.
+    config: Option<File>,
+    silences: File,
     metrics: Metrics,
+}
+
+/// A file that is watched.
+struct File {
+    path: PathBuf,
+    /// Its name, by which it is told of.
+    name: Name,
+    watched: Watched,
+}
+
+/// Which file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Config,
+    Silences,
+}
+
+/// The silences as a start finds them.
+pub(crate) struct Begun {
+    content: Content,
+    /// What the alerter is told before it runs.
+    pub(crate) edit: Edit,
+}
+
+impl Begun {
+    /// Reads the config's file of silences.
+    pub(crate) fn read(config: &Config) -> Self {
+        let file = File::new(&config.alerts.silences);
+        let content = of_silences(std::fs::read(&file.path));
+        let known = Known::of(&config.topology, &config.alerts);
+        let edit = match file.silences(&content, &known) {
+            Ok(edit) => edit,
+            Err(why) => {
+                tracing::error!(
+                    file = %file.path.display(),
+                    "the silences are wrong; those stay in force that were when the alerter last ran: {}",
+                    why.all
+                );
+                Edit::Refused { file: file.name, why: why.first }
+            }
+        };
+        Self { content, edit }
+    }
 }
 
 /// What is known of the file in force.
@@ -56,17 +102,24 @@ struct Metrics {
 }
 
 impl Reload {
-    /// Of the file that this config is from.
-    pub(crate) fn new(config: &Config, path: &Path, edits: Edits, registry: &mut Registry) -> Self {
-        let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-        Self {
-            path: path.to_owned(),
-            name: name.into_owned().into(),
-            started: config.clone(),
-            edits,
-            watched: Watched::default(),
-            metrics: Metrics::register(registry),
+    /// Of the file that this config is from, and of the silences as they were at the start.
+    pub(crate) fn new(
+        config: &Config,
+        path: Option<&Path>,
+        begun: Begun,
+        edits: Edits,
+        registry: &mut Registry,
+    ) -> Self {
+        let metrics = Metrics::register(registry);
+        let mut silences = File::new(&config.alerts.silences);
+        match begun.edit {
+            Edit::Refused { .. } => metrics.refused(&silences.name),
+            _ => metrics.in_force(&silences.name, &begun.content, clock::now()),
         }
+        silences.watched.settle(begun.content);
+        let known = Known::of(&config.topology, &config.alerts);
+        let config_file = path.map(File::new);
+        Self { started: config.clone(), known, edits, config: config_file, silences, metrics }
     }
 
     /// Watches until it is stopped.
@@ -74,88 +127,151 @@ impl Reload {
         let mut hangup = hangup();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.begin(read(&self.path).await);
+        self.begin().await;
         loop {
             let at_once = tokio::select! {
                 () = stop.cancelled() => return,
                 () = hung_up(&mut hangup) => true,
                 _ = looks.tick() => false,
             };
-            let content = read(&self.path).await;
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.look(content, Instant::now(), at_once) => {}
+                // The config first: silences may name what is new in it.
+                () = async {
+                    self.look(Which::Config, at_once).await;
+                    self.look(Which::Silences, at_once).await;
+                } => {}
             }
         }
     }
 
-    /// What the file holds now is what the process was started with, unless it was edited since.
-    fn begin(&mut self, content: Content) {
-        if self.parse(&content).is_ok_and(|config| config == self.started) {
-            self.metrics.in_force(&self.name, &content, clock::now());
-            self.watched.settle(content);
+    /// What the config's file holds now is what the process was started with, unless it was edited since.
+    async fn begin(&mut self) {
+        let Some(file) = &mut self.config else { return };
+        let content = file.read(Which::Config).await;
+        if file.config(&content).is_ok_and(|config| config == self.started) {
+            self.metrics.in_force(&file.name, &content, clock::now());
+            file.watched.settle(content);
         }
     }
 
-    /// The file holds this.
-    async fn look(&mut self, content: Content, at: Instant, at_once: bool) {
-        let age = self.watched.look(&content, at);
+    fn file(&mut self, which: Which) -> Option<&mut File> {
+        match which {
+            Which::Config => self.config.as_mut(),
+            Which::Silences => Some(&mut self.silences),
+        }
+    }
+
+    /// Looks into a file, and takes over what it holds, or says why not.
+    async fn look(&mut self, which: Which, at_once: bool) {
+        let Some(file) = self.file(which) else { return };
+        let content = file.read(which).await;
+        let age = file.watched.look(&content, Instant::now());
         let is_new = age.is_some();
         let age = if at_once { Duration::MAX } else { age.unwrap_or_default() };
         if age < SETTLE {
             return;
         }
-        let why = match self.parse(&content) {
-            Ok(config) => {
-                let why = self.take(&config).await;
-                if why.is_none() {
-                    self.metrics.in_force(&self.name, &content, clock::now());
-                }
-                why
-            }
+        let (path, name) = (file.path.clone(), file.name.clone());
+        let read = match which {
+            Which::Config => file.config(&content).map(Box::new).map(Read::Config),
+            Which::Silences => self.silences.silences(&content, &self.known).map(Read::Silences),
+        };
+        let why = match read {
+            Ok(read) => self.take(&path, &name, read).await,
             Err(_) if age < PATIENCE => return,
             Err(why) => Some(why),
         };
-        self.watched.settle(content);
-        let Some(why) = why else {
-            return;
-        };
-        let (file, problems) = (self.path.display(), &why.all);
+        if why.is_none() {
+            self.metrics.in_force(&name, &content, clock::now());
+        }
+        if let Some(file) = self.file(which) {
+            file.watched.settle(content);
+        }
+        let Some(why) = why else { return };
+        let (file, problems) = (path.display(), &why.all);
         tracing::error!(%file, "the file was edited and is not taken over; what was in force stays: {problems}");
-        self.metrics.refused(&self.name);
+        self.metrics.refused(&name);
         if is_new {
-            let refused = Edit::Refused { file: self.name.clone(), why: why.first };
+            let refused = Edit::Refused { file: name, why: why.first };
             if let Err(error) = self.edits.tell(refused).await {
                 tracing::error!(error, "nobody is told of it");
             }
         }
     }
 
-    fn parse(&self, content: &Content) -> Result<Config, Why> {
-        match content {
-            Ok(text) => Config::parse(text, &self.path).map_err(|problems| Why::of(&problems)),
-            Err(error) => Err(Why::one(error)),
-        }
-    }
-
-    /// Has a config taken over; or why it is not.
-    async fn take(&self, config: &Config) -> Option<Why> {
-        let alerts = Box::new(config.alerts.clone());
-        if let Err(why) = self.edits.tell(Edit::Config { file: self.name.clone(), config: alerts }).await {
+    /// Has it taken over; or why it is not.
+    async fn take(&mut self, path: &Path, name: &Name, read: Read) -> Option<Why> {
+        let edit = match &read {
+            Read::Silences(edit) => edit.clone(),
+            Read::Config(config) => {
+                Edit::Config { file: name.clone(), config: Box::new(config.alerts.clone()) }
+            }
+        };
+        if let Err(why) = self.edits.tell(edit).await {
             return Some(Why::one(&why));
         }
-        let (file, sections) = (self.path.display(), need_a_restart(&self.started, config).join(", "));
+        let Read::Config(config) = read else {
+            return None;
+        };
+        self.known = Known::of(&config.topology, &config.alerts);
+        let (file, sections) = (path.display(), need_a_restart(&self.started, &config).join(", "));
         tracing::info!(%file, "read again: its rules and receivers are in force");
         if !sections.is_empty() {
-            tracing::warn!(%file, sections, "these sections were edited too: they come into force with a restart");
+            tracing::warn!(%file, sections, "these were edited too: they come into force with a restart");
         }
-        if news_thresholds(&self.started) != news_thresholds(config) {
+        if news_thresholds(&self.started) != news_thresholds(&config) {
             tracing::warn!(
                 "what of a latency is news, and is sent at once, follows the edited thresholds once the collectors are restarted"
             );
         }
         None
     }
+}
+
+/// What a file says.
+enum Read {
+    Config(Box<Config>),
+    Silences(Edit),
+}
+
+impl File {
+    fn new(path: &Path) -> Self {
+        let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+        Self { path: path.to_owned(), name: name.into_owned().into(), watched: Watched::default() }
+    }
+
+    async fn read(&self, which: Which) -> Content {
+        let read = tokio::fs::read(&self.path).await;
+        match which {
+            Which::Config => read.map_err(unreadable),
+            Which::Silences => of_silences(read),
+        }
+    }
+
+    fn config(&self, content: &Content) -> Result<Config, Why> {
+        let text = content.as_ref().map_err(|error| Why::one(error))?;
+        Config::parse(text, &self.path).map_err(|problems| Why::of(&problems))
+    }
+
+    fn silences(&self, content: &Content, known: &Known) -> Result<Edit, Why> {
+        let text = content.as_ref().map_err(|error| Why::one(error))?;
+        let all = silences::parse(text, &self.path, Some(known), clock::now());
+        let all = all.map_err(|problems| Why::of(&problems))?;
+        Ok(Edit::Silences { file: self.name.clone(), text: text.clone(), all })
+    }
+}
+
+/// No file of silences is an empty one.
+fn of_silences(read: io::Result<Vec<u8>>) -> Content {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(unreadable),
+    }
+}
+
+fn unreadable(error: io::Error) -> String {
+    format!("cannot be read: {error}")
 }
 
 /// The sections that are otherwise than the process was started with, and that it cannot take over while it runs.
@@ -167,6 +283,7 @@ fn need_a_restart(started: &Config, now: &Config) -> Vec<&'static str> {
         ("queue", before.queue != after.queue),
         ("metrics", started.metrics != now.metrics),
         ("heartbeat", started.alerts.heartbeat != now.alerts.heartbeat),
+        ("silences", started.alerts.silences != now.alerts.silences),
         ("http", before.listen != after.listen),
     ];
     sections.into_iter().filter(|section| section.1).map(|section| section.0).collect()
@@ -186,19 +303,8 @@ impl Why {
     }
 
     fn of(problems: &Problems) -> Self {
-        let mut first = match problems.list().first() {
-            Some(problem) => format!("line {}: {}", problem.line, problem.message),
-            None => "it is wrong".to_owned(),
-        };
-        if let more @ 1.. = problems.list().len().saturating_sub(1) {
-            first = format!("{more} more; {first}");
-        }
-        Self { all: problems.to_string(), first }
+        Self { all: problems.to_string(), first: problems.brief() }
     }
-}
-
-async fn read(path: &Path) -> Content {
-    tokio::fs::read(path).await.map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// SIGHUP, but not of a terminal that is closed: that ends the process, as ever.
@@ -228,7 +334,7 @@ impl Metrics {
         );
         all.register(
             "last_reload_successful",
-            "1 while the file is in force as it is, 0 once it was edited and refused",
+            "1 while the file is in force as it is, 0 while what it holds is refused",
             metrics.successful.clone(),
         );
         all.register(

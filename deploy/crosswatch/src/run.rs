@@ -28,7 +28,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{Config, news_thresholds};
 use crate::forward::{self, Forwarding};
-use crate::reload::Reload;
+use crate::reload::{Begun, Reload};
 use crate::status;
 use crate::{aws, check};
 
@@ -188,15 +188,15 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         let source = source(&topology, session.as_ref(), place, |of| of.alerter);
         let part = health.part("alerter");
         let own = folder.join(ALERTER_FILE);
-        let alerter = Alerter::open(config.alerts.clone(), &topology, &own, source, &mut registry, part)?;
-        if let Some(file) = &file {
-            let reload = Reload::new(&config, file, alerter.edits(), &mut registry);
-            let stop = life.stop();
-            life.spawn("watching of the config", async move {
-                reload.run(stop).await;
-                Ok(())
-            });
-        }
+        let mut alerter = Alerter::open(config.alerts.clone(), &topology, &own, source, &mut registry, part)?;
+        let silences = Begun::read(&config);
+        alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;
+        let reload = Reload::new(&config, file.as_deref(), silences, alerter.edits(), &mut registry);
+        let stop = life.stop();
+        life.spawn("watching of the config", async move {
+            reload.run(stop).await;
+            Ok(())
+        });
         if let Some(cloudwatch) = cloudwatch {
             let namespace = config.metrics.namespace.clone();
             let heartbeat = Heartbeat::new(

@@ -9,7 +9,8 @@ probe = [{ from = "a", icmp = "10.0.0.2" }]
 "#;
 
 fn config(text: &str) -> Config {
-    Config::parse(format!("{SMALL}{text}").as_bytes(), Path::new("crosswatch.toml")).unwrap()
+    let before = if text.contains("[queue]") { "silences = \"others.toml\"\n" } else { "" };
+    Config::parse(format!("{before}{SMALL}{text}").as_bytes(), Path::new("crosswatch.toml")).unwrap()
 }
 
 #[test]
@@ -20,7 +21,7 @@ fn the_sections_that_need_a_restart_are_named_and_no_others() {
     let all = "[site.b]\n[queue]\nkeep = \"1d\"\n[metrics]\nperiod = \"10s\"\n\
                [heartbeat]\nurl = \"http://127.0.0.1/\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
                [[link]]\nname = \"m\"\nbetween = [\"a\", \"b\"]\nprobe = [{ from = \"a\", icmp = \"10.0.0.3\" }]\n";
-    let sections = ["site", "link", "queue", "metrics", "heartbeat", "http"];
+    let sections = ["site", "link", "queue", "metrics", "heartbeat", "silences", "http"];
     assert_eq!(need_a_restart(&before, &config(all)), sections);
 }
 
