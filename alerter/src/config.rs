@@ -6,6 +6,7 @@ mod rules;
 mod secret;
 mod webhook;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crosswatch_judge::rule::Rule;
@@ -14,14 +15,16 @@ use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::config::values::Rate;
 use crosswatch_shared::observation::Name;
 
+use crate::silences;
+
 pub use secret::{Secret, SecretError};
 pub(crate) use webhook::problem_with_routing_key;
 
 /// Rules that exist without a config, whose names no other rule may have.
-pub const RESERVED: [&str; 3] = ["site-silent", "alerter-blind", "at-most"];
+pub const RESERVED: [&str; 4] = ["site-silent", "alerter-blind", "at-most", "config-refused"];
 
 /// What is judged, and who is told.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// In the order of the file.
     pub rules: Vec<ConfiguredRule>,
@@ -29,6 +32,8 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// The outside service that pages when it hears nothing more.
     pub heartbeat: Option<Heartbeat>,
+    /// The file of silences; absent is empty.
+    pub silences: PathBuf,
 }
 
 /// A rule, and who is told of its incidents.
@@ -109,7 +114,21 @@ pub struct Heartbeat {
     pub every: Duration,
 }
 
+impl Default for Config {
+    /// As of a file that says nothing of it, in this folder.
+    fn default() -> Self {
+        let (rules, receivers) = (Vec::new(), Vec::new());
+        Self { rules, receivers, heartbeat: None, silences: PathBuf::from(silences::FILE) }
+    }
+}
+
 impl Config {
+    /// What is judged, in the order of the file.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        self.rules.iter().map(|of| of.rule.clone()).collect()
+    }
+
     /// Takes the sections; `None` when something in them is wrong, which is noted then.
     ///
     /// Without a topology, since that is wrong itself, globs over subjects are not checked.
@@ -118,6 +137,16 @@ impl Config {
         let (receivers, names) = receivers::take(root);
         let rules = rules::take(root, &names, topology);
         let heartbeat = heartbeat::take(root, topology);
-        (root.place().problems() == before).then_some(Self { rules, receivers, heartbeat: heartbeat? })
+        let silences = root.or("silences", PathBuf::from(silences::FILE), |value| match value.text()? {
+            "" => value.wrong("'silences' must be a file's name, such as \"silences.toml\"; or leave it out"),
+            name => Some(PathBuf::from(name)),
+        });
+        let silences = root.folder().join(silences?);
+        (root.place().problems() == before).then_some(Self {
+            rules,
+            receivers,
+            heartbeat: heartbeat?,
+            silences,
+        })
     }
 }

@@ -16,7 +16,7 @@ use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -63,7 +63,27 @@ pub(crate) struct Dispatcher {
     ended: Vec<Ended>,
     last_pass: Timestamp,
     counted: Timestamp,
+    part: Part,
     metrics: Metrics,
+}
+
+/// A receiver's channel, and the way to tell it.
+pub(crate) type Way = (Destination, Notifier);
+
+/// Whom to tell from now on, when that has changed.
+pub(crate) type Changed = (Arc<Ledger>, Vec<Way>);
+
+/// The ways to these receivers.
+///
+/// # Errors
+/// One of them cannot be used.
+pub(crate) fn ways(receivers: &[Receiver], ledger: &Ledger, world: &World) -> Result<Vec<Way>, Error> {
+    let of = |to: &Destination| receivers.iter().find(|receiver| receiver.name == to.receiver);
+    let destinations = ledger.destinations().iter();
+    destinations
+        .filter_map(|to| Some((to, of(to)?)))
+        .map(|(to, receiver)| Ok((to.clone(), Notifier::new(receiver, to, world)?)))
+        .collect()
 }
 
 /// One channel of a receiver.
@@ -89,28 +109,17 @@ impl Dispatcher {
     /// Opens its connection to the alerter's file, which must exist with its tables.
     pub(crate) fn open(
         path: &Path,
-        receivers: &[Receiver],
-        ledger: Arc<Ledger>,
+        (ledger, ways): Changed,
         world: World,
         clock: Clock,
         part: &Part,
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let file = connect(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        let mut lanes = Vec::new();
-        for to in ledger.destinations() {
-            if let Some(receiver) = receivers.iter().find(|receiver| receiver.name == to.receiver) {
-                let notifier = Notifier::new(receiver, to, &world)?;
-                let part = notifier
-                    .tells_refusals()
-                    .then(|| part.section(&format!("notify.{} {}", to.receiver, to.channel)));
-                lanes.push(Lane { to: to.clone(), notifier, rests_until: Timestamp::MIN, part });
-            }
-        }
-        Ok(Self {
+        let mut dispatcher = Self {
             file,
-            ledger,
-            lanes,
+            ledger: Arc::clone(&ledger),
+            lanes: Vec::new(),
             world,
             clock,
             tries: JoinSet::new(),
@@ -118,12 +127,50 @@ impl Dispatcher {
             ended: Vec::new(),
             last_pass: Timestamp::MAX,
             counted: Timestamp::MIN,
+            part: part.clone(),
             metrics,
-        })
+        };
+        dispatcher.change((ledger, ways));
+        Ok(dispatcher)
+    }
+
+    /// Tells these from now on. What is under way to whoever stays goes on, and so does a rest that was asked for.
+    fn change(&mut self, (ledger, ways): Changed) {
+        let mut former: Vec<Option<Lane>> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        let mut moved: HashMap<usize, usize> = HashMap::new();
+        for (to, notifier) in ways {
+            let same = |of: &Option<Lane>| {
+                of.as_ref().is_some_and(|of| (&of.to.receiver, &of.to.channel) == (&to.receiver, &to.channel))
+            };
+            let place = former.iter().position(same);
+            let before = place.and_then(|place| former.get_mut(place)?.take());
+            moved.extend(place.map(|place| (place, self.lanes.len())));
+            let (rests_until, part) = before.map_or((Timestamp::MIN, None), |of| (of.rests_until, of.part));
+            let part = match part {
+                Some(part) => Some(part),
+                None => notifier
+                    .tells_refusals()
+                    .then(|| self.part.section(&format!("notify.{} {}", to.receiver, to.channel))),
+            };
+            self.lanes.push(Lane { to, notifier, rests_until, part });
+        }
+        for part in former.into_iter().flatten().filter_map(|lane| lane.part) {
+            part.ok();
+        }
+        // One that is no more is at no place.
+        for (lane, _) in self.under_way.values_mut() {
+            *lane = moved.get(lane).copied().unwrap_or(usize::MAX);
+        }
+        self.ledger = ledger;
     }
 
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
-    pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        wake: Arc<Notify>,
+        mut changes: mpsc::UnboundedReceiver<Changed>,
+        stop: CancellationToken,
+    ) {
         let needs_aws = self.lanes.iter().any(|lane| matches!(lane.notifier, Notifier::Sns(_)));
         let _loading = self.world.aws().filter(|_| needs_aws).map(|aws| {
             let aws = aws.clone();
@@ -139,6 +186,7 @@ impl Dispatcher {
                 // In this order, so that a simulation is the same each time.
                 biased;
                 () = stop.cancelled() => break,
+                Some(changed) = changes.recv() => self.change(changed),
                 () = wake.notified() => {}
                 Some(ended) = self.tries.join_next_with_id() => self.end(ended),
                 () = tokio::time::sleep(pause) => {}

@@ -5,6 +5,9 @@
 //! it; until then it is tried again, for ever. Whoever is owed a `firing` is owed the `resolved` too, also when the
 //! incident ends before the `firing` was accepted: that one might have arrived all the same.
 //!
+//! What falls into a silence is `muted`: nobody is told until the silence is over, and then of what still fires. An incident
+//! that ends before is `silenced`, and owes nobody anything.
+//!
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
 //! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
 
@@ -25,6 +28,7 @@ mod digest;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -122,8 +126,31 @@ impl Ledger {
         &self.destinations
     }
 
-    /// A rule fires that tells these receivers: those of them are told who have not been of its incident.
+    /// A rule fires that tells these receivers, or would if a silence did not mute it: those of them are told who have not
+    /// been of its incident.
     pub(crate) fn fired(
+        &self,
+        file: &Connection,
+        event: &Event,
+        symptom: &Symptom,
+        receivers: &[Name],
+        muted: Option<&str>,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let body = Body::firing(event, symptom, "firing");
+        for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
+            match (told(file, &body.id, to)?.first(), muted) {
+                (None, None) => owe(file, &body, to, Message::Single, now)?,
+                (None, Some(by)) => owe(file, &body, to, Message::Muted(by), now)?,
+                (Some(first), None) if first.standing == "muted" => release(file, first, &body, to, now)?,
+                (Some(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a silence muted for these receivers is muted no more while this fires on: they are told of it as it is now.
+    pub(crate) fn unmuted(
         &self,
         file: &Connection,
         event: &Event,
@@ -131,10 +158,13 @@ impl Ledger {
         receivers: &[Name],
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        let body = Body::firing(event, symptom, "firing");
-        for to in &self.destinations {
-            if receivers.contains(&to.receiver) && told(file, &body.id, to)?.is_empty() {
-                owe(file, &body, to, Message::Single, now)?;
+        for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
+            let told = told(file, &event.incident.id, to)?;
+            for muted in told.iter().filter(|of| of.standing == "muted") {
+                let word = if muted.revision == 0 { "firing" } else { "worse" };
+                let mut body = Body::firing(event, symptom, word);
+                body.revision = muted.revision;
+                release(file, muted, &body, to, now)?;
             }
         }
         Ok(())
@@ -143,12 +173,18 @@ impl Ledger {
     /// More is known of an incident: a webhook is told once more, which its receiver knows by the id. Where the limit has no
     /// room it is not: the end tells the verdict, too, and nothing is held back for this.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
-        self.again(file, event, "firing", now, |to| &*to.channel == "webhook")
+        self.again(file, event, "firing", None, now, |to| &*to.channel == "webhook")
     }
 
-    /// What only worked less well is down: all who were told are told once more, on every channel.
-    pub(crate) fn worse(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
-        self.again(file, event, "worse", now, |_| true)
+    /// What only worked less well is down: all who were told are told once more, on every channel, unless a silence mutes it.
+    pub(crate) fn worse(
+        &self,
+        file: &Connection,
+        event: &Event,
+        muted: Option<&str>,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        self.again(file, event, "worse", muted, now, |_| true)
     }
 
     fn again(
@@ -156,6 +192,7 @@ impl Ledger {
         file: &Connection,
         event: &Event,
         word: &str,
+        muted: Option<&str>,
         now: Timestamp,
         tells: impl Fn(&Destination) -> bool,
     ) -> rusqlite::Result<()> {
@@ -168,6 +205,10 @@ impl Ledger {
             let Some(newest) = told.last() else {
                 continue;
             };
+            // Who was told nothing is told all once the silence is over.
+            if told.first().is_some_and(|first| ["muted", "silenced"].contains(&&*first.standing)) {
+                continue;
+            }
             let refines = word == "firing";
             // Of what is known now only the newest is worth telling.
             if refines && newest.revision > 0 && newest.standing == "owed" {
@@ -180,7 +221,7 @@ impl Ledger {
                 continue;
             }
             body.revision = newest.revision + 1;
-            owe(file, &body, to, Message::Single, now)?;
+            owe(file, &body, to, muted.map_or(Message::Single, Message::Muted), now)?;
         }
         Ok(())
     }
@@ -200,7 +241,8 @@ impl Ledger {
                 continue;
             };
             // Of what came after the first nothing needs to be said any more.
-            for later in told.iter().skip(1).filter(|later| ["owed", "held"].contains(&&*later.standing)) {
+            let unsaid = |of: &&Told| ["owed", "held", "muted"].contains(&&*of.standing);
+            for later in told.iter().skip(1).filter(unsaid) {
                 abandon(file, later.number)?;
             }
             let mut digests: Vec<&String> = told.iter().filter_map(|of| of.digest.as_ref()).collect();
@@ -210,6 +252,8 @@ impl Ledger {
             }
             match (&*first.standing, &first.digest) {
                 ("held", _) => owe(file, &body, to, Message::Held, now)?,
+                ("muted", _) => silenced(file, first.number)?,
+                ("silenced", _) => {}
                 (_, Some(_)) => {}
                 _ => owe(file, &body, to, Message::Single, now)?,
             }
@@ -247,7 +291,7 @@ impl Ledger {
     pub(crate) fn abandon(&self, file: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
         let owed: Vec<(String, String, i64)> = file
             .prepare_cached(
-                "SELECT receiver, channel, count(*) FROM notification WHERE standing IN ('owed', 'held')
+                "SELECT receiver, channel, count(*) FROM notification WHERE standing IN ('owed', 'held', 'muted')
                  GROUP BY receiver, channel",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
@@ -260,7 +304,7 @@ impl Ledger {
         for (receiver, channel, _) in &gone {
             file.execute(
                 "UPDATE notification SET standing = 'abandoned'
-                 WHERE receiver = ? AND channel = ? AND standing IN ('owed', 'held')",
+                 WHERE receiver = ? AND channel = ? AND standing IN ('owed', 'held', 'muted')",
                 params![receiver, channel],
             )?;
         }
@@ -292,6 +336,20 @@ fn abandon(file: &Connection, number: i64) -> rusqlite::Result<()> {
     file.prepare_cached("UPDATE notification SET standing = 'abandoned' WHERE number = ?")?
         .execute([number])?;
     Ok(())
+}
+
+/// It began and ended within a silence.
+fn silenced(file: &Connection, number: i64) -> rusqlite::Result<()> {
+    file.prepare_cached("UPDATE notification SET standing = 'silenced' WHERE number = ?")?
+        .execute([number])?;
+    Ok(())
+}
+
+/// The incidents of which something is muted.
+pub(crate) fn muted(file: &Connection) -> rusqlite::Result<HashSet<String>> {
+    file.prepare_cached("SELECT DISTINCT id FROM notification WHERE standing = 'muted'")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 fn json(body: &Body) -> rusqlite::Result<String> {
@@ -399,7 +457,9 @@ pub(crate) fn totals(file: &Connection) -> rusqlite::Result<Totals> {
 
 /// What a row is, which decides how the limit sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum Message<'a> {
+    /// Nobody is told, since this silence mutes it.
+    Muted(&'a str),
     /// Tried on its own if the limit has room, else held back.
     Single,
     /// Held back whatever room there is.
@@ -413,18 +473,19 @@ fn owe(
     file: &Connection,
     body: &Body,
     to: &Destination,
-    message: Message,
+    message: Message<'_>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let hold = match (message, to.at_most) {
-        (Message::Held, _) => true,
-        (Message::Single, Some(limit)) => !history(file, to, now)?.admits(limit, now),
-        _ => false,
+    let (standing, muted_by) = match message {
+        Message::Held => ("held", None),
+        Message::Single => (standing(file, to, now)?, None),
+        Message::Digest => ("owed", None),
+        Message::Muted(by) => ("muted", Some(by)),
     };
     file.prepare_cached(
         "INSERT OR IGNORE INTO notification
-             (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try)
-         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+             (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, muted_by)
+         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?10)",
     )?
     .execute(params![
         body.id,
@@ -433,10 +494,35 @@ fn owe(
         to.channel,
         json(body)?,
         message == Message::Digest,
-        if hold { "held" } else { "owed" },
+        standing,
         now.as_micros(),
-        body.revision
+        body.revision,
+        muted_by
     ])?;
+    Ok(())
+}
+
+/// How a single message stands that is owed from now on: it is tried if the limit has room, else held back.
+fn standing(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<&'static str> {
+    let admitted = match to.at_most {
+        Some(limit) => history(file, to, now)?.admits(limit, now),
+        None => true,
+    };
+    Ok(if admitted { "owed" } else { "held" })
+}
+
+/// Owes what was muted from now on, with what is known now.
+fn release(
+    file: &Connection,
+    muted: &Told,
+    body: &Body,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?4 WHERE number = ?1",
+    )?
+    .execute(params![muted.number, standing(file, to, now)?, json(body)?, now.as_micros()])?;
     Ok(())
 }
 

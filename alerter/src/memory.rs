@@ -18,6 +18,7 @@ use rusqlite::{Connection, params};
 
 use crate::incident;
 use crate::reconcile::Judged;
+use crate::refused::{CONFIG_REFUSED, Refused};
 use crate::silence::{ALERTER_BLIND, SITE_SILENT, Silence};
 
 /// See the module.
@@ -29,6 +30,7 @@ pub(crate) struct Memory {
     sites: BTreeMap<Name, EventTime>,
     configured: BTreeSet<Name>,
     silence: Silence,
+    refused: Refused,
 }
 
 /// What a step brought about, to be written in one transaction.
@@ -88,12 +90,67 @@ impl Memory {
                 .map_err(|error| LoadError::State(format!("incident {id} cannot be read: {error}")))
         });
         let incidents = Incidents::restore(open.collect::<Result<Vec<Incident>, _>>()?);
+        let mut refused = Refused::default();
         for symptom in incidents.open().flat_map(|incident| &incident.symptoms) {
-            if [SITE_SILENT, ALERTER_BLIND].contains(&&*symptom.rule) {
-                silence.is_open(&symptom.rule, &symptom.subject);
+            match &*symptom.rule {
+                SITE_SILENT | ALERTER_BLIND => silence.is_open(&symptom.rule, &symptom.subject),
+                CONFIG_REFUSED => refused.is_open(&symptom.subject, &symptom.reason),
+                _ => {}
             }
         }
-        Ok(Self { engine, incidents, sites, configured, silence })
+        Ok(Self { engine, incidents, sites, configured, silence, refused })
+    }
+
+    /// Takes over from one of the same topology, whose rules were others, what is not in the file: who is quiet for how long,
+    /// and all that is known of the links. Nothing else may be asked of that one any more.
+    pub(crate) fn carry(&mut self, former: &mut Self) {
+        self.engine.carry(&mut former.engine);
+        std::mem::swap(&mut self.silence, &mut former.silence);
+        std::mem::swap(&mut self.sites, &mut former.sites);
+    }
+
+    /// Judges what is kept of these rules by what they mean now.
+    pub(crate) fn rejudge(&mut self, rules: &BTreeSet<Name>, now: Timestamp) -> Change {
+        let mut change = Change::default();
+        self.engine.rejudge(rules, now, &mut change.transitions);
+        self.conclude(change)
+    }
+
+    /// Every incident that is open, with what was captured of probes that fail, a line each.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Incident, Vec<String>)> {
+        let facts = self.engine.facts();
+        self.incidents.open().map(|incident| {
+            let link = facts.link(incident.place.link());
+            (incident, link.map_or_else(Vec::new, |link| link.evidence(incident.opened)))
+        })
+    }
+
+    /// A file of the configuration is wrong.
+    pub(crate) fn refuse(&mut self, file: &Name, why: &str, now: Timestamp) -> Change {
+        let mut change = Change::default();
+        self.refused.refuse(file, why, now, &mut change.transitions);
+        self.conclude(change)
+    }
+
+    /// The files of the configuration are right that `which` names.
+    pub(crate) fn mend(&mut self, which: impl Fn(&str) -> bool, now: Timestamp) -> Change {
+        let mut change = Change::default();
+        let wrong: Vec<Name> = self.refused.files().filter(|file| which(file)).cloned().collect();
+        wrong.iter().for_each(|file| self.refused.mend(file, now, &mut change.transitions));
+        self.conclude(change)
+    }
+
+    /// What the transitions of a change make of incidents, and what must be kept of it.
+    fn conclude(&mut self, mut change: Change) -> Change {
+        change.events = self.engine.tell(&change.transitions, &mut self.incidents);
+        change.incidents = self.incidents.take_changed();
+        change.engine = self.engine.changed();
+        change
+    }
+
+    /// The keys under which the engine keeps the state of each rule and subject.
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
+        self.engine.keys()
     }
 
     /// Takes what a read of the queue gave: to its end or not, at these times.
@@ -138,9 +195,7 @@ impl Memory {
             }
         }
         self.silence.judge(wall, &mut change.transitions);
-        change.events = self.engine.tell(&change.transitions, &mut self.incidents);
-        change.incidents = self.incidents.take_changed();
-        change.engine = self.engine.changed();
+        change = self.conclude(change);
         for (site, time) in &self.sites {
             if moved.contains(site) {
                 change.sites.push((site.clone(), time.clone()));
@@ -205,7 +260,12 @@ impl Memory {
             subject,
             firing,
         });
-        engine.chain(built_in).collect()
+        let refused = self.refused.files().map(|file| Judged {
+            rule: CONFIG_REFUSED.into(),
+            subject: file.clone(),
+            firing: true,
+        });
+        engine.chain(built_in).chain(refused).collect()
     }
 }
 

@@ -1,19 +1,23 @@
-//! At the start: what the file remembers is made to agree with a config that may have changed since.
+//! What the file remembers is made to agree with a config that has changed: since the alerter last ran, or while it runs.
 //!
-//! A rule that is gone or means something else loses its state, and its open incidents are resolved with that reason,
+//! A rule that is gone or judges something else loses its state, and its open incidents are resolved with that reason,
 //! as are incidents of subjects that nobody watches any more: an all-clear is owed, even if it is for want of a judge.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
+use crosswatch_judge::edit::{self, Edit, Meaning};
 use crosswatch_judge::incident::Event;
-use crosswatch_judge::rule::{Missing, Rule, Side, Statistic};
+use crosswatch_judge::rule::Rule;
+use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::incident;
-use crate::memory::Memory;
+use crate::error::Error;
+use crate::memory::{Change, Memory};
 use crate::record::Recorder;
+use crate::{incident, run};
 
 /// A subject of a rule, as what was loaded has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,42 +28,76 @@ pub(crate) struct Judged {
     pub(crate) firing: bool,
 }
 
-/// Drops the state of rules that are gone or changed, and remembers the present ones. Gives why, by the rule's name.
-pub(crate) fn rules<'a>(
+/// What an alerter begins or goes on with, once its file agrees with the config.
+pub(crate) struct Agreed {
+    pub(crate) memory: Memory,
+    /// What the edit itself decided; it is written.
+    pub(crate) change: Change,
+    /// What was owed to receivers that are no more: to whom, by which channel, how many.
+    pub(crate) abandoned: Vec<(String, String, i64)>,
+    /// How many incidents are open.
+    pub(crate) open: i64,
+}
+
+/// Makes the file agree with these rules and receivers, at the start as with each edit, in the caller's transaction. A rule
+/// that judges the same datapoints otherwise judges them anew; one that is gone or judges others loses its state, and what
+/// fires of it is resolved. `former` is what an alerter knows that runs; when the transaction fails it is spent.
+pub(crate) fn agree(
     file: &Connection,
-    rules: impl Iterator<Item = &'a Rule>,
-) -> rusqlite::Result<BTreeMap<String, &'static str>> {
-    let now: BTreeMap<String, String> = rules.map(|rule| (rule.name.to_string(), meaning(rule))).collect();
+    path: &Path,
+    (rules, topology): (&[Rule], &Topology),
+    recorder: &Recorder,
+    former: Option<&mut Memory>,
+    now: Timestamp,
+) -> Result<Agreed, Error> {
+    let edits = self::rules(file, rules)?;
+    let mut memory = run::load(file, path, rules, topology)?;
+    if let Some(former) = former {
+        memory.carry(former);
+    }
+    let reasons = edits.iter().filter_map(|(rule, edit)| match edit {
+        Edit::Removed => Some((rule.to_string(), "rule removed")),
+        Edit::Replaced(_) => Some((rule.to_string(), "rule changed")),
+        Edit::Added | Edit::Rejudged(_) => None,
+    });
+    incidents(file, &mut memory, &reasons.collect(), recorder, now)?;
+    let rejudged = edits.into_iter().filter(|(_, edit)| matches!(edit, Edit::Rejudged(_)));
+    let change = memory.rejudge(&rejudged.map(|(rule, _)| rule).collect(), now);
+    recorder.write(file, &change, now)?;
+    let abandoned = recorder.ledger.abandon(file)?;
+    Ok(Agreed { memory, change, abandoned, open: incident::count_open(file)? })
+}
+
+/// Remembers what the rules mean now, and drops the state of those that judge other datapoints. Gives what became of each
+/// that is not as before.
+fn rules(file: &Connection, rules: &[Rule]) -> rusqlite::Result<Vec<(Name, Edit)>> {
     let mut before = file.prepare("SELECT name, meaning FROM rule")?;
-    let before: Vec<(String, String)> =
-        before.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    let mut gone = BTreeMap::new();
-    for (rule, before) in before {
-        let reason = match now.get(&rule) {
-            Some(now) if *now == before => continue,
-            Some(now) => {
-                tracing::info!(rule, before, now, "the rule has changed: it is judged anew");
-                "rule changed"
-            }
-            None => {
-                tracing::info!(rule, "the rule was removed");
-                "rule removed"
-            }
-        };
-        let prefix = format!("series/{rule}/");
-        file.execute("DELETE FROM engine WHERE substr(key, 1, length(?1)) = ?1", [prefix])?;
-        file.execute("DELETE FROM subject_state WHERE rule = ?", [&rule])?;
-        file.execute("DELETE FROM rule WHERE name = ?", [&rule])?;
-        gone.insert(rule, reason);
+    let before = before.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    let before: BTreeMap<String, Meaning> = before
+        .map(|row| row.map(|(name, meaning)| (name, serde_json::from_str(&meaning).unwrap_or_default())))
+        .collect::<rusqlite::Result<_>>()?;
+    let edits = edit::edits(&before, rules);
+    for (rule, edit) in &edits {
+        if !before.is_empty() {
+            tracing::info!(%rule, "the rule was {edit}");
+        }
+        if matches!(edit, Edit::Removed | Edit::Replaced(_)) {
+            let prefix = format!("series/{rule}/");
+            file.execute("DELETE FROM engine WHERE substr(key, 1, length(?1)) = ?1", [prefix])?;
+            file.execute("DELETE FROM subject_state WHERE rule = ?", [rule])?;
+        }
     }
-    for (rule, meaning) in now {
-        file.execute("INSERT OR IGNORE INTO rule (name, meaning) VALUES (?, ?)", [rule, meaning])?;
+    file.execute("DELETE FROM rule", [])?;
+    for rule in rules {
+        let meaning = serde_json::to_string(&Meaning::of(rule))
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        file.execute("INSERT INTO rule (name, meaning) VALUES (?, ?)", params![rule.name, meaning])?;
     }
-    Ok(gone)
+    Ok(edits)
 }
 
 /// Resolves what nothing loaded says to fire, and keeps a row for each present subject.
-pub(crate) fn incidents(
+fn incidents(
     file: &Connection,
     memory: &mut Memory,
     gone: &BTreeMap<String, &'static str>,
@@ -74,6 +112,13 @@ pub(crate) fn incidents(
     memory.changed_incidents().iter().try_for_each(|open| incident::save(file, open))?;
     recorder.events(file, &ended, now)?;
 
+    // What is judged no more must not speak again if a later edit has it judged once more.
+    let keys = memory.keys();
+    let mut kept = file.prepare("SELECT key FROM engine WHERE key LIKE 'series/%'")?;
+    let kept: Vec<String> = kept.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for key in kept.iter().filter(|key| !keys.contains(*key)) {
+        file.prepare_cached("DELETE FROM engine WHERE key = ?")?.execute([key])?;
+    }
     let judged = memory.subjects();
     let known: HashSet<(&str, &str)> = judged.iter().map(|of| (&*of.rule, &*of.subject)).collect();
     let mut rows = file.prepare("SELECT rule, subject FROM subject_state")?;
@@ -92,38 +137,4 @@ pub(crate) fn incidents(
         .execute(params![of.rule, of.subject])?;
     }
     Ok(())
-}
-
-/// What a rule means, in words that are the same as long as it judges the same.
-fn meaning(rule: &Rule) -> String {
-    let side = match rule.side {
-        Side::Below => "below",
-        Side::Above => "above",
-    };
-    let mut meaning =
-        format!("{} {side} {} in {} of {}", rule.metric.word(), rule.threshold, rule.breach.m, rule.breach.n);
-    if let Some(threshold) = rule.clear_threshold {
-        meaning += &format!(", while firing {threshold}");
-    }
-    if let Some(count) = rule.clear {
-        meaning += &format!(", clear after {count}");
-    }
-    if let Some(window) = rule.window {
-        let statistic = match window.statistic {
-            Statistic::Average => "average".to_owned(),
-            Statistic::Minimum => "minimum".to_owned(),
-            Statistic::Maximum => "maximum".to_owned(),
-            Statistic::Percentile(of) => format!("p{of}"),
-        };
-        meaning += &format!(", {statistic} of {:?}", window.period);
-    }
-    if let Some(deadline) = rule.deadline {
-        meaning += &format!(", deadline {deadline:?}");
-    }
-    let missing = match rule.missing {
-        Missing::Hold => "hold",
-        Missing::Breach => "breach",
-        Missing::Ok => "ok",
-    };
-    meaning + &format!(", missing {missing}, of {:?}", rule.subjects)
 }

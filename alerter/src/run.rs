@@ -11,28 +11,32 @@ use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_judge::incident::{Event, What};
+use crosswatch_judge::mute::{Silence, Silences};
 use crosswatch_judge::rule::Rule;
 use crosswatch_queue::{Consumer, Received, Source};
 use crosswatch_shared::config::topology::{QueueKind, Topology};
+use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
-use rusqlite::Connection;
-use tokio::sync::Notify;
+use rusqlite::{Connection, OptionalExtension as _};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
 
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{self, Changed, Dispatcher};
+use crate::edit::{self, Edit, Edits, Order};
 use crate::error::Error;
 use crate::heartbeat::Pulse;
 use crate::history::History;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT, World};
+use crate::reconcile::{self, Agreed};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
-use crate::{incident, reconcile};
+use crate::{incident, silences};
 
 /// How many batches are taken at once.
 const LIMIT: usize = 256;
@@ -40,10 +44,15 @@ const LIMIT: usize = 256;
 /// How long a read waits for news: the rhythm of silence, which is counted between reads.
 const WAIT: Duration = Duration::from_millis(200);
 
+/// How often the end of a silence is looked for while something is muted.
+const UNMUTE: Duration = Duration::from_secs(1);
+
 /// The alerter.
 pub struct Alerter {
     judging: Judging,
     dispatcher: Dispatcher,
+    changes: mpsc::UnboundedReceiver<Changed>,
+    edits: Edits,
 }
 
 /// What is outside of the alerter's file and its queue: the clocks, and the receivers.
@@ -58,15 +67,24 @@ struct Judging {
     /// With SQS alone: the journals hold it otherwise.
     history: Option<History>,
     path: PathBuf,
+    config: Config,
     rules: Vec<Rule>,
     topology: Topology,
     memory: Memory,
     /// What is in memory is not what is in the file: a transaction failed.
     stale: bool,
+    /// When the end of silences was last looked for.
+    unmuted: Timestamp,
     /// How many missed batches were counted since a page was settled.
     missed: u64,
     recorder: Recorder,
     wake: Arc<Notify>,
+    /// Tells the dispatcher whom to tell.
+    receivers: mpsc::UnboundedSender<Changed>,
+    orders: mpsc::Receiver<Order>,
+    /// An edit that could not be written yet.
+    order: Option<Order>,
+    world: World,
     clock: Clock,
     part: Part,
     pulse: Pulse,
@@ -102,9 +120,9 @@ impl Alerter {
     ) -> Result<Self, Error> {
         let Outside { clock, world } = outside;
         let metrics = Metrics::register(registry);
-        let recorder = Recorder::new(&config);
-        let Config { rules, receivers, .. } = config;
-        let rules: Vec<Rule> = rules.into_iter().map(|of| of.rule).collect();
+        let mut recorder = Recorder::new(&config);
+        let of_silences = name_of(&config.silences);
+        let rules = config.rules();
         let wall = clock.clone();
         let mut consumer = Consumer::open(file, SCHEMA, source.by_clock(move || wall.wall()))?;
         let history = match topology.queue.kind {
@@ -112,42 +130,58 @@ impl Alerter {
             QueueKind::Sqs { .. } => Some(History::open(topology, clock.steady())?),
         };
         let now = clock.wall();
-        let (memory, abandoned) = consumer.transaction(|step| {
-            let gone = reconcile::rules(step, rules.iter())?;
-            let mut memory = load(step, file, &rules, topology)?;
-            reconcile::incidents(step, &mut memory, &gone, &recorder, now)?;
-            metrics.incidents_open.set(incident::count_open(step)?);
-            Ok::<_, Error>((memory, recorder.ledger.abandon(step)?))
+        let agreed = consumer.transaction(|step| {
+            let agreed = reconcile::agree(step, file, (&rules, topology), &recorder, None, now)?;
+            Ok::<_, Error>(begin(step, agreed, &recorder, &of_silences, now)?)
         })?;
-        for (receiver, channel, count) in abandoned {
-            tracing::warn!(
-                receiver,
-                channel,
-                count,
-                "the config has no such receiver any more: what it was owed is abandoned"
-            );
-            metrics.notified(&receiver, &channel, "abandoned", u64::try_from(count).unwrap_or(0));
-        }
+        let silenced = consumer.transaction(|step| Ok::<_, Error>(silences_in_force(step)?))?;
+        recorder.silence(Silences::new(silenced, topology));
         let ledger = Arc::clone(&recorder.ledger);
-        let dispatcher =
-            Dispatcher::open(file, &receivers, ledger, world, clock.clone(), &part, metrics.clone())?;
-        let judging = Judging {
+        let ways = dispatch::ways(&config.receivers, &ledger, &world)?;
+        let (metrics_, clock_) = (metrics.clone(), clock.clone());
+        let dispatcher = Dispatcher::open(file, (ledger, ways), world.clone(), clock_, &part, metrics_)?;
+        let (edits, orders) = Edits::channel();
+        let (receivers, changes) = mpsc::unbounded_channel();
+        let mut judging = Judging {
             consumer,
             history,
             path: file.to_owned(),
+            config,
             rules,
             topology: topology.clone(),
-            memory,
+            memory: agreed.memory,
             stale: false,
+            unmuted: Timestamp::MIN,
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
+            receivers,
+            orders,
+            order: None,
+            world,
             clock,
             part,
             pulse: Pulse::default(),
             metrics,
         };
-        Ok(Self { judging, dispatcher })
+        judging.count_agreed(&agreed.abandoned, agreed.open);
+        judging.count(&agreed.change, now);
+        Ok(Self { judging, dispatcher, changes, edits })
+    }
+
+    /// Takes an edit before it runs: the file of silences, which is in force, or wrong, from the first page on. Without it
+    /// those stay in force that were when it last ran. Gives why it cannot be taken over.
+    ///
+    /// # Errors
+    /// Its own file fails.
+    pub fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
+        self.judging.take(edit)
+    }
+
+    /// By which it is told of edits of the configuration.
+    #[must_use]
+    pub fn edits(&self) -> Edits {
+        self.edits.clone()
     }
 
     /// By which another task sees that it judges.
@@ -161,9 +195,9 @@ impl Alerter {
     /// # Errors
     /// The file or the queue fails in a way that trying again does not help.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { mut judging, dispatcher } = self;
+        let Self { mut judging, dispatcher, changes, .. } = self;
         let judged = CancellationToken::new();
-        let dispatching = dispatcher.run(Arc::clone(&judging.wake), judged.clone());
+        let dispatching = dispatcher.run(Arc::clone(&judging.wake), changes, judged.clone());
         let mut dispatching = AbortOnDropHandle::new(tokio::spawn(dispatching));
         let result = tokio::select! {
             // In this order, as below, so that a simulation is the same each time.
@@ -213,6 +247,7 @@ impl Judging {
             self.memory = self.consumer.transaction(|step| load(step, path, rules, topology))?;
             self.stale = false;
         }
+        self.obey()?;
         let received = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
@@ -239,6 +274,7 @@ impl Judging {
         self.metrics.observed("late", late);
         self.metrics.observed("unknown", unknown);
         self.count(&change, now);
+        self.unmute(now)?;
         match failing {
             Some(why) => self.part.failing(why),
             None => {
@@ -249,6 +285,111 @@ impl Judging {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Takes an edit over, where there is one. When it cannot be written it is tried again with the next step.
+    fn obey(&mut self) -> Result<(), Error> {
+        let Some(order) = self.order.take().or_else(|| self.orders.try_recv().ok()) else {
+            return Ok(());
+        };
+        match self.take(&order.edit) {
+            Ok(answer) => {
+                // Nobody may wait for it any more.
+                let _ = order.answer.send(answer);
+                Ok(())
+            }
+            Err(error) => {
+                self.stale = true;
+                self.order = Some(order);
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
+        let now = self.clock.wall();
+        match edit {
+            Edit::Config { file, config } => self.take_over(file, config, now),
+            Edit::Silences { file, text, all } => self.silence(file, text, all, now).map(Ok),
+            Edit::Refused { file, why } => self.refuse(file, why, now).map(Ok),
+        }
+    }
+
+    /// Other silences are in force from now on.
+    fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
+        self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
+        let Self { consumer, recorder, memory, .. } = self;
+        let mended = memory.mend(|of| *of == **file, now);
+        consumer.transaction(|step| {
+            step.execute("INSERT OR REPLACE INTO silences (only, text) VALUES (0, ?)", [text])?;
+            recorder.write(step, &mended, now)?;
+            recorder.unmute(step, memory.open(), now)?;
+            Ok::<_, Error>(())
+        })?;
+        tracing::info!(%file, silences = all.len(), "the silences are in force");
+        self.count(&mended, now);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Owes what was muted until a silence ended.
+    fn unmute(&mut self, now: Timestamp) -> Result<(), Error> {
+        let is_soon = self.unmuted <= now && now < self.unmuted + UNMUTE;
+        if !self.recorder.mutes() || is_soon {
+            return Ok(());
+        }
+        self.unmuted = now;
+        let Self { consumer, recorder, memory, .. } = self;
+        if consumer.transaction(|step| Ok::<_, Error>(recorder.unmute(step, memory.open(), now)?))? {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Another config is in force from now on; or why it cannot be.
+    fn take_over(
+        &mut self,
+        file: &Name,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<Result<(), String>, Error> {
+        let mut recorder = Recorder::new(config);
+        recorder.silence(self.recorder.silences().clone());
+        let ledger = Arc::clone(&recorder.ledger);
+        let ways = match dispatch::ways(&config.receivers, &ledger, &self.world) {
+            Ok(ways) => ways,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let rules = config.rules();
+        let Self { consumer, path, topology, memory, .. } = self;
+        let (agreed, mended) = consumer.transaction(|step| {
+            let with = (rules.as_slice(), &*topology);
+            let mut agreed = reconcile::agree(step, path, with, &recorder, Some(memory), now)?;
+            let mended = agreed.memory.mend(|of| *of == **file, now);
+            recorder.write(step, &mended, now)?;
+            Ok::<_, Error>((agreed, mended))
+        })?;
+        for line in edit::differences(&self.config, config) {
+            tracing::info!("{line}");
+        }
+        self.memory = agreed.memory;
+        (self.config, self.rules, self.recorder) = (config.clone(), rules, recorder);
+        // It has ended where this fails, which is told elsewhere.
+        let _ = self.receivers.send((ledger, ways));
+        self.count_agreed(&agreed.abandoned, agreed.open);
+        self.count(&agreed.change, now);
+        self.count(&mended, now);
+        self.wake.notify_one();
+        Ok(Ok(()))
+    }
+
+    fn refuse(&mut self, file: &Name, why: &str, now: Timestamp) -> Result<(), Error> {
+        let change = self.memory.refuse(file, why, now);
+        let Self { consumer, recorder, .. } = self;
+        consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, &change, now)?))?;
+        self.count(&change, now);
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -281,6 +422,20 @@ impl Judging {
         }
         let settled = received.deliveries.is_empty() && received.repeated + received.dead > 0;
         self.missed = if settled { 0 } else { received.missed };
+    }
+
+    /// What an edit, or the config's own at the start, brought about.
+    fn count_agreed(&self, abandoned: &[(String, String, i64)], open: i64) {
+        self.metrics.incidents_open.set(open);
+        for (receiver, channel, count) in abandoned {
+            tracing::warn!(
+                receiver,
+                channel,
+                count,
+                "the config has no such receiver any more: what it was owed is abandoned"
+            );
+            self.metrics.notified(receiver, channel, "abandoned", u64::try_from(*count).unwrap_or(0));
+        }
     }
 
     /// What was written.
@@ -320,6 +475,36 @@ impl Judging {
             }
         }
     }
+}
+
+/// What only a start does: the config was read, and is right; of the silences nothing is known yet.
+fn begin(
+    file: &Connection,
+    mut agreed: Agreed,
+    recorder: &Recorder,
+    of_silences: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Agreed> {
+    let mended = agreed.memory.mend(|of| *of != *of_silences, now);
+    recorder.write(file, &mended, now)?;
+    agreed.open = incident::count_open(file)?;
+    Ok(agreed)
+}
+
+/// A file's name, without its folder.
+fn name_of(file: &Path) -> String {
+    file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The silences that were in force when an alerter last ran.
+pub(crate) fn silences_in_force(file: &Connection) -> rusqlite::Result<Vec<Silence>> {
+    let text: Option<Vec<u8>> =
+        file.query_row("SELECT text FROM silences", [], |row| row.get(0)).optional()?;
+    let parsed = silences::parse(&text.unwrap_or_default(), silences::FILE.as_ref(), None, Timestamp::MIN);
+    Ok(parsed.unwrap_or_else(|problems| {
+        tracing::error!(%problems, "the silences that were in force cannot be read any more");
+        Vec::new()
+    }))
 }
 
 pub(crate) fn load(

@@ -6,8 +6,11 @@
 use crosswatch_queue::Schema;
 
 /// The alerter's file.
-pub(crate) const SCHEMA: Schema =
-    Schema { what: "alerter's file", application_id: 0x4357_4131, migrations: &[TABLES, BY_LINK] };
+pub(crate) const SCHEMA: Schema = Schema {
+    what: "alerter's file",
+    application_id: 0x4357_4131,
+    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED],
+};
 
 /// The tables, in their first version.
 pub(crate) const TABLES: &str = "
@@ -171,4 +174,21 @@ DROP TABLE former;
 DELETE FROM engine WHERE key LIKE 'series/%';
 DELETE FROM subject_state;
 DELETE FROM rule;
+";
+
+/// What a rule means is kept by the keys of the config, so that an edit can be told apart from another rule of the name. The
+/// rules that come next are taken for those that judged.
+pub(crate) const BY_KEY: &str = "DELETE FROM rule;";
+
+/// What a silence mutes is in the ledger, too: `muted` as long as its incident is open, `silenced` if it ended so.
+pub(crate) const MUTED: &str = "
+-- Which silence muted it.
+ALTER TABLE notification ADD COLUMN muted_by TEXT;
+CREATE INDEX notification_muted ON notification (id) WHERE standing = 'muted';
+CREATE INDEX notification_silenced ON notification (created) WHERE standing = 'silenced';
+-- The silences in force, as their file had them.
+CREATE TABLE silences (
+    only INTEGER PRIMARY KEY CHECK (only = 0),
+    text BLOB NOT NULL
+) STRICT;
 ";

@@ -5,6 +5,7 @@
 //!
 //! - no incident without its page, no page without its incident, each `firing` with its `resolved`, each told once (an
 //!   answer that got lost, or a death before its record, may repeat one), and nobody told more than its limit;
+//! - what falls into a silence is told to nobody, and once the silence is over what still fires is;
 //! - the same transitions as the pure engine's, whatever the order of arrival, as long as it keeps each site's own;
 //! - the same final state for any order.
 //!
@@ -17,6 +18,7 @@ mod days;
 #[allow(unsafe_code)]
 mod disk;
 mod fate;
+mod hush;
 mod life;
 mod oracle;
 mod orders;
@@ -48,6 +50,8 @@ struct Went {
     incidents: usize,
     taken: usize,
     repeats: usize,
+    /// Incidents that a silence muted from their beginning to their end.
+    silenced: usize,
     awake_secs: u64,
     /// Of everything that was said.
     hash: u64,
@@ -74,6 +78,8 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
             books.check_incidents(&mut wrong);
             quiet::check(&day.world, &books, &stage.broker.pages(), &stage.lives, &mut wrong);
         }
+        let silenced = day.hush.check(&day.world, &stage.file(), stage.time.wall(), &mut wrong);
+        let silenced = silenced.map_err(|error| vec![error.to_string()])?;
         let taken = stage.receivers.taken();
         let repeats = books.check_pages(&day.world.config, &taken, &stage.lives, &mut wrong);
         let mut hasher = DefaultHasher::new();
@@ -86,6 +92,7 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
             incidents: books.incidents(),
             taken: taken.len(),
             repeats,
+            silenced,
             awake_secs: stage.time.awake().as_secs(),
             hash: hasher.finish(),
         };
@@ -166,6 +173,7 @@ fn through_incident_days_each_page_is_true_arrives_once_and_has_its_end() {
         all.incidents += went.incidents;
         all.taken += went.taken;
         all.repeats += went.repeats;
+        all.silenced += went.silenced;
         all.awake_secs += went.awake_secs;
     }
     println!("{} days in {:?}: {all:?}", range.end - range.start, begun.elapsed());

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use crosswatch_journal::JournalError;
+use crosswatch_judge::mute::Silence;
 use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::incident;
 use crate::schema::SCHEMA;
 use crate::silence::SITE_SILENT;
+use crate::{incident, run, silences};
 
 /// What the alerter knew and owed at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -43,6 +44,40 @@ pub struct OpenIncident {
     pub opened_at: Timestamp,
     /// What fires, oldest first.
     pub symptoms: Vec<OpenSymptom>,
+    /// The silence that mutes it, where nobody has been told of it: `router swap (3f9a01c7)`.
+    pub muted: Option<String>,
+}
+
+/// An incident that began and ended within a silence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SilencedIncident {
+    /// Its id.
+    pub id: String,
+    /// The link or site, or `alerter`.
+    pub place: String,
+    /// The verdict's word.
+    pub verdict: String,
+    /// When it began.
+    pub opened_at: Timestamp,
+    /// When it was over.
+    pub resolved_at: Timestamp,
+    /// The silence.
+    pub muted: String,
+}
+
+/// A silence that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActiveSilence {
+    /// Its id.
+    pub id: String,
+    /// What is not paged: `link use1-euw1, rule ping-*`.
+    pub covers: String,
+    /// Until when.
+    pub until: Timestamp,
+    /// Why.
+    pub why: String,
+    /// Who wants it.
+    pub by: Option<String>,
 }
 
 /// A rule that fires for a subject.
@@ -132,6 +167,57 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
     read().map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
 }
 
+/// The silences that are on at `now`, of those that the alerter has in force.
+///
+/// # Errors
+/// As [`read`].
+pub fn silences(path: &Path, now: Timestamp) -> Result<Vec<ActiveSilence>, Error> {
+    let all = of_file(path, |file| run::silences_in_force(file))?.unwrap_or_default();
+    let active = |silence: Silence| {
+        let until = silence.when.until(now)?;
+        let covers = silences::covers(&silence);
+        let Silence { id, why, by, .. } = silence;
+        Some(ActiveSilence { id, covers, until, why, by })
+    };
+    Ok(all.into_iter().filter_map(active).collect())
+}
+
+/// The incidents that began and ended within a silence, of those that ended since then, the last to end first.
+///
+/// # Errors
+/// As [`read`].
+pub fn silenced(path: &Path, since: Timestamp) -> Result<Vec<SilencedIncident>, Error> {
+    let sql = "SELECT id, place, kind, opened_at, resolved_at, max(muted_by) FROM incident JOIN notification USING (id)
+               WHERE resolved_at >= ?
+               GROUP BY id HAVING count(*) = sum(standing = 'silenced') ORDER BY resolved_at DESC, place";
+    let read = |file: &Connection| {
+        let mut rows = file.prepare(sql)?;
+        let rows = rows.query_map([since.as_micros()], |row| {
+            Ok(SilencedIncident {
+                id: row.get(0)?,
+                place: row.get(1)?,
+                verdict: row.get(2)?,
+                opened_at: Timestamp::from_micros(row.get(3)?),
+                resolved_at: Timestamp::from_micros(row.get(4)?),
+                muted: row.get(5)?,
+            })
+        })?;
+        rows.collect()
+    };
+    Ok(of_file(path, read)?.unwrap_or_default())
+}
+
+fn of_file<T>(
+    path: &Path,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<Option<T>, Error> {
+    let Some(file) = SCHEMA.open_to_read(path)? else {
+        return Ok(None);
+    };
+    let read = read(&file);
+    read.map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
+}
+
 /// Silence is an incident of its own rule.
 fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
     let rows: Vec<(String, Option<i64>, i64)> =
@@ -152,8 +238,10 @@ fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
 }
 
 fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
-    let sql = "SELECT id, place, link, kind, words, opened_at FROM incident WHERE resolved_at IS NULL
-               ORDER BY opened_at, place";
+    let sql = "SELECT id, place, link, kind, words, opened_at,
+                      (SELECT iif(count(*) = sum(standing = 'muted'), max(muted_by), NULL)
+                       FROM notification WHERE notification.id = incident.id)
+               FROM incident WHERE resolved_at IS NULL ORDER BY opened_at, place";
     let mut open = all(file, sql, |row| {
         Ok(OpenIncident {
             id: row.get(0)?,
@@ -163,6 +251,7 @@ fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
             summary: row.get(4)?,
             opened_at: Timestamp::from_micros(row.get(5)?),
             symptoms: Vec::new(),
+            muted: row.get(6)?,
         })
     })?;
     let mut symptoms = file.prepare(

@@ -1,6 +1,7 @@
 //! The engine: every rule for every subject. It knows which series an observation concerns, what was seen already, and
 //! each site's event time.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -231,8 +232,7 @@ impl Engine {
             }
             for series in site.series.iter_mut().filter(|series| series.changed) {
                 series.changed = false;
-                let rule = &rules[series.rule].name;
-                saved.push(save(format!("series/{rule}/{}/{}", site.name, series.subject), &series.kept));
+                saved.push(save(key(&rules[series.rule], &site.name, series), &series.kept));
             }
         }
         saved
@@ -276,6 +276,34 @@ impl Engine {
             site.next = Timestamp::MIN;
         }
         Ok(())
+    }
+
+    /// Judges what is kept of these rules by what they mean now: they have changed since it was saved.
+    pub fn rejudge(&mut self, changed: &BTreeSet<Name>, now: Timestamp, out: &mut Vec<Transition>) {
+        let Self { rules, sites, .. } = self;
+        for site in sites {
+            for series in &mut site.series {
+                let rule = &rules[series.rule];
+                if changed.contains(&rule.name) {
+                    series.rejudge(rule, now, out);
+                }
+            }
+            site.next = Timestamp::MIN;
+        }
+    }
+
+    /// Takes from another engine of the same topology what is not saved with each step: all that is known of links, and what
+    /// was counted.
+    pub fn carry(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.facts, &mut other.facts);
+        self.late = other.late;
+    }
+
+    /// The keys under which the state of each rule and subject is kept.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<String> {
+        let series = self.sites.iter().flat_map(|site| site.series.iter().map(move |of| (site, of)));
+        series.map(|(site, of)| key(&self.rules[of.rule], &site.name, of)).collect()
     }
 
     /// What each rule says of each subject, in the order of the sites and subjects.
@@ -552,6 +580,10 @@ fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
         (Metric::CollectionMs, Body::Collection { took_ms, .. }) => Some(Some(*took_ms)),
         _ => None,
     }
+}
+
+fn key(rule: &Rule, site: &str, series: &Series) -> String {
+    format!("series/{}/{site}/{}", rule.name, series.subject)
 }
 
 pub(crate) fn save<T: Serialize>(key: String, state: &T) -> Saved {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::facts::Facts;
 use crate::rule::Metric;
 use crate::transition::{State, Transition};
-use crate::verdict::{self, Course, Symptom, Verdict};
+use crate::verdict::{self, Course, Kind, Symptom, Verdict};
 
 /// The namespace of the ids made here (RFC 9562, section 5.5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_2c0e_8a57_5b0c_9e64_43d1_5c0f_7a21);
@@ -33,14 +33,16 @@ pub enum Place {
     Site(Name),
     /// The alerter's own sight.
     Alerter,
+    /// A file of the configuration, by its name.
+    Config(Name),
 }
 
 impl Place {
-    /// The link's or site's name; `alerter`.
+    /// The link's, site's or file's name; `alerter`.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Link(name) | Self::Site(name) => name,
+            Self::Link(name) | Self::Site(name) | Self::Config(name) => name,
             Self::Alerter => "alerter",
         }
     }
@@ -274,6 +276,9 @@ impl Incidents {
             return Place::Link(link.clone());
         }
         let subject = &transition.subject;
+        if *transition.rule == *Kind::ConfigRefused.word() {
+            return Place::Config(subject.clone());
+        }
         let site = subject.split_once('/').map_or(&**subject, |(site, _)| site);
         if facts.collector(site).is_none() {
             return Place::Alerter;
@@ -300,6 +305,7 @@ impl Incidents {
             let touched = match place {
                 Place::Link(link) => facts.take_touched(link),
                 Place::Site(_) | Place::Alerter => true,
+                Place::Config(_) => false,
             };
             let its = of_incident.get(&incident.id);
             if !touched && its.is_none() {
@@ -349,7 +355,7 @@ fn judge(
             None => verdict::of_site(facts, link, symptoms, before),
         },
         Place::Site(site) => verdict::of_site(facts, site, symptoms, before),
-        Place::Alerter => verdict::of_site(facts, "", symptoms, before),
+        Place::Alerter | Place::Config(_) => verdict::of_site(facts, "", symptoms, before),
     }
 }
 

@@ -9,9 +9,11 @@
 //! ```
 
 mod boots;
+pub mod edit;
 pub mod engine;
 pub mod facts;
 pub mod incident;
+pub mod mute;
 mod period;
 mod reason;
 pub mod rule;

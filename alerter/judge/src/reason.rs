@@ -44,6 +44,11 @@ pub(crate) fn returned(firing: bool) -> String {
     if firing { "data returned, still firing".to_owned() } else { "data returned".to_owned() }
 }
 
+/// `rule changed: 3 of 3 above 150 ms, newest 160 ms`.
+pub(crate) fn edited(reason: &str) -> String {
+    format!("rule changed: {reason}")
+}
+
 fn limit(rule: &Rule, threshold: f64) -> String {
     let side = match rule.side {
         Side::Below => "below",

@@ -104,6 +104,51 @@ impl Series {
         self.recount(rule);
     }
 
+    /// The rule means something else from `now` on: what it looks at is judged anew by that. What is unknown is judged with
+    /// its next datapoint, since its newest are of the past.
+    pub(crate) fn rejudge(&mut self, rule: &Rule, now: Timestamp, out: &mut Vec<Transition>) {
+        self.changed = true;
+        if rule.missing == Missing::Hold {
+            self.kept.newest.retain(|(_, value)| *value != Value::Missing);
+        }
+        let most = most(rule);
+        while self.kept.newest.len() > most {
+            self.kept.newest.pop_front();
+        }
+        let waits = !self.kept.unknown || rule.missing != Missing::Hold;
+        self.kept.due = self.kept.last.filter(|_| waits).map(|last| {
+            // What stands for missing data already stays; the next comes after it.
+            let floor = self.kept.floor.filter(|floor| self.kept.unknown && floor.seq == 0);
+            (last + self.deadline).max(floor.map_or(Timestamp::MIN, |floor| floor.at + self.step))
+        });
+        self.recount(rule);
+        let Count { breaching, good } = self.count;
+        let Some(&(newest, value)) = self.kept.newest.back().filter(|_| !self.kept.unknown) else {
+            return;
+        };
+        let value = match value {
+            Value::Measured(measured) => Some(measured),
+            Value::Missing => None,
+        };
+        let resolves = match rule.clear {
+            Some(clear) => good >= clear,
+            None => breaching < rule.breach.m,
+        };
+        let (state, reason) = match self.kept.firing {
+            false if breaching >= rule.breach.m => (State::Firing, reason::fired(rule, breaching, value)),
+            true if resolves => (State::Resolved, reason::resolved(rule, breaching)),
+            _ => return,
+        };
+        self.kept.firing = state == State::Firing;
+        if state == State::Resolved && rule.clear.is_some() {
+            self.kept.floor = self.kept.floor.max(Some(newest));
+            self.kept.newest.clear();
+        }
+        self.recount(rule);
+        // The edit decides it, not the datapoint: edited to and fro it is another incident each time.
+        self.say(rule, now, state, value, reason::edited(&reason), out);
+    }
+
     /// The site has been seen for the first time: a deadline counts from now on.
     pub(crate) fn start(&mut self, at: Timestamp) {
         if self.kept.last.is_none() {

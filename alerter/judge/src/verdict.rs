@@ -51,11 +51,13 @@ pub enum Kind {
     Slow,
     /// Collections fail, or the collector's own machine is at fault.
     CollectorBlind,
+    /// A file of the configuration was edited, and is not taken over.
+    ConfigRefused,
 }
 
 impl Kind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::LinkLost,
         Self::TunnelsDown,
         Self::BlackHole,
@@ -70,6 +72,7 @@ impl Kind {
         Self::TunnelReplaced,
         Self::Slow,
         Self::CollectorBlind,
+        Self::ConfigRefused,
     ];
 
     /// The word in notifications.
@@ -90,6 +93,7 @@ impl Kind {
             Self::TunnelReplaced => "tunnel-replaced",
             Self::Slow => "slow",
             Self::CollectorBlind => "collector-blind",
+            Self::ConfigRefused => "config-refused",
         }
     }
 
@@ -223,7 +227,7 @@ fn of_source(symptom: &Symptom) -> &str {
 /// Built-in rules say it themselves.
 fn of_others(symptoms: &[&Symptom]) -> Option<Verdict> {
     let built_in = |kind: Kind| symptoms.iter().find(|of| of.metric.is_none() && *of.rule == *kind.word());
-    [Kind::AlerterBlind, Kind::SiteSilent].into_iter().find_map(|kind| {
+    [Kind::AlerterBlind, Kind::SiteSilent, Kind::ConfigRefused].into_iter().find_map(|kind| {
         let symptom = built_in(kind)?;
         let words = match kind {
             Kind::SiteSilent => format!("{}: {}", symptom.subject, symptom.reason),

@@ -51,14 +51,15 @@ impl Book {
     fn open(&self, aws: Aws, within: Duration, part: &Part, metrics: Metrics) -> Dispatcher {
         let ledger = Arc::clone(&self.ledger);
         let (world, clock) = (World::Real(aws, within), Clock::machine());
-        Dispatcher::open(&self.path(), &self.receivers, ledger, world, clock, part, metrics).unwrap()
+        let ways = ways(&self.receivers, &ledger, &world).unwrap();
+        Dispatcher::open(&self.path(), (ledger, ways), world, clock, part, metrics).unwrap()
     }
 
     /// Starts a dispatcher; dropping the handle is its sudden death.
     fn start(&self, within: Duration, stop: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
         let metrics = Metrics::default();
         let dispatcher = self.open(Aws::default(), within, &Health::default().part("alerter"), metrics);
-        let run = dispatcher.run(Arc::clone(&self.wake), stop.clone());
+        let run = dispatcher.run(Arc::clone(&self.wake), mpsc::unbounded_channel().1, stop.clone());
         tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run))
     }
 
@@ -180,4 +181,36 @@ async fn the_file_being_locked_by_another_loses_and_repeats_nothing() {
     assert_eq!(ledger::totals(&book.file()).unwrap().owed, 0);
     endpoint.next().await;
     assert!(endpoint.requests.is_empty());
+}
+
+#[tokio::test]
+async fn who_is_told_changes_while_what_is_under_way_goes_on() {
+    let (mut stays, mut comes) = (Endpoint::start([Answer::Hang]).await, Endpoint::start([]).await);
+    let mut goes = Endpoint::start([]).await;
+    let book = Book::new(vec![stays.receiver("stays"), goes.receiver("goes")]);
+    let (stop, metrics) = (CancellationToken::new(), Metrics::default());
+    let within = Duration::from_secs(2);
+    let dispatcher = book.open(Aws::default(), within, &Health::default().part("alerter"), metrics);
+    let (changes, changed) = mpsc::unbounded_channel();
+    let run = dispatcher.run(Arc::clone(&book.wake), changed, stop.clone());
+    let running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run));
+    book.happens(State::Firing, "first");
+    assert_eq!((stays.next().await.subject, goes.next().await.subject), ("first".into(), "first".into()));
+
+    let receivers = vec![comes.receiver("comes"), stays.receiver("stays")];
+    let ledger = Arc::new(Ledger::new(&receivers));
+    let ways = ways(&receivers, &ledger, &World::Real(Aws::default(), within)).unwrap();
+    changes.send((Arc::clone(&ledger), ways)).unwrap();
+    let file = book.file();
+    let names = ["comes".into(), "stays".into()];
+    happens_to(&ledger, &file, State::Firing, "second", &names, clock::now());
+    book.wake.notify_one();
+    assert_eq!(comes.next().await.subject, "second");
+    // The first is tried once more once its try, which nobody answered, is over.
+    let told = [stays.next().await.subject, stays.next().await.subject];
+    assert!(told.contains(&"first".to_owned()) && told.contains(&"second".to_owned()), "{told:?}");
+    book.until_owed(0).await;
+    stop.cancel();
+    tokio::time::timeout(BOUND, running).await.unwrap().unwrap();
+    assert!(goes.requests.is_empty() && stays.requests.is_empty());
 }

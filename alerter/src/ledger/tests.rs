@@ -94,13 +94,45 @@ fn what_is_known_later_is_told_to_webhooks_alone_and_what_is_worse_to_all() {
     ledger.refined(&file, &known(Kind::TunnelsDown), at(3)).unwrap();
     assert_eq!(kinds(webhook, at(3)), [(Kind::TunnelsDown, 3)], "the last that is known, once");
     assert_eq!(kinds(command, at(3)), []);
-    ledger.worse(&file, &known(Kind::LinkLost), at(4)).unwrap();
+    ledger.worse(&file, &known(Kind::LinkLost), None, at(4)).unwrap();
     assert_eq!(kinds(command, at(4)), [(Kind::LinkLost, 1)]);
     ledger.refined(&file, &known(Kind::OneWay), at(5)).unwrap();
     happens(&ledger, &file, State::Resolved, "l", &["r".into()], at(6));
     for to in [webhook, command] {
         let states: Vec<String> = accept_all(&file, to, at(6)).into_iter().map(|body| body.state).collect();
         assert_eq!(states, ["resolved"], "what refines is not told after the end");
+    }
+}
+
+#[test]
+fn what_becomes_worse_within_a_silence_is_told_once_it_is_over_unless_it_ends_before() {
+    let standing = |file: &Connection| -> Vec<(u32, String)> {
+        let mut rows = file.prepare("SELECT revision, standing FROM notification ORDER BY number").unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    for ends in [false, true] {
+        let (file, ledger) = (file(), Ledger::new(&[receiver("r", None)]));
+        let to = &ledger.destinations()[0];
+        happens(&ledger, &file, State::Firing, "l", &["r".into()], at(0));
+        accept_all(&file, to, at(0));
+        let (_, saved) = crate::incident::saved(&file).unwrap().remove(0);
+        let incident: Incident = serde_json::from_str(&saved).unwrap();
+        let symptom = incident.symptoms[0].clone();
+        let worse = Event { incident, what: What::Worse, evidence: Vec::new() };
+        ledger.worse(&file, &worse, Some("swap (1)"), at(1)).unwrap();
+        assert_eq!(accept_all(&file, to, at(1)), []);
+        if ends {
+            happens(&ledger, &file, State::Resolved, "l", &["r".into()], at(2));
+            let told: Vec<String> = accept_all(&file, to, at(2)).into_iter().map(|of| of.state).collect();
+            assert_eq!(told, ["resolved"], "it was told of before");
+            assert_eq!(standing(&file)[1], (1, "abandoned".to_owned()));
+        } else {
+            ledger.unmuted(&file, &worse, &symptom, &["r".into()], at(2)).unwrap();
+            let told = accept_all(&file, to, at(2));
+            assert!(told.len() == 1 && told[0].text.starts_with("WORSE"), "{told:?}");
+            assert_eq!(muted(&file).unwrap().len(), 0);
+        }
     }
 }
 

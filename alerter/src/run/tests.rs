@@ -48,7 +48,7 @@ impl Scene {
             folder,
             sites,
             writers,
-            config: Config { rules, receivers, heartbeat: None },
+            config: Config { rules, receivers, ..Config::default() },
             kind: QueueKind::Embedded,
             registry: Registry::default(),
         }
@@ -252,6 +252,7 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
     let mut endpoint = Endpoint::start([]).await;
     let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
     for (change, reason) in [(1, "rule changed"), (0, "rule removed")] {
+        scene.config.rules[0].rule.metric = Metric::PingOk;
         let alerter = scene.start();
         scene.sees("a", &[false, false, false]);
         let firing = endpoint.next_of(RULE).await;
@@ -261,7 +262,7 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
         if change == 0 {
             scene.config.rules.clear();
         } else {
-            scene.config.rules[0].rule = rule(change);
+            scene.config.rules[0].rule.metric = Metric::CollectionOk;
         }
         let alerter = scene.start();
         let resolved = endpoint.next_of(RULE).await;
@@ -269,6 +270,233 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
         assert_eq!(resolved.id, firing.id);
         alerter.stop().await.unwrap();
     }
+}
+
+/// What a running alerter is told of its config's file.
+fn edited(config: &Config) -> Edit {
+    Edit::Config { file: "crosswatch.toml".into(), config: Box::new(config.clone()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_and_receivers_are_edited_while_it_runs() {
+    let (mut oncall, mut second) = (Endpoint::start([]).await, Endpoint::start([]).await);
+    let mut scene = Scene::new(&["a"], vec![oncall.receiver("oncall")]);
+    scene.config.rules[0].rule = rule(4);
+    let alerter = scene.open().unwrap();
+    let edits = alerter.edits();
+    let stop = CancellationToken::new();
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    scene.sees("a", &[true, false, false, false]);
+    let seen = |status: &Status| status.subjects.iter().any(|of| of.rule == RULE) && !status.sites.is_empty();
+    scene.until(seen).await;
+
+    // A threshold that three losses breach: those that were seen suffice.
+    scene.config.rules[0].rule = rule(3);
+    edits.tell(edited(&scene.config)).await.unwrap();
+    let firing = oncall.next_of(RULE).await;
+    assert_eq!((&*firing.state, &*firing.reason), ("firing", "rule changed: 3 of 3 lost"));
+
+    // Another receiver, and a rule that is on something else: the former is over, and the new one begins.
+    scene.config.receivers.push(second.receiver("second"));
+    let other =
+        ConfiguredRule { rule: Rule { name: "other".into(), ..rule(1) }, notify: vec!["second".into()] };
+    scene.config.rules = vec![other];
+    edits.tell(edited(&scene.config)).await.unwrap();
+    let resolved = oncall.next_of(RULE).await;
+    assert_eq!((&*resolved.state, &*resolved.reason), ("resolved", "rule removed"));
+    assert_eq!(resolved.id, firing.id);
+    scene.sees("a", &[false]);
+    assert_eq!(second.next_of("other").await.state, "firing");
+    let status = scene.until(|status| status.owed.is_empty()).await;
+    assert!(status.subjects.iter().all(|of| of.rule != RULE), "{status:?}");
+
+    // After a restart with the same config nothing has changed.
+    Running { stop, task }.stop().await.unwrap();
+    let alerter = scene.start();
+    scene.sees("a", &[true]);
+    assert_eq!(second.next_of("other").await.reason, "not below 1");
+    alerter.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_edit_changes_nothing_and_is_told_once_and_mended() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![oncall.receiver("oncall")]);
+    let alerter = scene.open().unwrap();
+    let edits = alerter.edits();
+    let stop = CancellationToken::new();
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    let bad = |why: &str| Edit::Refused { file: "crosswatch.toml".into(), why: why.to_owned() };
+    edits.tell(bad("line 3: 'below' must be a number")).await.unwrap();
+    let first = oncall.next_of("config-refused").await;
+    assert_eq!(
+        first.text,
+        "FIRING config-refused crosswatch.toml: line 3: 'below' must be a number (config-refused)"
+    );
+    edits.tell(bad("line 4: 'above' must be a number")).await.unwrap();
+    let mut both = [oncall.next_of("config-refused").await, oncall.next_of("config-refused").await];
+    both.sort_by_key(|told| told.id != first.id);
+    let [over, second] = both;
+    assert_eq!((&over.id, &*over.state), (&first.id, "resolved"));
+    assert!(second.id != first.id && second.reason.starts_with("line 4"), "{second:?}");
+    scene.sees("a", &[false, false, false]);
+    assert_eq!(oncall.next_of(RULE).await.state, "firing", "the former rules are in force");
+
+    // One whose webhook cannot be used is refused, and changes nothing either.
+    let mut unusable = scene.config.clone();
+    unusable.rules.clear();
+    unusable.receivers[0].webhook = Some(Secret::File("/nowhere/url".into()));
+    let why = edits.tell(edited(&unusable)).await.unwrap_err();
+    assert!(why.contains("notify.oncall") && why.contains("/nowhere/url"), "{why}");
+    scene.sees("a", &[true]);
+    assert_eq!(oncall.next_of(RULE).await.state, "resolved", "nor are they now");
+
+    edits.tell(edited(&scene.config)).await.unwrap();
+    let mended = oncall.next_of("config-refused").await;
+    assert_eq!((&mended.id, &*mended.reason), (&second.id, "it is valid, and in force"));
+
+    // It is mended by a restart, too, which reads the file.
+    edits.tell(bad("line 5")).await.unwrap();
+    let third = oncall.next_of("config-refused").await;
+    scene.until(|status| status.owed.is_empty()).await;
+    Running { stop, task }.stop().await.unwrap();
+    let alerter = scene.start();
+    assert_eq!(oncall.next_of("config-refused").await.id, third.id);
+    alerter.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_cannot_be_written_is_taken_once_it_can() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![oncall.receiver("oncall")]);
+    let mut alerter = scene.open().unwrap();
+    let (edits, stop) = (alerter.edits(), CancellationToken::new());
+    scene.sees("a", &[false, false, false]);
+    alerter.judging.step(&stop).await.unwrap();
+    assert_eq!(alerter.judging.memory.subjects().iter().filter(|of| of.firing).count(), 1);
+    let other = Connection::open(scene.file()).unwrap();
+    let trigger = "CREATE TRIGGER full BEFORE DELETE ON rule BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    other.execute_batch(trigger).unwrap();
+    scene.config.rules.clear();
+    let edit = edited(&scene.config);
+    let told = AbortOnDropHandle::new(tokio::spawn(async move { edits.tell(edit).await }));
+    while alerter.judging.orders.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        let error = alerter.judging.step(&stop).await.unwrap_err();
+        assert!(error.to_string().contains("no room"), "{error}");
+        assert_eq!(status::read(&scene.file()).unwrap().unwrap().incidents.len(), 1, "nothing was half done");
+    }
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    told.await.unwrap().unwrap();
+    assert_eq!(oncall.next_of(RULE).await.state, "firing");
+    assert_eq!(oncall.next_of(RULE).await.reason, "rule removed");
+    Running { stop, task }.stop().await.unwrap();
+}
+
+/// What a running alerter is told of its file of silences.
+fn silenced(scene: &Scene, text: &str) -> Edit {
+    let known = silences::Known::of(&scene.topology(), &scene.config);
+    let all = silences::parse(text.as_bytes(), "silences.toml".as_ref(), Some(&known), clock::now());
+    Edit::Silences { file: "silences.toml".into(), text: text.as_bytes().to_vec(), all: all.unwrap() }
+}
+
+/// A silence of a link or a rule until then.
+fn silence(key: &str, glob: &str, until: Timestamp) -> String {
+    let id = glob.replace('*', "");
+    format!("[[silence]]\nid = \"{id}\"\n{key} = \"{glob}\"\nuntil = \"{until}\"\nwhy = \"swap\"\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_mutes_what_begins_in_it_and_what_still_fires_at_its_end_pages() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a", "b", "c"], vec![oncall.receiver("oncall")]);
+    let alerter = scene.open().unwrap();
+    let (edits, stop) = (alerter.edits(), CancellationToken::new());
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    scene.sees("a", &[false, false, false]);
+    let before = oncall.next_of(RULE).await;
+    let hour = clock::now() + Duration::from_secs(3_600);
+    let all: Vec<String> = ["l", "b", "c"].iter().map(|link| silence("link", link, hour)).collect();
+    edits.tell(silenced(&scene, &all.concat())).await.unwrap();
+
+    // Begun before: its end is told. Begun and ended within: nobody is told. Begun within: told once the silence is over.
+    scene.sees("a", &[true]);
+    scene.sees("b", &[false, false, false]);
+    scene.sees("c", &[false, false, false]);
+    let resolved = oncall.next_of(RULE).await;
+    assert_eq!((&resolved.id, &*resolved.state), (&before.id, "resolved"));
+    let muted = |status: &Status| status.incidents.iter().filter(|of| of.muted.is_some()).count();
+    let status = scene.until(|status| muted(status) == 2).await;
+    assert_eq!(status.incidents[0].muted.as_deref(), Some("swap (b)"));
+    assert_eq!(status.subjects.iter().filter(|of| of.state == "firing").count(), 2, "they are judged");
+    scene.sees("b", &[true]);
+    scene.until(|status| muted(status) == 1).await;
+    let active = status::silences(&scene.file(), clock::now()).unwrap();
+    assert_eq!(active.iter().map(|of| &*of.covers).collect::<Vec<_>>(), ["link l", "link b", "link c"]);
+
+    // Over a restart that does not read the file the silences are in force.
+    Running { stop, task }.stop().await.unwrap();
+    let alerter = scene.open().unwrap();
+    let (edits, stop) = (alerter.edits(), CancellationToken::new());
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    scene.sees("a", &[false, false, false]);
+    scene.until(|status| muted(status) == 2).await;
+
+    // One silence is over by itself, another is taken back.
+    let soon = clock::now() + Duration::from_millis(1_500);
+    edits.tell(silenced(&scene, &(silence("link", "c", soon) + &silence("link", "b", hour)))).await.unwrap();
+    let first = oncall.next_of(RULE).await;
+    assert_eq!((&*first.state, &*first.link), ("firing", "l"), "whose silence is gone");
+    let second = oncall.next_of(RULE).await;
+    assert_eq!((&*second.state, &*second.link), ("firing", "c"), "at the end of its silence");
+    assert!(clock::now() >= soon);
+    scene.sees("c", &[true]);
+    assert_eq!(oncall.next_of(RULE).await.id, second.id);
+    let quiet = status::silenced(&scene.file(), Timestamp::MIN).unwrap();
+    assert_eq!(quiet.iter().map(|of| (&*of.place, &*of.muted)).collect::<Vec<_>>(), [("b", "swap (b)")]);
+    Running { stop, task }.stop().await.unwrap();
+    let told: Vec<String> = std::iter::from_fn(|| oncall.requests.try_recv().ok()).collect();
+    assert!(told.iter().all(|told| !told.contains("\"link\":\"b\"")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_silences_leave_the_former_in_force_and_are_told_once_over_restarts() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![oncall.receiver("oncall")]);
+    let mut alerter = scene.open().unwrap();
+    let hour = clock::now() + Duration::from_secs(3_600);
+    alerter.take(&silenced(&scene, &silence("rule", "ping-*", hour))).unwrap().unwrap();
+    let refused =
+        Edit::Refused { file: "silences.toml".into(), why: "line 2: there is no link 'x'".to_owned() };
+    alerter.take(&refused).unwrap().unwrap();
+    let mut id = None;
+    for _ in 0..2 {
+        let stop = CancellationToken::new();
+        let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+        scene.sees("a", &[true, false, false, false]);
+        scene.until(|status| status.incidents.iter().any(|of| of.muted.is_some())).await;
+        let told = match id.take() {
+            None => oncall.next_of("config-refused").await.id,
+            Some(id) => id,
+        };
+        id = Some(told);
+        scene.sees("a", &[true]);
+        scene.until(|status| status.incidents.len() == 1 && status.owed.is_empty()).await;
+        Running { stop, task }.stop().await.unwrap();
+        alerter = scene.open().unwrap();
+        alerter.take(&refused).unwrap().unwrap();
+    }
+    alerter.take(&silenced(&scene, "")).unwrap().unwrap();
+    let stop = CancellationToken::new();
+    let task = AbortOnDropHandle::new(tokio::spawn(alerter.run(stop.clone())));
+    let mended = oncall.next_of("config-refused").await;
+    assert_eq!((Some(mended.id), &*mended.state), (id, "resolved"), "told once, and then mended");
+    scene.sees("a", &[false, false, false]);
+    assert_eq!(oncall.next_of(RULE).await.state, "firing");
+    Running { stop, task }.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,6 +141,8 @@ pub(crate) struct Books {
     pub(crate) told: BTreeMap<Of, Vec<Told>>,
     /// What is so of each subject, and whether an incident is open.
     pub(crate) states: BTreeMap<Of, (String, bool)>,
+    /// Of which incident nobody there was to be told: by id, receiver and channel.
+    muted: BTreeSet<(String, String, String)>,
     incidents: HashMap<String, Incident>,
 }
 
@@ -197,7 +199,13 @@ impl Books {
             });
             states.insert(of, (row.get(2)?, open));
         }
-        Ok(Self { told, states, incidents })
+        let mut query = file.prepare(
+            "SELECT id, receiver, channel FROM notification
+             WHERE revision = 0 AND state = 'firing' AND standing IN ('muted', 'silenced')",
+        )?;
+        let muted = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let muted = muted.collect::<rusqlite::Result<_>>()?;
+        Ok(Self { told, states, muted, incidents })
     }
 
     /// How many incidents there were.
@@ -306,7 +314,10 @@ impl Books {
                         .iter()
                         .any(|of| *of.rule.name == *rule && of.notify.contains(&to.receiver)),
                 };
-                page.is_whole(owes, &mut problems);
+                let muted = |id: &str| {
+                    self.muted.contains(&(id.to_owned(), to.receiver.to_string(), to.channel.to_string()))
+                };
+                page.is_whole(owes, muted, &mut problems);
                 within_limit(&to, &firsts, &mut problems);
                 wrong.extend(
                     problems.into_iter().map(|problem| format!("{} {}: {problem}", to.receiver, to.channel)),
@@ -425,9 +436,14 @@ impl Page<'_> {
         }
     }
 
-    fn is_whole(&self, owes: impl Fn(&str) -> bool, problems: &mut Vec<String>) {
+    fn is_whole(
+        &self,
+        owes: impl Fn(&str) -> bool,
+        muted: impl Fn(&str) -> bool,
+        problems: &mut Vec<String>,
+    ) {
         for (id, incident) in &self.books.incidents {
-            let owed = incident.symptoms.iter().any(|symptom| owes(&symptom.rule));
+            let owed = !muted(id) && incident.symptoms.iter().any(|symptom| owes(&symptom.rule));
             let firing = self.firing.get(id).copied().unwrap_or(0);
             if firing != usize::from(owed) {
                 problems.push(format!("said to fire {firing} times, owed {owed}: {id} {incident:?}"));

@@ -12,6 +12,7 @@ use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origi
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
 
+use super::hush::Hush;
 use super::world::{PROBE, ROUTINE, SOURCE, World};
 
 /// 2026-11-22T00:00:00Z.
@@ -39,6 +40,8 @@ pub(crate) struct Day {
     pub(crate) sends: Vec<Sent>,
     /// The link that is down at the end.
     down: Option<Name>,
+    /// What is not paged, and when.
+    pub(crate) hush: Hush,
 }
 
 /// A batch on its way.
@@ -128,7 +131,8 @@ impl Day {
         if world.keeps_order {
             keep_order(&mut sends);
         }
-        Self { world, begin, windows, sends, down }
+        let hush = Hush::draw(rng, &world, &windows);
+        Self { world, begin, windows, sends, down, hush }
     }
 
     /// Whether what is seen at the end decides what a rule says of a subject then. A link that is down has no round-trip times:

@@ -18,9 +18,11 @@ use super::fate::{Fate, Step};
 use super::receivers::Receivers;
 use super::time::Time;
 use super::weather::{self, Event, Pass};
+use crate::edit::Edit;
 use crate::error::Error;
 use crate::notify::World;
 use crate::run::{Alerter, Outside};
+use crate::silences::{self, Known};
 
 /// After so many deaths the rest of a day is spared.
 const DEATHS: usize = 60;
@@ -94,12 +96,12 @@ impl<'a> Stage<'a> {
 
     /// Lives through the day.
     pub(crate) async fn play(&mut self) {
-        drop(self.open(&Fate::of(None)).expect("the first start has no trouble"));
+        drop(self.open(&Fate::of(None), true).expect("the first start has no trouble"));
         books::keep(&self.file()).expect("the file is there");
         while !self.live().await && self.wrong.is_empty() {}
     }
 
-    fn open(&self, fate: &Fate) -> Result<Alerter, Error> {
+    fn open(&self, fate: &Fate, reads: bool) -> Result<Alerter, Error> {
         let (broker, whose) = (self.broker.clone(), fate.clone());
         let source = Source::new(move |places| Ok(broker.open(places, &whose)));
         let outside = Outside { clock: self.time.clock(), world: World::Simulated(self.receivers.clone()) };
@@ -107,7 +109,18 @@ impl<'a> Stage<'a> {
         topology.queue.path = self.folder.to_owned();
         let part = Healths::default().part("alerter");
         let (config, mut registry) = (self.day.world.config.clone(), Registry::default());
-        Alerter::open_in(outside, config, &topology, &self.file(), source, &mut registry, part)
+        let known = Known::of(&topology, &config);
+        let mut alerter =
+            Alerter::open_in(outside, config, &topology, &self.file(), source, &mut registry, part)?;
+        // Once they were in force they stay so, also where a later start cannot read them.
+        if reads {
+            let text = self.day.hush.text().into_bytes();
+            let all = silences::parse(&text, silences::FILE.as_ref(), Some(&known), self.time.wall());
+            let all = all.expect("what is drawn can be read");
+            let file = silences::FILE.into();
+            alerter.take(&Edit::Silences { file, text, all })?.expect("they can be taken over");
+        }
+        Ok(alerter)
     }
 
     /// One life, from its start to its end and a while after it; `true` for the last.
@@ -116,7 +129,8 @@ impl<'a> Stage<'a> {
         let fate = self.fate(life);
         self.disk.used_by(&fate);
         self.receivers.told_by(life, &fate);
-        let (turn, abrupt) = match self.open(&fate) {
+        let reads = self.rng.bool();
+        let (turn, abrupt) = match self.open(&fate, reads) {
             Ok(alerter) => self.run(alerter, &fate).await,
             Err(error) => {
                 self.blame(&fate, &error);

@@ -40,7 +40,7 @@ impl World {
             let notify = receivers.iter().filter(|_| rng.u8(..4) > 0).map(|of| of.name.clone());
             ConfiguredRule { rule, notify: notify.collect() }
         });
-        let config = Config { rules: rules.collect(), receivers: receivers.clone(), heartbeat: None };
+        let config = Config { rules: rules.collect(), receivers: receivers.clone(), ..Config::default() };
         let kind = match embedded {
             true => QueueKind::Embedded,
             false => QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() },

@@ -6,9 +6,11 @@ pub(crate) mod probe;
 use std::io::{self, Write};
 
 use crosswatch_alerter::config::{Secret, Template};
+use crosswatch_alerter::silences;
 use crosswatch_shared::config::topology::{Appliance, QueueKind, VpnSelect};
 
 use crate::config::Config;
+use crate::silence;
 
 /// Prints what a valid config watches, judges and tells, and what of it may not be as it is meant.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
@@ -45,6 +47,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
             names => names.join(", "),
         };
         writeln!(out, "rule {} on {} tells {notify}", configured.rule.name, configured.rule.metric.word())?;
+    }
+    for silence in silence::all(config)? {
+        writeln!(out, "silence {} of {}: {}", silence.id, silences::covers(&silence), silence.why)?;
     }
     let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
     writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;

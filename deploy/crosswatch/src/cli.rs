@@ -7,6 +7,7 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::queue::Tool;
 use crate::reflector::ReflectorArgs;
+use crate::silence;
 use crate::when;
 
 /// Watches private connectivity between regions: is it broken or slow, what kind of broken, since when
@@ -161,6 +162,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
     },
+    /// Silence pages for a time: what is silenced is judged and shown, and nobody is told
+    ///
+    /// They are kept in silences.toml beside the config, which every alerter reads and watches. What still fires when a
+    /// silence ends is paged then.
+    #[command(subcommand, verbatim_doc_comment)]
+    Silence(silence::Tool),
     /// Look after the queues: how much lies in them, and what could not be read.
     #[command(subcommand)]
     Queue(Tool),

@@ -84,6 +84,12 @@ impl Config {
     }
 }
 
+/// The file that a config is read from; `None` where there is none, and the built-in starter does.
+pub(crate) fn found(named: Option<&Path>) -> Option<PathBuf> {
+    let here = || Some(Path::new(FILE)).filter(|file| file.exists());
+    named.or_else(here).map(Path::to_path_buf)
+}
+
 /// A probe, as (link, site, probe).
 pub(crate) type ProbeKey = (Name, Name, Name);
 

@@ -13,8 +13,10 @@ mod init;
 mod metrics;
 mod queue;
 mod reflector;
+mod reload;
 mod replay;
 mod run;
+mod silence;
 mod status;
 mod test;
 mod when;
@@ -29,6 +31,7 @@ use config::{Config, LoadError};
 use crosswatch_alarms::Impossible;
 use crosswatch_host::{allocator, clock};
 use crosswatch_replay::ReplayError;
+use crosswatch_shared::config::Problems;
 use export::Wanted;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
@@ -48,20 +51,22 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run => {
+            let file = config::found(config.as_deref());
             let config = load(config)?;
             let job = Job::all(&config.topology)?;
-            run::run(config, job)
+            run::run(config, file, job)
         }
-        Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
+        Command::Collector { site } => run::run(load(config)?, None, Job::Collector(site.into())),
         Command::Publisher { queue } => {
             let config = load(config)?;
             let job = Job::publisher(&config.topology, queue.queue)?;
-            run::run(config, job)
+            run::run(config, None, job)
         }
         Command::Alerter { queue } => {
+            let file = config::found(config.as_deref());
             let config = load(config)?;
             let job = Job::alerter(&config.topology, queue.queue)?;
-            run::run(config, job)
+            run::run(config, file, job)
         }
         Command::Alarms(command) => alarms::run(&load(config)?, command),
         Command::Check { aws, probe, site } => {
@@ -83,6 +88,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         }
         Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
+        Command::Silence(tool) => silence::run(&load(config)?, tool),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
         Command::Metrics { name, dimensions, range, format } => {
             metrics::run(&load(config)?, name, &dimensions, range.at(clock::now()), format)
@@ -123,6 +129,8 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<WrongQueue>()
         || error.is::<ReplayError>()
         || error.is::<TestError>()
+        || error.is::<Problems>()
+        || error.is::<silence::Refused>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }
 }

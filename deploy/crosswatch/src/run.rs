@@ -28,6 +28,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{Config, news_thresholds};
 use crate::forward::{self, Forwarding};
+use crate::reload::{Begun, Reload};
 use crate::status;
 use crate::{aws, check};
 
@@ -134,8 +135,8 @@ pub(crate) enum WrongQueue {
     Absent { stage: &'static str, count: usize, asked: usize },
 }
 
-/// Runs a job until SIGINT, SIGTERM or a stage's failure.
-pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
+/// Runs a job until SIGINT, SIGTERM or a stage's failure. `file` is where the config is from, watched where the job alerts.
+pub(crate) fn run(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
     if let Job::Collector(site) = &job {
         known_site(&config, site.clone())?;
@@ -150,7 +151,7 @@ pub(crate) fn run(config: Config, job: Job) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(host(config, job))
+    runtime.block_on(host(config, file, job))
 }
 
 /// The site, if the config has it.
@@ -160,7 +161,7 @@ pub(crate) fn known_site(config: &Config, site: Name) -> Result<Name, UnknownSit
 }
 
 /// Config, build, spawn, bounded drain.
-async fn host(config: Config, job: Job) -> anyhow::Result<()> {
+async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result<()> {
     let mut registry = telemetry::registry();
     let health = Health::default();
     // First of all: who asks to stop while files are opened is heard once they are.
@@ -191,8 +192,16 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
         let topology = config.topology.clone().of_queue(place, alerters);
         let source = source(&topology, session.as_ref(), place, |of| of.alerter);
         let part = health.part("alerter");
-        let file = folder.join(ALERTER_FILE);
-        let alerter = Alerter::open(config.alerts.clone(), &topology, &file, source, &mut registry, part)?;
+        let own = folder.join(ALERTER_FILE);
+        let mut alerter = Alerter::open(config.alerts.clone(), &topology, &own, source, &mut registry, part)?;
+        let silences = Begun::read(&config);
+        alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;
+        let reload = Reload::new(&config, file.as_deref(), silences, alerter.edits(), &mut registry);
+        let stop = life.stop();
+        life.spawn("watching of the config", async move {
+            reload.run(stop).await;
+            Ok(())
+        });
         if let Some(cloudwatch) = cloudwatch {
             let namespace = config.metrics.namespace.clone();
             let heartbeat = Heartbeat::new(

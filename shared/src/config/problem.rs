@@ -42,6 +42,19 @@ impl Problems {
     pub fn list(&self) -> &[Problem] {
         &self.problems
     }
+
+    /// The first of it with its line, and how many more there are: what a page has room for.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let first = match self.problems.first() {
+            Some(problem) => format!("line {}: {}", problem.line, problem.message),
+            None => "it is wrong".to_owned(),
+        };
+        match self.problems.len() {
+            0 | 1 => first,
+            count => format!("{} more; {first}", count - 1),
+        }
+    }
 }
 
 impl fmt::Display for Problems {

@@ -178,9 +178,11 @@ async fn firing_and_resolved_arrive_once_at_every_number() {
     let stop = CancellationToken::new();
     let part = Health::default().part("alerter");
     let dispatcher = book.open(aws(&emulator.url).await, BOUND, &part, Metrics::default());
-    let running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(
-        dispatcher.run(Arc::clone(&book.wake), stop.clone()),
-    ));
+    let running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(dispatcher.run(
+        Arc::clone(&book.wake),
+        mpsc::unbounded_channel().1,
+        stop.clone(),
+    )));
     book.happens(State::Firing, "use1-euw1/us-east-1/icmp:10.1.0.10");
     book.until_owed(0).await;
     book.happens(State::Resolved, "use1-euw1/us-east-1/icmp:10.1.0.10");

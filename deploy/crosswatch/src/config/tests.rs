@@ -199,6 +199,7 @@ fn the_documented_example_means_what_it_says() {
             at_most: Some(Rate { count: 10, per: Duration::from_hours(1) }),
         }],
         heartbeat: None,
+        silences: PathBuf::from("/etc/crosswatch/silences.toml"),
     };
     let expected = Config { topology, metrics, alerts };
     let found = Config::parse(EXAMPLE.as_bytes(), Path::new("/etc/crosswatch/crosswatch.toml")).unwrap();

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use crosswatch_alerter::status::{OpenIncident, Owed};
+use crosswatch_alerter::status::{ActiveSilence, OpenIncident, Owed, SilencedIncident};
 use crosswatch_host::clock;
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
 use crosswatch_shared::evidence::Evidence;
@@ -20,6 +20,9 @@ use crate::cli::Format;
 use crate::config::Config;
 use crate::run::{ALERTER_FILE, archive};
 use tail::{Seen, Tail};
+
+/// For how long an incident is shown that nobody was told of.
+const SILENCED: Duration = Duration::from_secs(24 * 3_600);
 
 /// A site that has sent nothing for so long is silent; the alerter's own judgement, where there is one, counts first.
 const fn silence(queue: &QueueKind) -> Duration {
@@ -40,6 +43,10 @@ struct Status {
     incidents: Option<Vec<OpenIncident>>,
     /// Notifications that no receiver has accepted yet.
     owed: Vec<Owed>,
+    /// The silences that are on.
+    silences: Vec<ActiveSilence>,
+    /// The incidents of the last day that began and ended within a silence.
+    silenced: Vec<SilencedIncident>,
 }
 
 #[derive(Debug, Serialize)]
@@ -223,7 +230,10 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         Some(alerter) => (Some(alerter.incidents), alerter.owed),
         None => (None, Vec::new()),
     };
-    Ok(Status { at: now, sites, links, incidents, owed })
+    let file = folder.join(ALERTER_FILE);
+    let silences = crosswatch_alerter::status::silences(&file, now)?;
+    let silenced = crosswatch_alerter::status::silenced(&file, now - SILENCED)?;
+    Ok(Status { at: now, sites, links, incidents, owed, silences, silenced })
 }
 
 fn probe_status(

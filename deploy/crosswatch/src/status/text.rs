@@ -58,13 +58,30 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
         Some(incidents) if incidents.is_empty() => text.push_str("no open incidents\n"),
         Some(incidents) => {
             for incident in incidents {
+                let muted = incident.muted.as_ref().map(|by| format!("  muted: {by}")).unwrap_or_default();
                 let _ = writeln!(
                     text,
-                    "incident {} {} since {}: {}",
+                    "incident {} {} since {}: {}{muted}",
                     incident.verdict, incident.place, incident.opened_at, incident.summary
                 );
             }
         }
+    }
+    for silence in &status.silences {
+        let by = silence.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "silence {} of {} until {}: {}{by}",
+            silence.id, silence.covers, silence.until, silence.why
+        );
+    }
+    for incident in &status.silenced {
+        let lasted = ago(incident.resolved_at, incident.opened_at);
+        let _ = writeln!(
+            text,
+            "muted {} {} since {}, over after {lasted}: {}",
+            incident.verdict, incident.place, incident.opened_at, incident.muted
+        );
     }
     let on_its_way = |owed: &Owed| owed.error.is_none() && status.at.since(owed.created) < ON_ITS_WAY;
     let overdue: Vec<&Owed> = status.owed.iter().filter(|owed| !on_its_way(owed)).collect();
@@ -143,7 +160,16 @@ mod tests {
         };
         let link =
             LinkStatus { link: "l".into(), between: Vec::new(), probes: vec![probe], vpns: Vec::new() };
-        Status { at, sites: Vec::new(), links: vec![link], incidents: Some(Vec::new()), owed }
+        let (silences, silenced) = (Vec::new(), Vec::new());
+        Status {
+            at,
+            sites: Vec::new(),
+            links: vec![link],
+            incidents: Some(Vec::new()),
+            owed,
+            silences,
+            silenced,
+        }
     }
 
     #[test]
