@@ -58,6 +58,17 @@ pub(crate) fn rules<'a>(
     Ok(gone)
 }
 
+/// Rules that were last judged otherwise than they would be now, or not at all any more, with what they meant.
+pub(crate) fn otherwise(file: &Connection, rules: &[Rule]) -> rusqlite::Result<BTreeMap<String, String>> {
+    let now: BTreeMap<&str, String> = rules.iter().map(|rule| (&*rule.name, meaning(rule))).collect();
+    let mut before = file.prepare("SELECT name, meaning FROM rule")?;
+    let before = before.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let same = |of: &rusqlite::Result<(String, String)>| {
+        of.as_ref().is_ok_and(|(name, meaning)| now.get(&**name) == Some(meaning))
+    };
+    before.filter(|of| !same(of)).collect()
+}
+
 /// Resolves what nothing loaded says to fire, and keeps a row for each present subject.
 pub(crate) fn incidents(
     file: &Connection,

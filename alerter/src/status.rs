@@ -133,7 +133,7 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
 }
 
 /// Silence is an incident of its own rule.
-fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
+pub(crate) fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
     let rows: Vec<(String, Option<i64>, i64)> =
         all(file, "SELECT name, event_time, heard FROM site ORDER BY name", |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -184,7 +184,7 @@ fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
     Ok(open)
 }
 
-fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
+pub(crate) fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
     let sql = "SELECT rule, subject, state, since, value, reason FROM subject_state ORDER BY rule, subject";
     all(file, sql, |row| {
         Ok(Subject {

@@ -15,6 +15,7 @@ use crate::boots::Boots;
 use crate::facts::{Facts, ProbePlace};
 use crate::incident::{Event, Incidents};
 use crate::rule::{Metric, Rule};
+use crate::series::judgement::Judgement;
 use crate::series::{Kept, Order, Series};
 use crate::transition::{State, Transition};
 
@@ -296,6 +297,16 @@ impl Engine {
                 value: series.kept.value,
             })
             .collect()
+    }
+
+    /// What each rule makes of the subjects that are `wanted`, and why, in the order of the sites and subjects.
+    #[must_use]
+    pub fn judgements(&self, wanted: impl Fn(&str) -> bool) -> Vec<Judgement> {
+        let of_site = |site: &'_ Site| {
+            let series = site.series.iter().filter(|series| wanted(&series.subject));
+            series.map(|series| series.judgement(&self.rules[series.rule], &site.name)).collect::<Vec<_>>()
+        };
+        self.sites.iter().flat_map(of_site).collect()
     }
 
     /// What is known of each link just now.

@@ -21,4 +21,5 @@ pub mod verdict;
 
 pub use engine::{Engine, RestoreError, Saved, SubjectState, Taken};
 pub use series::GRACE;
+pub use series::judgement::{Datapoint, Judgement};
 pub use transition::{State, Transition};

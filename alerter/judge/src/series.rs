@@ -1,6 +1,8 @@
 //! A series: one rule judged for one subject. It keeps the newest datapoints, the deadline and the state, and turns
 //! what arrives into transitions.
 
+pub(crate) mod judgement;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
