@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crosswatch_journal::JournalError;
-use crosswatch_judge::rule::Rule;
+use crosswatch_judge::rule::{Metric, Rule};
 use crosswatch_judge::{Engine, Saved};
 use crosswatch_queue::QueueError;
 use crosswatch_shared::config::topology::Topology;
@@ -153,7 +153,7 @@ pub fn read(
     Ok(Some(account))
 }
 
-/// The engine's state. A rule that is judged otherwise now has a state of its own former meaning, which is left out.
+/// The engine's state.
 fn saved(file: &Connection) -> rusqlite::Result<Vec<Saved>> {
     file.prepare("SELECT key, value FROM engine")?
         .query_map([], |row| Ok(Saved { key: row.get(0)?, value: row.get(1)? }))?
@@ -270,6 +270,48 @@ fn told(file: &Connection, id: &str) -> rusqlite::Result<(Vec<Entry>, Vec<String
         });
     }
     Ok((entries, evidence))
+}
+
+/// What is usual of a subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usual {
+    /// The subject.
+    pub subject: String,
+    /// The metric that it is usual in.
+    pub metric: Metric,
+    /// The baseline, in the metric's unit; nothing while there is not enough history.
+    pub value: Option<f64>,
+    /// When its history begins.
+    pub since: Option<Timestamp>,
+}
+
+/// Reads the baselines that the rules' thresholds are of, as of a moment; none while no alerter has begun a file.
+///
+/// # Errors
+/// The file is foreign, newer or damaged, or cannot be read; what it remembers cannot be understood.
+pub fn baselines(
+    path: &Path,
+    rules: Vec<Rule>,
+    topology: &Topology,
+    at: Timestamp,
+) -> Result<Vec<Usual>, Error> {
+    let Some(file) = SCHEMA.open_to_read(path)? else {
+        return Ok(Vec::new());
+    };
+    let of = |source| QueueError::from(JournalError::of(path, source));
+    let mut saved = saved(&file).map_err(of)?;
+    // The names of series tell which subjects exist only since they were seen.
+    saved.retain(|of| ["usual/", "hours/", "series/"].iter().any(|start| of.key.starts_with(start)));
+    let mut engine = Engine::new(rules, topology);
+    let unreadable = |problem: String| Error::State { path: path.to_owned(), problem };
+    engine.restore(saved).map_err(|error| unreadable(error.to_string()))?;
+    let usual = engine.usual(at).map(|(subject, metric, usual)| Usual {
+        subject: subject.to_string(),
+        metric,
+        value: usual.value,
+        since: usual.since,
+    });
+    Ok(usual.collect())
 }
 
 /// The ids of the newest incidents, at most so many: for who has mistyped one.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crosswatch_judge::incident::Event;
-use crosswatch_judge::rule::{Missing, Rule, Side, Statistic};
+use crosswatch_judge::rule::{Missing, Rule, Side, Statistic, Threshold};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
@@ -113,6 +113,9 @@ fn meaning(rule: &Rule) -> String {
     };
     let mut meaning =
         format!("{} {side} {} in {} of {}", rule.metric.word(), rule.threshold, rule.breach.m, rule.breach.n);
+    if let Threshold::OfBaseline { fixed: Some(fixed), .. } = rule.threshold {
+        meaning += &format!(", {fixed} until there is one");
+    }
     if let Some(threshold) = rule.clear_threshold {
         meaning += &format!(", while firing {threshold}");
     }

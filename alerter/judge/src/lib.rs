@@ -8,6 +8,7 @@
 //!                        └► facts: the newest of everything ─────────────► verdict
 //! ```
 
+pub mod baseline;
 mod boots;
 pub mod engine;
 pub mod facts;

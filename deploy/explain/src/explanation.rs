@@ -80,10 +80,12 @@ pub struct Judged {
     pub metric: String,
     /// `above` or `below`.
     pub side: String,
-    /// The threshold, in the metric's unit.
-    pub threshold: f64,
+    /// The threshold in force, in the metric's unit; nothing while there is no baseline to have it of.
+    pub threshold: Option<f64>,
     /// The threshold while firing, where it is another.
     pub clear_threshold: Option<f64>,
+    /// What is usual of the subject, where the threshold is of that.
+    pub baseline: Option<Baseline>,
     /// How many of how many must breach.
     pub breach: Breach,
     /// After how many in a row that do not breach it is over; nothing where it is over as soon as too few do.
@@ -116,6 +118,19 @@ pub struct Judged {
     pub otherwise: Option<String>,
     /// What it said in the time judged anew, oldest first.
     pub transitions: Vec<Transition>,
+}
+
+/// What is usual of a subject: the median over seven days.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// How many times it the threshold is.
+    pub factor: f64,
+    /// The threshold until there is a baseline, if there is one until then.
+    pub fixed: Option<f64>,
+    /// The baseline, in the metric's unit; nothing while there is not enough history.
+    pub value: Option<f64>,
+    /// When its history begins.
+    pub since: Option<Timestamp>,
 }
 
 /// M of N.

@@ -19,8 +19,8 @@ mod words;
 
 pub use asked::NotKnown;
 pub use explanation::{
-    Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site, Subject,
-    Symptom, Transition,
+    Baseline, Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site,
+    Subject, Symptom, Transition,
 };
 pub use made::{Ask, ExplainError, explain};
 pub use words::words;

@@ -8,8 +8,9 @@ use crosswatch_alerter::account::{self, Account, Which};
 use crosswatch_alerter::config::Config;
 use crosswatch_alerter::status;
 use crosswatch_journal::JournalError;
+use crosswatch_judge::baseline::HOURS;
 use crosswatch_judge::facts::Facts;
-use crosswatch_judge::rule::{Metric, Missing, Rule, Side, Statistic};
+use crosswatch_judge::rule::{Metric, Missing, Rule, Side, Statistic, Threshold};
 use crosswatch_judge::{Engine, Judgement};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::Name;
@@ -17,8 +18,8 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::asked::{self, Asked, NotKnown};
 use crate::explanation::{
-    Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site, Subject,
-    Symptom, Transition,
+    Baseline, Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site,
+    Subject, Symptom, Transition,
 };
 use crate::history::{self, Past, Span};
 
@@ -338,8 +339,11 @@ fn evidence(facts: &Facts, link: &str, subject: &str) -> Option<String> {
     Some(probe.looked.as_ref()?.summary.clone())
 }
 
-/// How far back a rule looks: twice what it counts, and its deadline.
+/// How far back a rule looks: twice what it counts, and its deadline; all that a baseline is of.
 fn looks_back(rule: &Rule, topology: &Topology) -> Duration {
+    if let Threshold::OfBaseline { .. } = rule.threshold {
+        return Duration::from_hours(HOURS as u64 + 2);
+    }
     let intervals = topology.probes().map(|(_, probe)| probe.every);
     let polls = topology.vpns().map(|(_, vpn)| vpn.every);
     let interval = intervals.chain(polls).max().unwrap_or(Duration::from_secs(60));
@@ -382,8 +386,17 @@ fn judged(
             Side::Below => "below".to_owned(),
             Side::Above => "above".to_owned(),
         },
-        threshold: rule.threshold,
-        clear_threshold: rule.clear_threshold,
+        threshold: judgement.limits.map(|limits| limits.threshold),
+        clear_threshold: judgement.limits.and_then(|limits| limits.clear),
+        baseline: match rule.threshold {
+            Threshold::Fixed(_) => None,
+            Threshold::OfBaseline { factor, fixed } => Some(Baseline {
+                factor,
+                fixed,
+                value: judgement.usual.and_then(|usual| usual.value),
+                since: judgement.usual.and_then(|usual| usual.since),
+            }),
+        },
         breach: Breach { m: rule.breach.m, n: rule.breach.n },
         clear: rule.clear,
         period_s: rule.window.map(|window| window.period.as_secs_f64()),

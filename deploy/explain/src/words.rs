@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crosswatch_shared::time::Timestamp;
 
 use crate::explanation::{
-    Basis, Datapoint, Explanation, Incident, Judged, Kind, Notification, Site, Subject,
+    Baseline, Basis, Datapoint, Explanation, Incident, Judged, Kind, Notification, Site, Subject,
 };
 
 /// How many datapoints are told.
@@ -108,6 +108,9 @@ fn judged_words(text: &mut String, judged: &Judged, subject: &str, of: &Explanat
     });
     let _ = writeln!(text, "  {}: {state}{since}", judged.rule);
     let _ = writeln!(text, "    fires when {}", fires_when(judged));
+    if let Some(baseline) = &judged.baseline {
+        let _ = writeln!(text, "    {}", baseline_words(judged, baseline));
+    }
     let _ = writeln!(text, "    {}", counted(judged));
     if !judged.datapoints.is_empty() {
         let _ = writeln!(text, "    {}", datapoints(judged));
@@ -145,23 +148,47 @@ fn fires_when(judged: &Judged) -> String {
         (None, Some(period)) => format!("{} over {period} s", judged.metric),
         _ => judged.metric.clone(),
     };
-    let limit = format!("{} {}", judged.side, value(judged, judged.threshold));
+    let factor = judged.baseline.map_or_else(String::new, |of| format!("{} x baseline", of.factor));
+    let limit = match (judged.threshold, judged.baseline.and_then(|of| of.value)) {
+        (Some(threshold), Some(_)) => format!("{} {} ({factor})", judged.side, value(judged, threshold)),
+        (Some(threshold), None) => format!("{} {}", judged.side, value(judged, threshold)),
+        (None, _) => format!("{} {factor}", judged.side),
+    };
     let fires = if judged.breach.n == 1 {
         format!("{metric} is {limit}")
     } else {
         format!("{} of the newest {} of {metric} are {limit}", judged.breach.m, judged.breach.n)
     };
-    let clear = judged.clear_threshold.unwrap_or(judged.threshold);
-    let over = match judged.clear {
-        Some(clear_count) => {
-            format!("{clear_count} in a row are not {} {}", judged.side, value(judged, clear))
+    let clear = judged.clear_threshold.or(judged.threshold).map(|clear| value(judged, clear));
+    let over = match (judged.clear, clear) {
+        (Some(count), Some(clear)) => format!("{count} in a row are not {} {clear}", judged.side),
+        (Some(count), None) => format!("{count} in a row are not"),
+        (None, Some(clear)) if judged.clear_threshold.is_some() => {
+            format!("fewer than {} are not on the far side of {clear}", judged.breach.m)
         }
-        None if judged.clear_threshold.is_some() => {
-            format!("fewer than {} are not on the far side of {}", judged.breach.m, value(judged, clear))
-        }
-        None => format!("fewer than {} are", judged.breach.m),
+        (None, _) => format!("fewer than {} are", judged.breach.m),
     };
     format!("{fires}; over when {over}")
+}
+
+/// `baseline 80.2 ms, the median since 2026-11-22T07:00:00.000000Z of seven days at the most`.
+fn baseline_words(judged: &Judged, baseline: &Baseline) -> String {
+    match (baseline.value, baseline.since, baseline.fixed) {
+        (Some(usual), since, _) => format!(
+            "baseline {}, the median over seven days{}",
+            value(judged, usual),
+            since.map_or_else(String::new, |since| format!(", since {since}"))
+        ),
+        (None, since, fixed) => {
+            let since =
+                since.map_or_else(|| "there is none yet".to_owned(), |since| format!("it began at {since}"));
+            let until = match fixed {
+                Some(fixed) => format!("until then the threshold is {}", value(judged, fixed)),
+                None => "until then it does not fire".to_owned(),
+            };
+            format!("no baseline yet: it takes a whole hour of history, and {since}; {until}")
+        }
+    }
 }
 
 /// How far it is from its next transition.

@@ -46,6 +46,15 @@ command = ["cat"]
 /// How long is waited for what must come.
 const BOUND: Duration = Duration::from_secs(60);
 
+fn read(text: &str) -> (Topology, Config) {
+    document::read(Path::new("crosswatch.toml"), text.as_bytes(), |root| {
+        let topology = Topology::take(root)?;
+        let config = Config::take(root, Some(&topology))?;
+        Some((topology, config))
+    })
+    .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 fn second(second: u64) -> Timestamp {
     "2026-11-22T07:00:00Z".parse::<Timestamp>().unwrap() + Duration::from_secs(second)
 }
@@ -60,12 +69,7 @@ struct Scene {
 impl Scene {
     /// Each site sees so much of its probe, a second apart: milliseconds, or nothing for a loss.
     fn new(sites: &[(&str, &str, &[Option<f64>])]) -> Self {
-        let (topology, config) = document::read(Path::new("crosswatch.toml"), CONFIG.as_bytes(), |root| {
-            let topology = Topology::take(root)?;
-            let config = Config::take(root, Some(&topology))?;
-            Some((topology, config))
-        })
-        .unwrap_or_else(|problems| panic!("{problems}"));
+        let (topology, config) = read(CONFIG);
         let scene = Self { folder: tempfile::tempdir().unwrap(), topology, config };
         for (site, probe, seen) in sites {
             let mut writer = Writer::open(&scene.journals(), site).unwrap();
@@ -296,4 +300,54 @@ fn what_there_is_not_is_told_with_the_nearest() {
     assert!(told.ends_with("notifications have an incident's id"), "{told}");
     let told = scene.ask("l", Some(second(200))).unwrap_err().to_string();
     assert!(told.contains("has not come yet"), "{told}");
+}
+
+#[test]
+fn a_rule_of_the_baseline_says_what_is_usual_or_that_it_is_not_known_yet() {
+    let rule = "[[rule]]\nname = \"usual\"\nmetric = \"latency_ms\"\nabove = \"1.5 x baseline\"\nbreach = \"2 of 2\"\n";
+    let mut scene = Scene::new(&[]);
+    (scene.topology, scene.config) = read(&format!("{CONFIG}{rule}"));
+    // A minute of seconds in each ten minutes, so that three hours are short.
+    let mut writer = Writer::open(&scene.journals(), "east").unwrap();
+    let mut number = 0;
+    for start in (0..10_800).step_by(600) {
+        let observations = (start..start + 60).map(|at| {
+            number += 1;
+            let outcome = Outcome::Reply { rtt_ms: 80.0 };
+            let body = Body::Probe { link: "l".into(), probe: "p".into(), outcome, detail: None };
+            Observation { at: second(at), seq: number, body }
+        });
+        let batch = Batch {
+            origin: Origin { site: "east".into(), collector: "c".into(), boot: "b".into() },
+            number: start / 600,
+            through: second(start + 59),
+            observations: observations.collect(),
+        };
+        writer.append(&batch, second(start + 60)).unwrap();
+    }
+    let ask = |at: u64| {
+        let asked = Ask {
+            asked: "l/east/p",
+            at: Some(second(at)),
+            now: second(20_000),
+            since: None,
+            topology: &scene.topology,
+            config: &scene.config,
+            file: &scene.file(),
+            journal: &|_| scene.journals(),
+        };
+        words(&explain(&asked).unwrap())
+    };
+    let early = ask(1_830);
+    assert!(early.contains("no baseline yet: it takes a whole hour of history, and it began at 2026-11-22T07:00:00.000000Z; until then it does not fire"), "{early}");
+    assert!(
+        early.contains("fires when 2 of the newest 2 of latency_ms are above 1.5 x baseline;"),
+        "{early}"
+    );
+    let known = ask(10_230);
+    assert!(
+        known.contains("baseline 80 ms, the median over seven days, since 2026-11-22T07:00:00"),
+        "{known}"
+    );
+    assert!(known.contains("are above 120 ms (1.5 x baseline); over when fewer than 2 are"), "{known}");
 }

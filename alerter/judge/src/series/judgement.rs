@@ -6,7 +6,8 @@ use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 
 use super::{Kept, Series, Value, breaches};
-use crate::rule::Rule;
+use crate::baseline::Usual;
+use crate::rule::{Limits, Rule};
 use crate::transition::State;
 
 /// What a rule makes of a subject, and why.
@@ -36,6 +37,10 @@ pub struct Judgement {
     pub last: Option<Timestamp>,
     /// How long without a datapoint makes it unknown.
     pub deadline: Duration,
+    /// The thresholds that the newest datapoint is judged by; `None` while there is no baseline to have them of.
+    pub limits: Option<Limits>,
+    /// What is usual of the subject, where the rule's threshold is of that.
+    pub usual: Option<Usual>,
     /// When the deadline is reached, in event time, or the next datapoint for missing data is due; `None` while there is
     /// nothing to wait for.
     pub due: Option<Timestamp>,
@@ -61,8 +66,9 @@ impl Series {
                 Value::Measured(value) => Some(*value),
                 Value::Missing => None,
             },
-            breaches: breaches(rule, *firing, *value),
+            breaches: breaches(rule, self.limits, *firing, *value),
         };
+        let at = self.newest_at().unwrap_or(Timestamp::MIN);
         Judgement {
             rule: rule.clone(),
             subject: self.subject.clone(),
@@ -80,6 +86,8 @@ impl Series {
             good: self.count.good,
             last: *last,
             deadline: self.deadline,
+            limits: self.limits,
+            usual: self.baseline.as_ref().map(|baseline| baseline.usual(at)),
             due: *due,
         }
     }
