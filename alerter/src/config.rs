@@ -4,6 +4,7 @@ mod heartbeat;
 mod receivers;
 mod rules;
 mod secret;
+mod threshold;
 mod webhook;
 
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 //!          silence ─┘               (one transaction)    (after it)
 //! ```
 
+pub mod account;
 mod at_most;
 pub mod config;
 pub mod dead_man;

@@ -204,6 +204,11 @@ impl Memory {
         change
     }
 
+    /// The rules' state.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Whether every site that measures is heard, and the queue is read to its end.
     pub(crate) fn is_fresh(&self) -> bool {
         self.silence.is_fresh()

@@ -71,11 +71,7 @@ pub(crate) fn agree(
 /// Remembers what the rules mean now, and drops the state of those that judge other datapoints. Gives what became of each
 /// that is not as before.
 fn rules(file: &Connection, rules: &[Rule]) -> rusqlite::Result<Vec<(Name, Edit)>> {
-    let mut before = file.prepare("SELECT name, meaning FROM rule")?;
-    let before = before.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-    let before: BTreeMap<String, Meaning> = before
-        .map(|row| row.map(|(name, meaning)| (name, serde_json::from_str(&meaning).unwrap_or_default())))
-        .collect::<rusqlite::Result<_>>()?;
+    let before = meanings(file)?;
     let edits = edit::edits(&before, rules);
     for (rule, edit) in &edits {
         if !before.is_empty() {
@@ -94,6 +90,22 @@ fn rules(file: &Connection, rules: &[Rule]) -> rusqlite::Result<Vec<(Name, Edit)
         file.execute("INSERT INTO rule (name, meaning) VALUES (?, ?)", params![rule.name, meaning])?;
     }
     Ok(edits)
+}
+
+/// Rules that were last judged otherwise than they would be now, or not at all any more, with what has changed.
+pub(crate) fn otherwise(file: &Connection, rules: &[Rule]) -> rusqlite::Result<BTreeMap<String, String>> {
+    let edits = edit::edits(&meanings(file)?, rules);
+    let edits = edits.into_iter().filter(|(_, edit)| *edit != Edit::Added);
+    Ok(edits.map(|(rule, edit)| (rule.to_string(), edit.to_string())).collect())
+}
+
+/// What each rule meant when it last judged.
+fn meanings(file: &Connection) -> rusqlite::Result<BTreeMap<String, Meaning>> {
+    let mut meanings = file.prepare("SELECT name, meaning FROM rule")?;
+    let meanings = meanings.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    meanings
+        .map(|row| row.map(|(name, meaning)| (name, serde_json::from_str(&meaning).unwrap_or_default())))
+        .collect()
 }
 
 /// Resolves what nothing loaded says to fire, and keeps a row for each present subject.

@@ -5,13 +5,14 @@
 
 use std::time::Instant;
 
-use crosswatch_judge::Transition;
+use crosswatch_judge::{Engine, Transition};
 use crosswatch_queue::Delivery;
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use rusqlite::Connection;
 
+use crate::account::{self, Incident, Which};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ledger::{self, Body};
@@ -19,6 +20,7 @@ use crate::memory::Memory;
 use crate::record::Recorder;
 use crate::run;
 use crate::schema::SCHEMA;
+use crate::status::{self, SiteTime, Subject};
 
 /// How many notifications of one channel are taken at a time.
 const AT_ONCE: usize = 1_000;
@@ -90,6 +92,36 @@ impl Rehearsal {
             self.tell(now)?;
         }
         Ok(change.transitions)
+    }
+
+    /// The rules' state as of now.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        self.memory.engine()
+    }
+
+    /// What each rule said of each subject last, and why.
+    ///
+    /// # Errors
+    /// There is no memory for its file.
+    pub fn subjects(&self) -> Result<Vec<Subject>, Error> {
+        Ok(status::subjects(&self.file)?)
+    }
+
+    /// How far each site's data is known to be complete.
+    ///
+    /// # Errors
+    /// There is no memory for its file.
+    pub fn sites(&self) -> Result<Vec<SiteTime>, Error> {
+        Ok(status::sites(&self.file)?)
+    }
+
+    /// The incidents that there are, with what was told of them.
+    ///
+    /// # Errors
+    /// There is no memory for its file.
+    pub fn incidents(&self, which: Which<'_>) -> Result<Vec<Incident>, Error> {
+        Ok(account::incidents(&self.file, which)?)
     }
 
     /// Ends it: what is still held back goes in its digests, each when it is due. Gives all that was told, by its time.

@@ -219,7 +219,7 @@ fn of_file<T>(
 }
 
 /// Silence is an incident of its own rule.
-fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
+pub(crate) fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
     let rows: Vec<(String, Option<i64>, i64)> =
         all(file, "SELECT name, event_time, heard FROM site ORDER BY name", |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -273,7 +273,7 @@ fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
     Ok(open)
 }
 
-fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
+pub(crate) fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
     let sql = "SELECT rule, subject, state, since, value, reason FROM subject_state ORDER BY rule, subject";
     all(file, sql, |row| {
         Ok(Subject {

@@ -43,7 +43,7 @@ fn rules() -> Vec<Rule> {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m, n },
         clear: Some(30),

@@ -9,7 +9,7 @@ use std::fmt;
 use crosswatch_shared::observation::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::rule::{Missing, Rule, Side, Statistic};
+use crate::rule::{Missing, Rule, Side, Statistic, Threshold};
 
 /// The keys that decide what a datapoint is.
 const OF_DATAPOINTS: [&str; 3] = ["metric", "period", "statistic"];
@@ -51,6 +51,10 @@ impl Meaning {
             Side::Below => ("below", "clear_above"),
             Side::Above => ("above", "clear_below"),
         };
+        let fixed = match threshold {
+            Threshold::OfBaseline { fixed, .. } => *fixed,
+            Threshold::Fixed(_) => None,
+        };
         let missing = match missing {
             Missing::Hold => "hold",
             Missing::Breach => "breach",
@@ -65,6 +69,7 @@ impl Meaning {
         let keys = [
             ("metric", Some(metric.word().to_owned())),
             (limit, Some(threshold.to_string())),
+            ("fixed", fixed.map(|of| of.to_string())),
             (clear_limit, clear_threshold.map(|of| of.to_string())),
             ("breach", Some(format!("{} of {}", breach.m, breach.n))),
             ("clear", clear.map(|of| of.to_string())),
@@ -142,7 +147,7 @@ mod tests {
             name: name.into(),
             metric: Metric::LatencyMs,
             side: Side::Above,
-            threshold: 200.0,
+            threshold: 200.0.into(),
             clear_threshold: None,
             breach: Breach { m: 2, n: 3 },
             clear: None,
@@ -162,7 +167,7 @@ mod tests {
     fn each_rule_that_changed_is_told_with_what_of_it() {
         let before = [rule("same"), rule("slow"), rule("gone"), rule("windowed")];
         let mut slow = rule("slow");
-        (slow.threshold, slow.clear, slow.clear_threshold) = (150.5, Some(30), Some(120.0));
+        (slow.threshold, slow.clear, slow.clear_threshold) = (150.5.into(), Some(30), Some(120.0));
         let mut windowed = rule("windowed");
         let period = Duration::from_secs(30);
         windowed.window = Some(Window { period, statistic: Statistic::Percentile(95) });

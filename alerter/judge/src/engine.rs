@@ -12,12 +12,18 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+use crate::baseline::{Baseline, Ended, Hour, Usual};
 use crate::boots::Boots;
 use crate::facts::{Facts, ProbePlace};
 use crate::incident::{Event, Incidents};
 use crate::rule::{Metric, Rule};
+use crate::series::judgement::Judgement;
 use crate::series::{Kept, Order, Series};
 use crate::transition::{State, Transition};
+
+/// What the keys of baselines begin with: of the hours that are over, and of those that are open.
+const ENDED: &str = "usual";
+const OPEN: &str = "hours";
 
 /// How often a collection source that is not EC2 is expected to report a round.
 const ROUND: Duration = Duration::from_secs(10);
@@ -48,7 +54,8 @@ pub enum Taken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// What it is the state of: `series/<rule>/<site>/<subject>`, so that what belongs to a rule stands under one prefix;
-    /// `site/<site>`, `link/<link>` or `collector/<site>`.
+    /// `site/<site>`, `link/<link>` or `collector/<site>`; `usual/<metric>/<site>/<subject>` and `hours/…`, the baseline of a
+    /// subject for all rules that ask for it.
     pub key: String,
     /// The state.
     pub value: Vec<u8>,
@@ -234,6 +241,18 @@ impl Engine {
                 series.changed = false;
                 saved.push(save(key(&rules[series.rule], &site.name, series), &series.kept));
             }
+            for series in &mut site.series {
+                let metric = rules[series.rule].metric;
+                // Two rules of one subject have the same.
+                let Some(baseline) = &mut series.baseline else { continue };
+                let key = |what| format!("{what}/{}/{}/{}", metric.word(), site.name, series.subject);
+                if std::mem::take(&mut baseline.ended_changed) {
+                    saved.push(save(key(ENDED), baseline.parts().0));
+                }
+                if std::mem::take(&mut baseline.open_changed) {
+                    saved.push(save(key(OPEN), &baseline.parts().1));
+                }
+            }
         }
         saved
     }
@@ -244,6 +263,7 @@ impl Engine {
     /// A value cannot be read.
     pub fn restore(&mut self, saved: impl IntoIterator<Item = Saved>) -> Result<(), RestoreError> {
         let mut kept = FxHashMap::default();
+        let mut baselines: FxHashMap<String, (Ended, Vec<Hour>)> = FxHashMap::default();
         for Saved { key, value } in saved {
             let unreadable = |source| RestoreError { key: key.clone(), source };
             if self.facts.restore(&key, &value).map_err(unreadable)? {
@@ -253,6 +273,12 @@ impl Engine {
                 if let Some(&site) = self.site_of.get(name) {
                     self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
                 }
+            } else if let Some(of) = key.strip_prefix(ENDED) {
+                baselines.entry(of.to_owned()).or_default().0 =
+                    serde_json::from_slice(&value).map_err(unreadable)?;
+            } else if let Some(of) = key.strip_prefix(OPEN) {
+                baselines.entry(of.to_owned()).or_default().1 =
+                    serde_json::from_slice(&value).map_err(unreadable)?;
             } else if let Some((rule, rest)) = key.strip_prefix("series/").and_then(|key| key.split_once('/'))
                 && let Some((site, subject)) = rest.split_once('/')
             {
@@ -264,6 +290,11 @@ impl Engine {
         for site in &mut self.sites {
             for series in &mut site.series {
                 let rule = &self.rules[series.rule];
+                if series.baseline.is_some() {
+                    let key = format!("/{}/{}/{}", rule.metric.word(), site.name, series.subject);
+                    let (ended, open) = baselines.get(&key).cloned().unwrap_or_default();
+                    series.baseline = Some(Baseline::restore(ended, open));
+                }
                 if let Some(state) =
                     kept.remove(&(site.name.to_string(), rule.name.to_string(), series.subject.to_string()))
                 {
@@ -324,6 +355,25 @@ impl Engine {
                 value: series.kept.value,
             })
             .collect()
+    }
+
+    /// What is usual of each subject that a rule's threshold is of the baseline of, as of a moment.
+    pub fn usual(&self, at: Timestamp) -> impl Iterator<Item = (&Name, Metric, Usual)> {
+        let series = self.sites.iter().flat_map(|site| &site.series);
+        series.filter_map(move |series| {
+            let usual = series.baseline.as_ref()?.usual(at);
+            Some((&series.subject, self.rules[series.rule].metric, usual))
+        })
+    }
+
+    /// What each rule makes of the subjects that are `wanted`, and why, in the order of the sites and subjects.
+    #[must_use]
+    pub fn judgements(&self, wanted: impl Fn(&str) -> bool) -> Vec<Judgement> {
+        let of_site = |site: &'_ Site| {
+            let series = site.series.iter().filter(|series| wanted(&series.subject));
+            series.map(|series| series.judgement(&self.rules[series.rule], &site.name)).collect::<Vec<_>>()
+        };
+        self.sites.iter().flat_map(of_site).collect()
     }
 
     /// What is known of each link just now.
@@ -411,6 +461,11 @@ impl Engine {
         let event_time = site.kept.event_time;
         for series in &mut site.series[accepted.series.clone()] {
             let rule = &rules[series.rule];
+            if let (Some(baseline), Some(Some(value))) =
+                (&mut series.baseline, value(rule.metric, &observation.body))
+            {
+                baseline.add(observation.at, value);
+            }
             let mut in_time = true;
             values(rule, &observation.body, |value| {
                 in_time &= series.observe(rule, order, value, event_time, out);

@@ -8,6 +8,7 @@
 //!                        └► facts: the newest of everything ─────────────► verdict
 //! ```
 
+pub mod baseline;
 mod boots;
 pub mod edit;
 pub mod engine;
@@ -23,4 +24,5 @@ pub mod verdict;
 
 pub use engine::{Engine, RestoreError, Saved, SubjectState, Taken};
 pub use series::GRACE;
+pub use series::judgement::{Datapoint, Judgement};
 pub use transition::{State, Transition};

@@ -1,5 +1,6 @@
 //! Rules: a threshold on a metric, and how often it must breach.
 
+use std::fmt;
 use std::time::Duration;
 
 use crosswatch_shared::observation::Name;
@@ -15,8 +16,9 @@ pub struct Rule {
     /// Which side of the threshold breaches.
     pub side: Side,
     /// The threshold; a value that equals it does not breach.
-    pub threshold: f64,
-    /// The threshold while firing: a value on its far side does not breach, any other does. Without it, `threshold`.
+    pub threshold: Threshold,
+    /// The threshold while firing: a value on its far side does not breach, any other does. Without it, `threshold`. Of a
+    /// rule whose threshold is of the baseline it is a factor, too.
     pub clear_threshold: Option<f64>,
     /// Fires when at least `breach.m` of the newest `breach.n` datapoints breach; 1 of 1 by default.
     pub breach: Breach,
@@ -31,6 +33,77 @@ pub struct Rule {
     pub missing: Missing,
     /// Globs over subjects (`*` any text, `?` one character); empty: every subject of the metric.
     pub subjects: Vec<String>,
+}
+
+/// The number that a value is held against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    /// This one, in the metric's unit.
+    Fixed(f64),
+    /// So many times the subject's own baseline.
+    OfBaseline {
+        /// More than zero.
+        factor: f64,
+        /// What counts until there is a baseline; without it nothing breaches until then.
+        fixed: Option<f64>,
+    },
+}
+
+impl From<f64> for Threshold {
+    fn from(fixed: f64) -> Self {
+        Self::Fixed(fixed)
+    }
+}
+
+impl Threshold {
+    /// What is known of it without any history.
+    #[must_use]
+    pub const fn fixed(self) -> Option<f64> {
+        match self {
+            Self::Fixed(fixed) => Some(fixed),
+            Self::OfBaseline { fixed, .. } => fixed,
+        }
+    }
+}
+
+impl fmt::Display for Threshold {
+    /// As the config has it: `200`, `1.5 x baseline`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(fixed) => write!(f, "{fixed}"),
+            Self::OfBaseline { factor, .. } => write!(f, "{factor} x baseline"),
+        }
+    }
+}
+
+/// A rule's thresholds in force, in the metric's unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// The threshold.
+    pub threshold: f64,
+    /// The threshold while firing, where it is another.
+    pub clear: Option<f64>,
+    /// Whether they are of the baseline.
+    pub of_baseline: bool,
+}
+
+impl Rule {
+    /// The thresholds where this is the subject's baseline; `None` where there is none yet, and nothing breaches.
+    #[must_use]
+    pub fn limits(&self, baseline: Option<f64>) -> Option<Limits> {
+        let Threshold::OfBaseline { factor, fixed } = self.threshold else {
+            let threshold = self.threshold.fixed()?;
+            return Some(Limits { threshold, clear: self.clear_threshold, of_baseline: false });
+        };
+        // While there is no baseline, what the fixed threshold would be the factor of.
+        let unit = baseline.or(fixed.map(|fixed| fixed / factor))?;
+        let threshold = match baseline {
+            Some(baseline) => factor * baseline,
+            None => fixed?,
+        };
+        let clear = self.clear_threshold.map(|factor| factor * unit);
+        Some(Limits { threshold, clear, of_baseline: baseline.is_some() })
+    }
 }
 
 /// What is judged.
@@ -84,6 +157,12 @@ impl Metric {
     #[must_use]
     pub(crate) const fn restarts_on_any_outcome(self) -> bool {
         matches!(self, Self::LatencyMs | Self::JitterMs)
+    }
+
+    /// Whether a subject has a baseline of it: each observation is a value by itself, of which a usual one can be told.
+    #[must_use]
+    pub const fn has_baseline(self) -> bool {
+        matches!(self, Self::LatencyMs | Self::CollectionMs)
     }
 
     /// Whether it exists only for a period.

@@ -1,6 +1,8 @@
 //! A series: one rule judged for one subject. It keeps the newest datapoints, the deadline and the state, and turns
 //! what arrives into transitions.
 
+pub(crate) mod judgement;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,9 +10,10 @@ use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Baseline;
 use crate::period::Periods;
 use crate::reason;
-use crate::rule::{Missing, Rule, Side};
+use crate::rule::{Limits, Missing, Rule, Side, Threshold};
 use crate::transition::{State, Transition};
 
 /// How long after a period's end its observations may still come, in event time.
@@ -37,6 +40,10 @@ pub(crate) struct Series {
     /// How far apart the datapoints for missing data are.
     step: Duration,
     pub(crate) kept: Kept,
+    /// What is usual of the subject, where the rule's threshold is of that.
+    pub(crate) baseline: Option<Baseline>,
+    /// The thresholds that the newest datapoint is judged by; `None` while there is no baseline to have them of.
+    limits: Option<Limits>,
     count: Count,
     /// Whether `kept` has changed since it was last saved.
     pub(crate) changed: bool,
@@ -95,12 +102,18 @@ impl Series {
         let step = rule.window.map_or(interval, |window| window.period.max(interval));
         let deadline = rule.deadline.unwrap_or(step * 3 + Duration::from_secs(5));
         let (kept, count) = (Kept::default(), Count::default());
-        Self { rule: index, subject, link, deadline, step, kept, count, changed: false }
+        let of_baseline = matches!(rule.threshold, Threshold::OfBaseline { .. });
+        let baseline = of_baseline.then(Baseline::default);
+        let limits = rule.limits(None);
+        Self { rule: index, subject, link, deadline, step, kept, baseline, limits, count, changed: false }
     }
 
     /// Takes up what was kept of an earlier life.
     pub(crate) fn restore(&mut self, rule: &Rule, kept: Kept) {
         self.kept = kept;
+        if let Some(at) = self.newest_at() {
+            self.limits = self.limits_at(rule, at);
+        }
         self.recount(rule);
     }
 
@@ -121,6 +134,9 @@ impl Series {
             let floor = self.kept.floor.filter(|floor| self.kept.unknown && floor.seq == 0);
             (last + self.deadline).max(floor.map_or(Timestamp::MIN, |floor| floor.at + self.step))
         });
+        if let Some(at) = self.newest_at() {
+            self.limits = self.limits_at(rule, at);
+        }
         self.recount(rule);
         let Count { breaching, good } = self.count;
         let Some(&(newest, value)) = self.kept.newest.back().filter(|_| !self.kept.unknown) else {
@@ -135,8 +151,8 @@ impl Series {
             None => breaching < rule.breach.m,
         };
         let (state, reason) = match self.kept.firing {
-            false if breaching >= rule.breach.m => (State::Firing, reason::fired(rule, breaching, value)),
-            true if resolves => (State::Resolved, reason::resolved(rule, breaching)),
+            false if breaching >= rule.breach.m => (State::Firing, reason::fired(rule, self.limits, breaching, value)),
+            true if resolves => (State::Resolved, reason::resolved(rule, self.limits, breaching)),
             _ => return,
         };
         self.kept.firing = state == State::Firing;
@@ -147,6 +163,16 @@ impl Series {
         self.recount(rule);
         // The edit decides it, not the datapoint: edited to and fro it is another incident each time.
         self.say(rule, now, state, value, reason::edited(&reason), out);
+    }
+
+    /// When the newest datapoint was, or else what the deadline counts from.
+    fn newest_at(&self) -> Option<Timestamp> {
+        self.kept.newest.back().map(|(newest, _)| newest.at).or(self.kept.last)
+    }
+
+    /// The thresholds that a datapoint of this time is judged by.
+    fn limits_at(&self, rule: &Rule, at: Timestamp) -> Option<Limits> {
+        rule.limits(self.baseline.as_ref().and_then(|baseline| baseline.at(at)))
     }
 
     /// The site has been seen for the first time: a deadline counts from now on.
@@ -174,6 +200,9 @@ impl Series {
     pub(crate) fn step_back(&mut self, rule: &Rule, to: Timestamp, out: &mut Vec<Transition>) {
         for (order, value) in std::mem::take(&mut self.kept.early) {
             self.apply(rule, order, value, out);
+        }
+        if let Some(baseline) = &mut self.baseline {
+            baseline.step_back(to);
         }
         if self.kept.last.is_some_and(|last| last > to) {
             self.kept.last = Some(to);
@@ -335,9 +364,18 @@ impl Series {
             return false;
         }
         let is_newest = newest.back().is_none_or(|(newest, _)| *newest < order);
+        if is_newest && self.baseline.is_some() {
+            let limits = self.limits_at(rule, order.at);
+            if limits != self.limits {
+                // All of the newest are judged by the threshold of the present.
+                self.limits = limits;
+                self.recount(rule);
+            }
+        }
+        let newest = &mut self.kept.newest;
         if is_newest {
             newest.push_back((order, value));
-            self.count.push(rule, self.kept.firing, newest);
+            self.count.push(rule, self.limits, self.kept.firing, newest);
         } else {
             let place = newest.partition_point(|(other, _)| *other < order);
             newest.insert(place, (order, value));
@@ -378,7 +416,14 @@ impl Series {
             }
             self.kept.firing = true;
             self.recount(rule);
-            self.say(rule, order.at, State::Firing, value, reason::fired(rule, breaching, value), out);
+            self.say(
+                rule,
+                order.at,
+                State::Firing,
+                value,
+                reason::fired(rule, self.limits, breaching, value),
+                out,
+            );
             return true;
         }
         let resolves = match rule.clear {
@@ -397,13 +442,20 @@ impl Series {
                 self.kept.newest.clear();
             }
             self.recount(rule);
-            self.say(rule, order.at, State::Resolved, value, reason::resolved(rule, breaching), out);
+            self.say(
+                rule,
+                order.at,
+                State::Resolved,
+                value,
+                reason::resolved(rule, self.limits, breaching),
+                out,
+            );
         }
         resolves
     }
 
     fn recount(&mut self, rule: &Rule) {
-        let breaches = |(_, value): &&(Order, Value)| breaches(rule, self.kept.firing, *value);
+        let breaches = |(_, value): &&(Order, Value)| breaches(rule, self.limits, self.kept.firing, *value);
         let newest = || self.kept.newest.iter().rev();
         self.count = Count {
             breaching: newest().take(rule.breach.n).filter(breaches).count(),
@@ -436,8 +488,9 @@ impl Series {
 
 impl Count {
     /// Takes the newest datapoint into account, which stands last in `newest`.
-    fn push(&mut self, rule: &Rule, firing: bool, newest: &VecDeque<(Order, Value)>) {
-        let at = |index: usize| newest.get(index).is_some_and(|(_, value)| breaches(rule, firing, *value));
+    fn push(&mut self, rule: &Rule, limits: Option<Limits>, firing: bool, newest: &VecDeque<(Order, Value)>) {
+        let at =
+            |index: usize| newest.get(index).is_some_and(|(_, value)| breaches(rule, limits, firing, *value));
         let last = newest.len() - 1;
         if at(last) {
             self.breaching += 1;
@@ -456,14 +509,17 @@ fn most(rule: &Rule) -> usize {
     rule.breach.n.max(rule.clear.unwrap_or(1))
 }
 
-fn breaches(rule: &Rule, firing: bool, value: Value) -> bool {
+fn breaches(rule: &Rule, limits: Option<Limits>, firing: bool, value: Value) -> bool {
     let value = match value {
         Value::Measured(value) => value,
         Value::Missing => return rule.missing == Missing::Breach,
     };
-    match (rule.side, rule.clear_threshold.filter(|_| firing)) {
-        (Side::Below, None) => value < rule.threshold,
-        (Side::Above, None) => value > rule.threshold,
+    let Some(limits) = limits else {
+        return false;
+    };
+    match (rule.side, limits.clear.filter(|_| firing)) {
+        (Side::Below, None) => value < limits.threshold,
+        (Side::Above, None) => value > limits.threshold,
         // While firing, what equals the threshold is not on its far side.
         (Side::Below, Some(clear)) => value <= clear,
         (Side::Above, Some(clear)) => value >= clear,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Window};
+use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Statistic, Window};
 use crosswatch_shared::config::document::{Table, Unique, Value};
 use crosswatch_shared::config::topology::{Topology, VpnSelect};
 use crosswatch_shared::config::values::{self, LONGEST, short};
 use crosswatch_shared::observation::Name;
 use wildmatch::WildMatch;
 
-use super::{ConfiguredRule, RESERVED};
+use super::{ConfiguredRule, RESERVED, threshold};
 
 /// The most datapoints a rule may look back on: each subject keeps that many.
 const MOST_DATAPOINTS: usize = 10_000;
@@ -52,7 +52,7 @@ fn take_rule(
     let metric = table.need("metric", "\"ping_ok\"", |value| {
         value.word(&Metric::ALL.map(|metric| (metric.word(), metric)))
     });
-    let threshold = take_threshold(&mut table);
+    let threshold = threshold::take(&mut table, metric);
     let breach = table.or("breach", Breach { m: 1, n: 1 }, |value| {
         value.parsed("3 of 5", |text| values::m_of_n(text, MOST_DATAPOINTS).map(|(m, n)| Breach { m, n }))
     });
@@ -92,47 +92,6 @@ fn take_name(value: &Value<'_>, names: &mut Unique) -> Option<Name> {
     }
     names.check(value.place(), &name)?;
     Some(name)
-}
-
-/// Which side breaches, the threshold, and the threshold while firing.
-fn take_threshold(table: &mut Table<'_>) -> Option<(Side, f64, Option<f64>)> {
-    let place = table.place();
-    let (has_below, has_above) = (table.has("below"), table.has("above"));
-    let below = table.maybe("below", Value::number);
-    let above = table.maybe("above", Value::number);
-    let clear_below = table.get("clear_below");
-    let clear_above = table.get("clear_above");
-    let (side, threshold) = match (has_below, has_above) {
-        (true, false) => (Side::Below, below),
-        (false, true) => (Side::Above, above),
-        (true, true) => return place.wrong("a rule has both 'below' and 'above'; make two rules of it"),
-        (false, false) => return place.missing("a rule needs a threshold: below = NUMBER or above = NUMBER"),
-    };
-    let (clear, other) = match side {
-        Side::Below => (clear_above, clear_below),
-        Side::Above => (clear_below, clear_above),
-    };
-    if let Some(other) = other {
-        return other.wrong(match side {
-            Side::Below => "a rule with 'below' clears above: write 'clear_above' instead of 'clear_below'",
-            Side::Above => "a rule with 'above' clears below: write 'clear_below' instead of 'clear_above'",
-        });
-    }
-    let clear_threshold = match clear {
-        Some(value) => Some((value.number()?, value)),
-        None => None,
-    };
-    let threshold = threshold??;
-    match (side, clear_threshold) {
-        (_, None) => Some((side, threshold, None)),
-        (Side::Below, Some((clear, value))) if clear < threshold => {
-            value.wrong(format!("'clear_above' must not be less than 'below', which is {threshold}"))
-        }
-        (Side::Above, Some((clear, value))) if clear > threshold => {
-            value.wrong(format!("'clear_below' must not be more than 'above', which is {threshold}"))
-        }
-        (_, Some((clear, _))) => Some((side, threshold, Some(clear))),
-    }
 }
 
 fn take_window(table: &mut Table<'_>, metric: Option<Metric>) -> Option<Option<Window>> {

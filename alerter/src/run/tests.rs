@@ -162,7 +162,7 @@ fn rule(of: usize) -> Rule {
         name: RULE.into(),
         metric: Metric::PingOk,
         side: Side::Below,
-        threshold: 1.0,
+        threshold: 1.0.into(),
         clear_threshold: None,
         breach: Breach { m: of, n: of },
         clear: None,

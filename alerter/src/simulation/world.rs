@@ -131,7 +131,7 @@ fn rules(rng: &mut fastrand::Rng) -> Vec<Rule> {
             name: name.into(),
             metric,
             side,
-            threshold,
+            threshold: threshold.into(),
             clear_threshold: (name == "latency-high" && rng.bool()).then_some(150.0),
             breach: Breach { m, n },
             clear,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Window};
+use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Threshold, Window};
 use crosswatch_shared::config::topology::{Host, Target, Topology, VpnSelect};
 use crosswatch_shared::config::values::spell;
 use crosswatch_shared::observation::Name;
@@ -82,6 +82,13 @@ fn of_rule(input: &Input<'_>, marks: &Marks, judged: Judged<'_>, notes: &mut Vec
         ));
         return Vec::new();
     }
+    let Some(threshold) = rule.threshold.fixed() else {
+        notes.push(format!(
+            "{} can't be said: an alarm has no baseline, so there is none of it; with 'fixed' there is one with that threshold",
+            rule.threshold
+        ));
+        return Vec::new();
+    };
     let globs: Vec<WildMatch> = rule.subjects.iter().map(|glob| WildMatch::new(glob)).collect();
     let covered = |subject: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(subject));
     let sources: Vec<WildMatch> = input.published.sources.iter().map(|glob| WildMatch::new(glob)).collect();
@@ -98,7 +105,7 @@ fn of_rule(input: &Input<'_>, marks: &Marks, judged: Judged<'_>, notes: &mut Vec
             continue;
         }
         let mut told = Vec::new();
-        let said = say(rule, metric, subject.every, input.published.period, &mut told);
+        let said = say(rule, threshold, metric, subject.every, input.published.period, &mut told);
         for text in told {
             if !said_before.contains(&text) {
                 said_before.push(text);
@@ -234,7 +241,14 @@ fn sources(topology: &Topology, site: &str) -> Vec<(&'static str, Duration)> {
     sources
 }
 
-fn say(rule: &Rule, metric: Metric, every: Duration, window: Duration, notes: &mut Vec<String>) -> Said {
+fn say(
+    rule: &Rule,
+    threshold: f64,
+    metric: Metric,
+    every: Duration,
+    window: Duration,
+    notes: &mut Vec<String>,
+) -> Said {
     let below = rule.side == Side::Below;
     let (period, breach, statistic) = match rule.window {
         None => raw(rule, below, every, window, notes),
@@ -250,19 +264,19 @@ fn say(rule: &Rule, metric: Metric, every: Duration, window: Duration, notes: &m
             breach.m, breach.n
         ));
     }
-    let said = Said { metric, statistic, period, below, threshold: rule.threshold, m, n };
+    let said = Said { metric, statistic, period, below, threshold, m, n };
     if rule.metric != Judging::LossPercent {
         return said;
     }
     // The average of PingSuccess is the share of replies.
-    let threshold = (100.0 - rule.threshold) / 100.0;
+    let share = (100.0 - threshold) / 100.0;
     let side = if below { "above" } else { "below" };
     notes.push(format!(
-        "loss_percent {} {} is an average of PingSuccess {side} {threshold}",
+        "loss_percent {} {} is an average of PingSuccess {side} {share}",
         if below { "below" } else { "above" },
-        rule.threshold
+        threshold
     ));
-    Said { below: !below, threshold, ..said }
+    Said { below: !below, threshold: share, ..said }
 }
 
 /// A rule over single observations. Where a period holds several, all of them must breach, so that one lost ping
@@ -325,9 +339,19 @@ fn unsayable(rule: &Rule) -> Vec<String> {
             "clear = {clear} can't be said: the alarm is over as soon as its breach no longer holds"
         ));
     }
-    if let Some(threshold) = rule.clear_threshold {
+    if let Threshold::OfBaseline { fixed: Some(fixed), .. } = rule.threshold {
+        notes.push(format!(
+            "{} can't be said: the alarm has fixed = {fixed} as its threshold always",
+            rule.threshold
+        ));
+    }
+    if let Some(clear) = rule.clear_threshold {
         let key = if rule.side == Side::Below { "clear_above" } else { "clear_below" };
-        notes.push(format!("{key} = {threshold} can't be said: the alarm clears at its one threshold"));
+        let clear = match rule.threshold {
+            Threshold::Fixed(_) => clear.to_string(),
+            Threshold::OfBaseline { .. } => format!("\"{clear} x baseline\""),
+        };
+        notes.push(format!("{key} = {clear} can't be said: the alarm clears at its one threshold"));
     }
     if let Some(deadline) = rule.deadline {
         notes.push(format!(

@@ -91,6 +91,10 @@ fn least_up(input: &Input<'_>, subject: &str) -> f64 {
             && (rule.subjects.is_empty() || globs().any(|glob| glob.matches(subject)))
     });
     // `below = 1.5` asks for two.
-    let least = covering.map(|rule| rule.threshold.ceil()).max_by(f64::total_cmp).unwrap_or(1.0);
+    let least = covering
+        .filter_map(|rule| rule.threshold.fixed())
+        .map(f64::ceil)
+        .max_by(f64::total_cmp)
+        .unwrap_or(1.0);
     least.clamp(1.0, TUNNELS)
 }

@@ -10,7 +10,7 @@ use crosswatch_alarms::{
     summary, suspects,
 };
 use crosswatch_judge::Engine;
-use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Window};
+use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Threshold, Window};
 use crosswatch_shared::config::topology::{Topology, shard, worker};
 use crosswatch_window::Metric;
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn rule(name: &str, metric: Judging, side: Side, threshold: f64) -> Rule {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,
@@ -270,6 +270,16 @@ fn what_an_alarm_cannot_say_is_told() {
                 ..rule("jitter", Judging::JitterMs, Side::Above, 5.0)
             },
             rule("collecting", Judging::CollectionOk, Side::Below, 1.0),
+            Rule {
+                threshold: Threshold::OfBaseline { factor: 1.5, fixed: None },
+                ..rule("usual", Judging::LatencyMs, Side::Above, 0.0)
+            },
+            Rule {
+                threshold: Threshold::OfBaseline { factor: 1.5, fixed: Some(300.0) },
+                clear_threshold: Some(1.25),
+                window: Some(Window { period: Duration::from_secs(60), statistic: Statistic::Average }),
+                ..rule("with", Judging::LatencyMs, Side::Above, 0.0)
+            },
         ],
     );
     let expected = "\
@@ -282,10 +292,14 @@ note: rule collecting: us-east-1/icmp is not published, so there is no alarm for
 note: rule collecting: us-east-1/journal is not published, so there is no alarm for it
 note: rule collecting: eu-west-1/tcp is not published, so there is no alarm for it
 note: rule collecting: eu-west-1/journal is not published, so there is no alarm for it
+note: rule usual: 1.5 x baseline can't be said: an alarm has no baseline, so there is none of it; with 'fixed' there is one with that threshold
+note: rule with: 1.5 x baseline can't be said: the alarm has fixed = 300 as its threshold always
+note: rule with: clear_below = \"1.25 x baseline\" can't be said: the alarm clears at its one threshold
 note: link use1-euw1: VPN connections found by tag have no alarm on AWS's own TunnelState; name them by id to have one
 ";
     assert_eq!(world.notes(), expected);
     let alarms = world.alarms();
+    assert_eq!(measured(&alarms, "with").threshold, 300.0);
     let collecting = composite(&alarms, "collecting fails");
     assert_eq!(collecting, "ALARM(\"Crosswatch rule collecting on us-east-1/ec2:vpn-status\")");
 }

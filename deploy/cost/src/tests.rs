@@ -46,7 +46,7 @@ fn rules() -> Vec<Rule> {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,

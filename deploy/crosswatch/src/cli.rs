@@ -122,6 +122,25 @@ pub(crate) enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Say why something paged, or why not: datapoints, thresholds, evidence, and who was told what when
+    ///
+    /// As things are now the alerter's file tells it. With --at, and of an incident that is over, the journals are judged anew by
+    /// the rules of the config up to that moment; what was told then still comes from the alerter's file.
+    #[command(verbatim_doc_comment)]
+    Explain {
+        /// A link, a rule's subject such as `LINK/SITE/PROBE`, or an incident's id or the beginning of one.
+        #[arg(value_name = "SUBJECT")]
+        subject: String,
+        /// As of this moment: a time (2026-11-22T07:00:00Z), or how long ago (90s, 15m, 6h, 7d).
+        #[arg(long, value_name = "TIME", value_parser = when::parse)]
+        at: Option<when::When>,
+        /// Judge anew from here on [default: an hour before, or as far as the rules look back].
+        #[arg(long, value_name = "TIME", value_parser = when::parse)]
+        since: Option<when::When>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Print what was observed as JSON lines, oldest first.
     Export {
         #[command(flatten)]

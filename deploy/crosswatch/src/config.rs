@@ -94,7 +94,8 @@ pub(crate) fn found(named: Option<&Path>) -> Option<PathBuf> {
 pub(crate) type ProbeKey = (Name, Name, Name);
 
 /// The round-trip time in milliseconds above which a probe's reply is news: the lowest `above` of any `latency_ms` rule
-/// that covers it. Probes that no such rule covers are left out.
+/// that covers it. A rule of the baseline counts by its `fixed` alone: what the baseline is only the alerter knows, so that
+/// what is slow by nothing else waits as routine does. Probes that no such rule covers are left out.
 pub(crate) fn news_thresholds(config: &Config) -> HashMap<ProbeKey, f64> {
     let rules: Vec<(Vec<WildMatch>, f64)> = config
         .alerts
@@ -102,7 +103,7 @@ pub(crate) fn news_thresholds(config: &Config) -> HashMap<ProbeKey, f64> {
         .iter()
         .map(|configured| &configured.rule)
         .filter(|rule| rule.metric == Metric::LatencyMs && rule.side == Side::Above)
-        .map(|rule| (globs(rule), rule.threshold))
+        .filter_map(|rule| Some((globs(rule), rule.threshold.fixed()?)))
         .collect();
     let mut thresholds = HashMap::new();
     for (link, probe) in config.topology.probes() {

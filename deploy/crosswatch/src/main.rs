@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod explain;
 mod export;
 mod forward;
 mod init;
@@ -82,6 +83,9 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
+        Command::Explain { subject, at, since, format } => {
+            explain::run(&load(config)?, &subject, at, since, format)
+        }
         Command::Export { range, site, link, journals } => {
             let (from, to) = range.at(clock::now());
             export::run(&load(config)?, &Wanted { from, to, site, link, journals })

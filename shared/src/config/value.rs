@@ -56,6 +56,12 @@ impl<'a> Value<'a> {
         self.value.is_array()
     }
 
+    /// Whether it is text in quotes.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
     /// Text in quotes.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {

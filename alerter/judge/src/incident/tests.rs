@@ -72,7 +72,7 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: f64, m: usize, clear:
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m, n: m },
         clear: Some(clear),

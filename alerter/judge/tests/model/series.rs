@@ -276,9 +276,10 @@ impl Series<'_> {
             What::Value(value) => value,
             What::Missing { breaches } => return breaches,
         };
+        let threshold = self.rule.threshold.fixed().unwrap();
         match (self.rule.side, self.rule.clear_threshold.filter(|_| self.firing)) {
-            (Side::Below, None) => value < self.rule.threshold,
-            (Side::Above, None) => value > self.rule.threshold,
+            (Side::Below, None) => value < threshold,
+            (Side::Above, None) => value > threshold,
             (Side::Below, Some(clear)) => value <= clear,
             (Side::Above, Some(clear)) => value >= clear,
         }

@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Window};
+use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Threshold, Window};
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
 };
@@ -85,7 +85,7 @@ pub(crate) fn rule(text: &str) -> Rule {
         name: "rule".into(),
         metric: Metric::ALL.into_iter().find(|known| known.word() == metric).unwrap(),
         side: if side == "below" { Side::Below } else { Side::Above },
-        threshold: threshold.parse().unwrap(),
+        threshold: Threshold::Fixed(threshold.parse().unwrap()),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,

@@ -153,7 +153,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 name: "rule".into(),
                 metric,
                 side: if below { Side::Below } else { Side::Above },
-                threshold: thresholds[threshold],
+                threshold: thresholds[threshold].into(),
                 clear_threshold,
                 breach: Breach { m, n: m + more },
                 clear: k,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crosswatch_alerter::config::{ConfiguredRule, Receiver, Template};
-use crosswatch_judge::rule::{Breach, Missing, Statistic, Window};
+use crosswatch_judge::rule::{Breach, Missing, Statistic, Threshold, Window};
 use crosswatch_publisher::config::{Alarms, Kind};
 use crosswatch_shared::config::topology::{
     Appliance, Host, Link, Probe, Queue, QueueKind, Site, SqsQueue, Target, Vpn, VpnSelect,
@@ -102,7 +102,7 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: f64) -> Rule {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,
@@ -321,6 +321,16 @@ fn every_key_of_a_rule_is_taken() {
         metric = "collection_ok"
         below = 1
         subjects = ["a/ec2:*"]
+        [[rule]]
+        name = "usual"
+        metric = "latency_ms"
+        above = "1.5 x baseline"
+        clear_below = "1.25x baseline"
+        fixed = 300
+        [[rule]]
+        name = "fast"
+        metric = "collection_ms"
+        below = "0.5 x baseline"
         "#
     ))
     .unwrap();
@@ -342,6 +352,15 @@ fn every_key_of_a_rule_is_taken() {
             ..rule("tagged", Metric::TunnelsUp, Side::Below, 2.0)
         },
         Rule { subjects: vec!["a/ec2:*".into()], ..rule("own", Metric::CollectionOk, Side::Below, 1.0) },
+        Rule {
+            threshold: Threshold::OfBaseline { factor: 1.5, fixed: Some(300.0) },
+            clear_threshold: Some(1.25),
+            ..rule("usual", Metric::LatencyMs, Side::Above, 0.0)
+        },
+        Rule {
+            threshold: Threshold::OfBaseline { factor: 0.5, fixed: None },
+            ..rule("fast", Metric::CollectionMs, Side::Below, 0.0)
+        },
     ];
     assert_eq!(rules, expected);
 }
@@ -365,7 +384,13 @@ fn the_starter_watches_loopback_and_the_gateway() {
         .rules
         .iter()
         .map(|rule| {
-            (&*rule.rule.name, rule.rule.threshold, rule.rule.breach, rule.rule.clear, &*rule.notify[0])
+            (
+                &*rule.rule.name,
+                rule.rule.threshold.fixed().unwrap(),
+                rule.rule.breach,
+                rule.rule.clear,
+                &*rule.notify[0],
+            )
         })
         .collect();
     let expected = [
@@ -408,11 +433,14 @@ fn news_begins_at_the_lowest_threshold_that_covers_a_probe() {
         rule("b", "latency_ms", "above = 90.5", "subjects = [\"*/icmp:10.0.0.2\"]"),
         rule("c", "latency_ms", "below = 1", ""),
         rule("d", "jitter_ms", "above = 2\nperiod = \"30s\"", ""),
+        // What a baseline is the collector does not know.
+        rule("e", "latency_ms", "above = \"1.5 x baseline\"", ""),
+        rule("f", "latency_ms", "above = \"1.2 x baseline\"\nfixed = 150", "subjects = [\"*db*\"]"),
     ];
     let thresholds = news_thresholds(&parse(&text.join("\n")).unwrap());
     let of = |site: &str, probe: &str| thresholds.get(&("l".into(), site.into(), probe.into())).copied();
     assert_eq!(of("a", "icmp:10.0.0.2"), Some(90.5));
-    assert_eq!(of("a", "icmp:db.example.com"), Some(200.0));
+    assert_eq!(of("a", "icmp:db.example.com"), Some(150.0));
     assert_eq!(of("z", "web"), None);
 }
 

@@ -4,12 +4,15 @@
 mod tail;
 mod text;
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use crosswatch_alerter::account;
 use crosswatch_alerter::status::{ActiveSilence, OpenIncident, Owed, SilencedIncident};
 use crosswatch_host::clock;
+use crosswatch_judge::rule::{Metric, Rule, Threshold};
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
 use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::Outcome;
@@ -77,12 +80,23 @@ struct ProbeStatus {
     last_at: Option<Timestamp>,
     /// The newest reply's round-trip time.
     rtt_ms: Option<f64>,
+    /// What is usual of its round-trip time, where a rule asks for that; nothing while there is not enough history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<BaselineStatus>,
     /// Why the newest probe was lost, if it was.
     lost: Option<&'static str>,
     /// What the collector's machine saw once it was lost, in one line.
     evidence: Option<String>,
     /// The rules that fire for it.
     firing: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct BaselineStatus {
+    /// The median over seven days; `null` while there is not an hour of history.
+    ms: Option<f64>,
+    /// When its history begins.
+    since: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -166,6 +180,7 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         }
         None => Vec::new(),
     };
+    let usual = baselines(config, now)?;
     let hold = silence(&topology.queue.kind);
     let mut tails = Vec::new();
     let mut sites = Vec::new();
@@ -193,7 +208,8 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         let deadline = probe.every * 3 + Duration::from_secs(5) + hold;
         let status = probe_status(subject, known.map(|(state, _)| state), seen, deadline, now, firing);
         let evidence = known.and_then(|(_, tail)| tail.evidence(&link.name, &probe.name));
-        ProbeStatus { evidence: evidence.map(Evidence::summary), ..status }
+        let baseline = usual.get(&status.subject).copied();
+        ProbeStatus { evidence: evidence.map(Evidence::summary), baseline, ..status }
     };
     let tunnels = |link: &Link, name: &str, site: &str, expected: u32| {
         let subject = format!("{}/{name}", link.name);
@@ -236,6 +252,22 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     Ok(Status { at: now, sites, links, incidents, owed, silences, silenced })
 }
 
+/// What is usual of each probe that a rule of the baseline asks for.
+fn baselines(config: &Config, now: Timestamp) -> anyhow::Result<HashMap<String, BaselineStatus>> {
+    let rules = config.alerts.rules.iter().map(|of| &of.rule);
+    let rules: Vec<Rule> =
+        rules.filter(|rule| matches!(rule.threshold, Threshold::OfBaseline { .. })).cloned().collect();
+    if rules.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let file = config.topology.queue.path.join(ALERTER_FILE);
+    let usual = account::baselines(&file, rules, &config.topology, now)
+        .context("the alerter's baselines cannot be read")?;
+    let of_probes = usual.into_iter().filter(|of| of.metric == Metric::LatencyMs);
+    let status = |of: account::Usual| (of.subject, BaselineStatus { ms: of.value, since: of.since });
+    Ok(of_probes.map(status).collect())
+}
+
 fn probe_status(
     subject: String,
     site: Option<State>,
@@ -263,6 +295,7 @@ fn probe_status(
         since_or_longer: seen.is_some_and(|seen| seen.or_longer),
         last_at: seen.map(|seen| seen.at),
         rtt_ms,
+        baseline: None,
         lost,
         evidence: None,
         firing,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crosswatch_alerter::status::Owed;
 use crosswatch_shared::time::Timestamp;
 
-use super::{LinkStatus, State, Status};
+use super::{BaselineStatus, LinkStatus, State, Status};
 
 /// A notification that was owed just now, and has not failed, is not worth a line.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
@@ -39,7 +39,12 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
                 }
                 (_, None, _) => String::new(),
             };
-            let rest = format!("{measured:<18}{since}{}", firing(&probe.firing));
+            let usual = match &probe.baseline {
+                Some(BaselineStatus { ms: Some(ms), .. }) => format!("  baseline {ms:.3} ms"),
+                Some(_) => "  no baseline yet".to_owned(),
+                None => String::new(),
+            };
+            let rest = format!("{measured:<18}{since}{usual}{}", firing(&probe.firing));
             line(&mut text, &probe.subject, width, probe.state, &rest, colours);
             if let (State::Down, Some(evidence)) = (probe.state, &probe.evidence) {
                 let _ = writeln!(text, "{:width$}    {evidence}", "");
@@ -154,6 +159,7 @@ mod tests {
             since_or_longer: false,
             last_at: Some(Timestamp::from_secs(990)),
             rtt_ms: Some(1.5),
+            baseline: None,
             lost: None,
             evidence: Some("stops after hop 2 (10.0.0.1)".to_owned()),
             firing: Vec::new(),
@@ -179,6 +185,17 @@ mod tests {
         for (state, word) in [(State::Silent, "silent "), (State::Unknown, "unknown")] {
             assert_eq!(line(state), format!("l/s/p  {word}  1.500 ms            10s ago"));
         }
+    }
+
+    #[test]
+    fn what_is_usual_is_told_where_a_rule_asks_for_it() {
+        let line = |ms| {
+            let mut status = status(State::Up, Vec::new());
+            status.links[0].probes[0].baseline = Some(BaselineStatus { ms, since: None });
+            show(&status, false).lines().next().unwrap().to_owned()
+        };
+        assert_eq!(line(Some(80.25)), "l/s/p  up       1.500 ms            for 10m 0s  baseline 80.250 ms");
+        assert_eq!(line(None), "l/s/p  up       1.500 ms            for 10m 0s  no baseline yet");
     }
 
     #[test]
