@@ -3,6 +3,7 @@
 
 mod alarms;
 mod aws;
+mod backtest;
 mod check;
 mod cli;
 mod config;
@@ -10,7 +11,9 @@ mod cost;
 mod export;
 mod forward;
 mod init;
+mod input;
 mod metrics;
+mod progress;
 mod queue;
 mod reflector;
 mod replay;
@@ -28,8 +31,8 @@ use cli::{Cli, Command};
 use config::{Config, LoadError};
 use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
-use crosswatch_replay::ReplayError;
-use export::Wanted;
+use crosswatch_replay::source::{SourceError, Wanted};
+use crosswatch_replay::sweep::SweepError;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
 
@@ -77,10 +80,17 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
         Command::Export { range, site, link, journals } => {
-            let (from, to) = range.at(clock::now());
-            export::run(&load(config)?, &Wanted { from, to, site, link, journals })
+            let (since, until) = range.at(clock::now());
+            export::run(&load(config)?, Wanted { since, until, link, site }, journals)
         }
-        Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
+        Command::Replay { input, format, metrics, speed } => {
+            replay::run(load(config)?, &input, replay::Options { format, metrics, speed })
+        }
+        Command::Backtest { rules, input, fail_on, sweep, svg, format } => {
+            let options = backtest::Options { fail_on, sweep, svg, format };
+            let rules = rules.map(|path| Config::load(&path)).transpose()?;
+            backtest::run(load(config)?, rules, &input, &options)
+        }
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
         Command::Metrics { name, dimensions, range, format } => {
@@ -120,7 +130,8 @@ fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
         || error.is::<WrongQueue>()
-        || error.is::<ReplayError>()
+        || error.downcast_ref::<SourceError>().is_some_and(SourceError::is_wrong_input)
+        || error.is::<SweepError>()
         || error.is::<TestError>()
         || error.is::<Impossible>();
     if wrong { 2 } else { 1 }
