@@ -239,7 +239,14 @@ fn replay_says_what_was_judged(deployment: &Deployment, observations: &[Value]) 
     let replayed = deployment.replay(observations);
     let replayed: BTreeSet<_> =
         replayed.iter().map(|row| ["at", "rule", "subject", "state"].map(|key| text(row, key))).collect();
-    assert_eq!(judged::transitions(&deployment.path().join("data/alerter.db")), replayed);
+    let judged = judged::transitions(&deployment.path().join("data/alerter.db"));
+    assert_eq!(judged, replayed);
+    let of_the_journal = deployment.rows(&["replay"]);
+    let of_the_journal: BTreeSet<_> = of_the_journal
+        .iter()
+        .map(|row| ["at", "rule", "subject", "state"].map(|key| text(row, key)))
+        .collect();
+    assert_eq!(judged, of_the_journal);
 }
 
 /// The samples of one metric of one subject in one second.

@@ -110,6 +110,11 @@ fn the_examples_in_formats_md_are_true() {
     run(&document("docs/formats.md"), Command::new("bash"), str::to_owned);
 }
 
+#[test]
+fn the_examples_in_replay_md_are_true() {
+    run(&document("docs/replay.md"), Command::new("bash"), str::to_owned);
+}
+
 /// Those that hold an invariant: words in backticks with three underscores or more.
 #[test]
 fn the_tests_that_architecture_md_names_exist() {

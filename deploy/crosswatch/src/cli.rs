@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crosswatch_shared::time::Timestamp;
 
-use crate::queue::Tool;
+use crate::queue::{Stage, Tool};
 use crate::reflector::ReflectorArgs;
 use crate::silence;
 use crate::when;
@@ -155,18 +155,48 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FOLDER")]
         journals: Option<PathBuf>,
     },
-    /// Judge observations from a file by the config's rules, and print what they would have said
+    /// Judge once more what was observed, by the config's rules, and print what they would have said
     ///
-    /// Prints one JSON object a transition: firing, resolved, unknown, ok. Nobody is notified. Try a changed rule on
-    /// what `export` printed.
+    /// Reads the journals of the config, or with SQS the alerter's history; or a file of JSON lines, other journals, dead
+    /// letters. Prints one JSON object a transition: firing, resolved, unknown, ok. Nobody is notified. What was skipped is told
+    /// on standard error.
     #[command(verbatim_doc_comment)]
     Replay {
-        /// The file of JSON lines that `export` prints; `-` for standard input.
-        #[arg(long, value_name = "FILE")]
-        from: PathBuf,
-        /// The file's form.
-        #[arg(long, value_enum, default_value_t = Rows::Jsonl)]
-        format: Rows,
+        #[command(flatten)]
+        input: InputArgs,
+        /// How to print it: a JSON object a line, or a timeline for people.
+        #[arg(long, value_enum, default_value_t = Printed::Jsonl)]
+        format: Printed,
+        /// Print the windows of the metrics instead, as `crosswatch metrics` does.
+        #[arg(long)]
+        metrics: bool,
+        /// How fast: `max`, or so many times as fast as it happened, such as `10x`.
+        #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
+        speed: Speed,
+    },
+    /// Judge what was observed by the config's rules and by new ones, and print what the change would have meant
+    ///
+    /// Pages then and now, incidents lost and gained, pages sooner or later and by how much. With --sweep instead: one number of
+    /// one rule through a range, and what each value would have paged.
+    #[command(verbatim_doc_comment)]
+    Backtest {
+        /// The new config, whose rules are taken; sites, links and history are those of --config.
+        #[arg(long, value_name = "FILE", required_unless_present = "sweep")]
+        rules: Option<PathBuf>,
+        #[command(flatten)]
+        input: InputArgs,
+        /// Exit with status 1 where the new rules do that; may be given several times.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        fail_on: Vec<FailOn>,
+        /// Sweep a number of the new rules, or the config's: RULE.KEY=FROM..TO[/VALUES], such as latency-high.above=120..300.
+        #[arg(long, value_name = "SWEEP", conflicts_with = "fail_on")]
+        sweep: Option<String>,
+        /// Draw the sweep into this file, as SVG.
+        #[arg(long, value_name = "FILE", requires = "sweep")]
+        svg: Option<PathBuf>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// Play cases of your own through the rules in virtual time, and compare what comes of them with what they expect
     ///
@@ -304,9 +334,67 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How observations stand in a file.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Rows {
+/// Where observations are read from, and which.
+#[derive(Debug, Args)]
+pub(crate) struct InputArgs {
+    /// A file of JSON lines that `export` prints; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "dead"])]
+    pub from: Option<PathBuf>,
+    /// The journals in this folder, such as one that `queue capture` wrote [default: the config's, or the alerter's history].
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, conflicts_with = "dead")]
+    pub journal: Option<Option<PathBuf>>,
+    /// The messages that this stage could not read, as far as this version can.
+    #[arg(long, value_name = "STAGE", value_enum)]
+    pub dead: Option<Stage>,
+    /// From here on: a time (2026-11-22T07:00:00Z), or how long ago (90s, 15m, 6h, 7d). Default: the beginning.
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub since: Option<when::When>,
+    /// Up to here, not included; written likewise. Default: the end.
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub until: Option<when::When>,
+    /// Only what was seen of this link.
+    #[arg(long)]
+    pub link: Option<String>,
+    /// Only what this site saw.
+    #[arg(long)]
+    pub site: Option<String>,
+}
+
+/// How a replay is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Printed {
     /// One JSON object a line.
     Jsonl,
+    /// A timeline for people.
+    Text,
+}
+
+/// What a changed rule must not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// An incident that paged pages nobody any more.
+    Lost,
+    /// An incident pages that did not.
+    Gained,
+    /// An incident pages later than it did.
+    Later,
+}
+
+/// How fast a replay is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Speed {
+    /// As fast as it can be read and judged.
+    Max,
+    /// So many times as fast as it happened.
+    Times(f64),
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    match text.strip_suffix('x').map(str::parse::<f64>) {
+        Some(Ok(times)) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err("write max, or how many times as fast it is to be, such as 10x".to_owned()),
+    }
 }

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod aws;
+mod backtest;
 mod check;
 mod cli;
 mod config;
@@ -11,7 +12,9 @@ mod explain;
 mod export;
 mod forward;
 mod init;
+mod input;
 mod metrics;
+mod progress;
 mod queue;
 mod reflector;
 mod reload;
@@ -31,9 +34,9 @@ use cli::{Cli, Command};
 use config::{Config, LoadError};
 use crosswatch_alarms::Impossible;
 use crosswatch_host::{allocator, clock};
-use crosswatch_replay::ReplayError;
+use crosswatch_replay::source::{SourceError, Wanted};
+use crosswatch_replay::sweep::SweepError;
 use crosswatch_shared::config::Problems;
-use export::Wanted;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
 
@@ -87,10 +90,17 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             explain::run(&load(config)?, &subject, at, since, format)
         }
         Command::Export { range, site, link, journals } => {
-            let (from, to) = range.at(clock::now());
-            export::run(&load(config)?, &Wanted { from, to, site, link, journals })
+            let (since, until) = range.at(clock::now());
+            export::run(&load(config)?, Wanted { since, until, link, site }, journals)
         }
-        Command::Replay { from, format: cli::Rows::Jsonl } => replay::run(load(config)?, &from),
+        Command::Replay { input, format, metrics, speed } => {
+            replay::run(load(config)?, &input, replay::Options { format, metrics, speed })
+        }
+        Command::Backtest { rules, input, fail_on, sweep, svg, format } => {
+            let options = backtest::Options { fail_on, sweep, svg, format };
+            let rules = rules.map(|path| Config::load(&path)).transpose()?;
+            backtest::run(load(config)?, rules, &input, &options)
+        }
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
         Command::Silence(tool) => silence::run(&load(config)?, tool),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
@@ -131,7 +141,8 @@ fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
         || error.is::<WrongQueue>()
-        || error.is::<ReplayError>()
+        || error.downcast_ref::<SourceError>().is_some_and(SourceError::is_wrong_input)
+        || error.is::<SweepError>()
         || error.is::<TestError>()
         || error.is::<Problems>()
         || error.is::<silence::Refused>()

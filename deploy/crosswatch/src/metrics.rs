@@ -36,13 +36,18 @@ pub(crate) fn run(
     let rows = query(&config.topology.queue.path.join(crosswatch_publisher::FILE), &filter)?;
     let mut out = BufWriter::new(io::stdout().lock());
     for row in &rows {
-        match format {
-            Format::Json => writeln!(out, "{}", line(row))?,
-            Format::Text => writeln!(out, "{}", text(row))?,
-        }
+        writeln!(out, "{}", told(row, format))?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// A datapoint as one line, without the line's end.
+pub(crate) fn told(row: &Row, format: Format) -> String {
+    match format {
+        Format::Json => line(row),
+        Format::Text => text(row),
+    }
 }
 
 /// A datapoint as one line of JSON.

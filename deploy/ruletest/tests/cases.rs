@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crosswatch_alerter::config::Config;
 use crosswatch_judge::Transition;
+use crosswatch_replay::source::Wanted;
 use crosswatch_ruletest::{Played, play, read};
 use crosswatch_shared::config::document;
 use crosswatch_shared::config::topology::Topology;
@@ -370,7 +371,8 @@ proptest! {
         let rules = config.rules.into_iter().filter(|of| ["lost", "slow"].contains(&&*of.rule.name));
         let rules = rules.map(|of| of.rule).collect();
         let rows = rows(&expanded, start);
-        let replayed = crosswatch_replay::replay(rules, &topology, rows.as_bytes(), "rows").unwrap();
+        let mut rows = crosswatch_replay::source::File::new(rows.as_bytes(), "rows", None, Wanted::default());
+        let replayed = crosswatch_replay::replay(rules, &topology, &mut rows).unwrap();
         prop_assert_eq!(lines(&transitions), lines(&replayed.transitions), "{}", case);
     }
 }

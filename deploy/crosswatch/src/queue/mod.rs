@@ -113,7 +113,7 @@ impl Stage {
     }
 
     /// The stage's own file.
-    fn file(self, queue: &Queue) -> PathBuf {
+    pub(crate) fn file(self, queue: &Queue) -> PathBuf {
         queue.path.join(match self {
             Self::Publisher => crosswatch_publisher::FILE,
             Self::Alerter => ALERTER_FILE,
