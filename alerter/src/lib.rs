@@ -27,6 +27,7 @@ mod silence;
 #[cfg(test)]
 mod simulation;
 pub mod status;
+pub mod story;
 #[cfg(test)]
 mod testing;
 mod text;

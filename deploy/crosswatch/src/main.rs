@@ -11,6 +11,7 @@ mod export;
 mod forward;
 mod init;
 mod metrics;
+mod page;
 mod queue;
 mod reflector;
 mod replay;
