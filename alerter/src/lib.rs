@@ -31,6 +31,7 @@ pub mod silences;
 #[cfg(test)]
 mod simulation;
 pub mod status;
+pub mod story;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -28,7 +28,7 @@ pub(crate) fn run(config: &Config, command: AlarmsCommand) -> anyhow::Result<()>
 
 /// The alarms that the config asks for. `region` is CloudWatch's where the config names none.
 pub(crate) fn plan(config: &Config, region: Option<&str>) -> Result<Plan, crosswatch_alarms::Impossible> {
-    let Config { topology, metrics, alerts } = config;
+    let Config { topology, metrics, alerts, .. } = config;
     crosswatch_alarms::plan(&Input {
         topology,
         rules: alerts

@@ -15,7 +15,7 @@ use crate::silence;
 /// Prints what a valid config watches, judges and tells, and what of it may not be as it is meant.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    let Config { topology, metrics, alerts } = config;
+    let Config { topology, metrics, alerts, .. } = config;
     for link in &topology.links {
         writeln!(out, "link {} between {}", link.name, link.between.join(" and "))?;
         for probe in &link.probes {
@@ -53,7 +53,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     }
     let publish: Vec<_> = metrics.publish.iter().map(|name| name.word()).collect();
     writeln!(out, "metrics every {:?}: {}", metrics.period, publish.join(" "))?;
-    for warning in warnings(config).into_iter().chain(unreadable(&config.alerts)) {
+    if let Some(page) = &config.page {
+        let to_whom = if page.token_file.is_some() { "to who has the token" } else { "to this machine" };
+        writeln!(out, "status page {to_whom}")?;
+    }
+    let token = config.page.iter().filter_map(|page| page.token_file.as_deref());
+    let token =
+        token.filter_map(|file| crosswatch_console::config::token(file).err()).map(|error| error.to_string());
+    for warning in warnings(config).into_iter().chain(unreadable(&config.alerts)).chain(token) {
         writeln!(out, "warning: {warning}")?;
     }
     writeln!(out, "the config is valid")?;

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) metrics: crosswatch_publisher::config::Config,
     /// What is judged, and who is told.
     pub(crate) alerts: crosswatch_alerter::config::Config,
+    /// Where the status page is, if there is one.
+    pub(crate) page: Option<crosswatch_console::config::Config>,
 }
 
 /// A config could not be had; trying again can't help until somebody has changed something.
@@ -74,7 +76,8 @@ impl Config {
             let topology = Topology::take(root);
             let metrics = crosswatch_publisher::config::Config::take(root);
             let alerts = crosswatch_alerter::config::Config::take(root, topology.as_ref());
-            Some(Self { topology: topology?, metrics: metrics?, alerts: alerts? })
+            let page = crosswatch_console::config::Config::take(root);
+            Some(Self { topology: topology?, metrics: metrics?, alerts: alerts?, page: page? })
         })
     }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 
 /// Prints the bill.
 pub(crate) fn run(config: &Config, options: &Options, format: Format) -> anyhow::Result<()> {
-    let Config { topology, metrics, alerts } = config;
+    let Config { topology, metrics, alerts, .. } = config;
     let alarms = match metrics.kind {
         Kind::Embedded => None,
         // In which region they are changes nothing of their number.

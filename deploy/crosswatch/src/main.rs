@@ -14,6 +14,7 @@ mod forward;
 mod init;
 mod input;
 mod metrics;
+mod page;
 mod progress;
 mod queue;
 mod reflector;

@@ -14,6 +14,7 @@ use crosswatch_aws::cloudwatch::CloudWatch;
 use crosswatch_collector::Collector;
 use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
+use crosswatch_console::Page;
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
@@ -30,7 +31,7 @@ use crate::config::{Config, news_thresholds};
 use crate::forward::{self, Forwarding};
 use crate::reload::{Begun, Reload};
 use crate::status;
-use crate::{aws, check};
+use crate::{aws, check, page};
 
 /// Which stages a process runs.
 #[derive(Debug)]
@@ -110,6 +111,8 @@ enum StageError {
     #[error(transparent)]
     Alerter(#[from] crosswatch_alerter::Error),
     #[error(transparent)]
+    Page(#[from] crosswatch_console::Error),
+    #[error(transparent)]
     Http(#[from] HttpError),
 }
 
@@ -172,6 +175,13 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
 
     let http = listen(&config.topology, &job).await?;
     eprintln!("listening on http://{}", http.address());
+    let page = match &config.page {
+        Some(page) if job.alerts().is_some() => Some(Page::bind(page.clone()).await?),
+        _ => None,
+    };
+    if let Some(page) = &page {
+        eprintln!("status page on http://{}", page.address());
+    }
 
     let cloudwatch = cloudwatch(&config.metrics, &job).await?;
     let session = match config.topology.queue.kind {
@@ -227,6 +237,10 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
             });
         }
         life.spawn("alerter", stage(alerter.run(life.stop())));
+        if let Some(page) = page {
+            let (folder, alerter) = (page::folder(&topology), page::alerter(&topology));
+            life.spawn("page", stage(page.run(topology, folder, alerter, health.part("page"), life.stop())));
+        }
     }
     collectors(&config, &job, &mut registry, &health, &mut life).await?;
     if let Job::All = job {

@@ -82,7 +82,7 @@ pub(crate) fn run(config: &Config, site: Option<&str>) -> anyhow::Result<()> {
 
 /// What the config needs, each once.
 fn wanted(config: &Config) -> BTreeSet<(Place, Call)> {
-    let Config { topology, metrics, alerts } = config;
+    let Config { topology, metrics, alerts, .. } = config;
     let mut wanted = BTreeSet::new();
     let here = Place::default;
     let at = |region: Option<&str>| Place { region: region.map(str::to_owned), role: None };

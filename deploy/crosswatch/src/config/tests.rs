@@ -201,7 +201,7 @@ fn the_documented_example_means_what_it_says() {
         heartbeat: None,
         silences: PathBuf::from("/etc/crosswatch/silences.toml"),
     };
-    let expected = Config { topology, metrics, alerts };
+    let expected = Config { topology, metrics, alerts, page: None };
     let found = Config::parse(EXAMPLE.as_bytes(), Path::new("/etc/crosswatch/crosswatch.toml")).unwrap();
     assert_eq!(found, expected);
 }

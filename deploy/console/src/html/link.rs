@@ -1,0 +1,112 @@
+//! A link: its smoke graphs, one below the other on one time axis, and how each of its parts is.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::overview::measured;
+use super::{Frame, badge, href, incident_line, page};
+use crate::graph::{Span, milliseconds};
+use crate::judged::Incident;
+use crate::state::{LinkState, ProbeState};
+use crate::text::{moment, spell};
+use crate::window::{RANGES, Window};
+
+/// What a link's page is made of.
+pub(crate) struct Shown<'a> {
+    pub(crate) link: &'a LinkState,
+    pub(crate) version: u64,
+    pub(crate) window: Window,
+    pub(crate) span: Span,
+    /// As [`crate::graph::Graph::svg`] makes it, which escapes what it is given.
+    pub(crate) svg: String,
+    /// Those of the time shown.
+    pub(crate) incidents: &'a [Incident],
+}
+
+/// A link's page.
+pub(crate) fn link(shown: &Shown<'_>) -> String {
+    let Shown { link, window, span, .. } = shown;
+    let path = href(&link.link);
+    let main = html! {
+        h1 { (link.link) " " (badge(link.state)) }
+        @if let (Some(verdict), Some(summary), Some(incident)) = (&link.verdict, &link.summary, &link.incident) {
+            p role="status" { a href={ "/incident/" (incident) } { strong { (verdict) } } " " (summary) }
+        }
+        (ranges(&path, window))
+        p { small { (moment(span.from)) " to " (moment(span.to)) " UTC, " (spell(span.step)) " a column" } }
+        div.scroll.graphs tabindex="0" role="region" aria-label="Graphs" { (PreEscaped(&shown.svg)) }
+        p.legend {
+            small {
+                "Line: median. Bands: the middle half, and 5 % to 95 %. Loss: "
+                span.k0 { "■ none" } " " span.k1 { "■ to 2 %" } " " span.k2 { "■ to 10 %" } " " span.k3 { "■ to 50 %" } " "
+                span.k4 { "■ more" } ". Hatched: nothing was seen. Drag over the graph to zoom. "
+                a href={ "/graph/" (path.trim_start_matches("/link/")) ".svg?" (window.query()) } { "As a file" }
+            }
+        }
+        (parts(link, shown))
+        section aria-labelledby="h-incidents" {
+            h2 #h-incidents { "Incidents" }
+            @if shown.incidents.is_empty() { p { "None in this time." } }
+            @else { ul.incidents { @for of in shown.incidents { (incident_line(of)) } } }
+        }
+    };
+    let refresh = if window.is_live() { 10 } else { 0 };
+    page(&Frame { title: &link.link, version: shown.version, refresh }, &main)
+}
+
+fn ranges(path: &str, window: &Window) -> Markup {
+    html! {
+        nav.ranges aria-label="Time" {
+            @for (word, _) in RANGES {
+                a href={ (path) "?range=" (word) } aria-current=[(window.word() == Some(word)).then_some("true")] { (word) }
+            }
+            @for (word, other) in window.moved() {
+                a href={ (path) "?" (other.query()) } { (word) }
+            }
+        }
+    }
+}
+
+fn parts(link: &LinkState, shown: &Shown<'_>) -> Markup {
+    let _ = shown;
+    html! {
+        section aria-labelledby="h-now" {
+            h2 #h-now { "Now" }
+            div.scroll tabindex="0" role="region" aria-label="Probes and tunnels" {
+                table.links {
+                    thead {
+                        tr {
+                            th scope="col" { "Probe" } th scope="col" { "State" } th scope="col" { "Median" }
+                            th scope="col" { "Usual" } th scope="col" { "Lost" } th scope="col" { "Since" }
+                        }
+                    }
+                    tbody {
+                        @for direction in &link.directions {
+                            tr { th colspan="6" scope="rowgroup" { (direction.from) "→" (direction.to) " " (measured(direction)) } }
+                            @for probe in &direction.probes { (probe_row(probe)) }
+                        }
+                        @for vpn in &link.vpns {
+                            tr {
+                                th scope="row" { (vpn.vpn) } td { (badge(vpn.state)) }
+                                td colspan="3" { (vpn.up) " tunnels up, " (vpn.expected) " expected" }
+                                td { @if let Some(at) = vpn.last_at { "polled " (moment(at)) } @else { "not polled yet" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn probe_row(probe: &ProbeState) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (probe.probe) }
+            td { (badge(probe.state)) }
+            td { @if let Some(rtt) = probe.rtt_ms { (milliseconds(rtt)) } }
+            td { @if let Some(rtt) = probe.baseline_ms { (milliseconds(rtt)) } }
+            td { (format!("{:.0} %", probe.loss * 100.0)) @if let Some(lost) = probe.lost { " " (lost) } }
+            td { @if let Some(since) = probe.since { time datetime=(since) { (moment(since)) } } }
+        }
+    }
+}
