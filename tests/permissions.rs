@@ -58,7 +58,7 @@ const UNREACHED: [(&str, &str, &str); 15] = [
 
 #[test]
 fn the_roles_grant_what_the_stages_call_and_no_more() {
-    let (Some(calls), Some(tools)) = (require("CROSSWATCH_CALLS", TEST), require("TEMPLATE_TOOLS", TEST))
+    let (Some(calls), Some(tools)) = (require("CROSSWATCH_CALLS", TEST), require("DEPLOY_TOOLS", TEST))
     else {
         return;
     };

@@ -162,11 +162,13 @@ vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
 subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
 # The local AWS has none of Amazon's public parameters.
 client("ssm").put_parameter(Name="/test/image", Type="String", Value="ami-0123456789abcdef0")
+standby = create("standby", "standby", {"Name": "crosswatch-b", "CollectorAccounts": ACCOUNT})
+standby = {"PublisherStandbyArn": standby["PublisherQueueArn"], "AlerterStandbyArn": standby["AlerterQueueArn"]}
 place = {"Vpc": vpc, "Subnet": subnet, "Zone": "us-east-1a", "Image": "/test/image"}
-central = create("central", "central", place | {
+central = create("central", "central", place | standby | {
     "CollectorAccounts": ACCOUNT, "Mail": "oncall@example.com", "Phone": "+15555550100", "Heartbeats": "yes",
 })
-queues = {key: central[key] for key in ("PublisherQueueArn", "AlerterQueueArn")}
+queues = standby | {key: central[key] for key in ("PublisherQueueArn", "AlerterQueueArn")}
 region = create("region", "region", place | queues | {
     "Site": "us-east-1", "Targets": "10.1.0.0/16", "Collectors": "10.1.0.0/16", "Bucket": central["Bucket"],
     "CentralRegion": REGION, "VpnConnection": "vpn-0a1b2c3d4e5f60718", "Mail": "oncall@example.com",

@@ -30,7 +30,7 @@ fn folder() -> PathBuf {
 
 /// The Python that has cfn-lint, checkov and boto3.
 fn python(test: &str) -> Option<Command> {
-    let python = require("TEMPLATE_TOOLS", test)?.join("bin/python");
+    let python = require("DEPLOY_TOOLS", test)?.join("bin/python");
     Some(Command::new(python))
 }
 
@@ -41,7 +41,8 @@ fn text(output: &Output) -> String {
 #[test]
 fn cfn_lint_finds_nothing_in_the_templates() {
     let Some(mut python) = python("cfn_lint_finds_nothing_in_the_templates") else { return };
-    let templates = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let templates = files.filter(|path| path.extension().is_some_and(|of| of == "yaml"));
     let cfn_lint = Path::new(python.get_program()).with_file_name("cfn-lint");
     let output = python.arg(cfn_lint).args(templates).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
@@ -105,9 +106,9 @@ fn the_stacks_are_made_in_the_local_aws_and_what_it_lacks_of_them_is_known() {
     assert_eq!(lacks, LACKS.map(str::to_owned).into(), "{}", text(&output));
     let is = |name: &str| &seen.get(name).unwrap_or_else(|| panic!("no {name}"))["is"];
 
-    for (queue, seconds) in [("Publisher", 4 * 86_400), ("Alerter", 4 * 86_400)] {
-        let (queue, dead) = (is(&format!("central {queue}Queue")), is(&format!("central {queue}Dead")));
-        assert_eq!(queue["MessageRetentionPeriod"], seconds.to_string());
+    for queue in ["central Publisher", "central Alerter", "standby Publisher", "standby Alerter"] {
+        let (queue, dead) = (is(&format!("{queue}Queue")), is(&format!("{queue}Dead")));
+        assert_eq!(queue["MessageRetentionPeriod"], (4 * 86_400).to_string());
         assert_eq!(dead["MessageRetentionPeriod"], (14 * 86_400).to_string());
         let redrive = parsed(&queue["RedrivePolicy"]);
         assert_eq!(

@@ -7,10 +7,12 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod documents;
 mod export;
 mod forward;
 mod init;
 mod metrics;
+mod once;
 mod queue;
 mod reflector;
 mod replay;
@@ -51,7 +53,8 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let job = Job::all(&config.topology)?;
             run::run(config, job)
         }
-        Command::Collector { site } => run::run(load(config)?, Job::Collector(site.into())),
+        Command::Collector { site, once: true } => once::run(&load(config)?, site.into()),
+        Command::Collector { site, once: false } => run::run(load(config)?, Job::Collector(site.into())),
         Command::Publisher { queue } => {
             let config = load(config)?;
             let job = Job::publisher(&config.topology, queue.queue)?;
@@ -74,6 +77,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         }
         Command::Reflector(args) => reflector::run(args),
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
+        Command::Documents { folder } => documents::run(&folder),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
         Command::Export { range, site, link, journals } => {
@@ -122,7 +126,8 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<WrongQueue>()
         || error.is::<ReplayError>()
         || error.is::<TestError>()
-        || error.is::<Impossible>();
+        || error.is::<Impossible>()
+        || matches!(error.downcast_ref(), Some(crosswatch_collector::Error::NotOnce { .. }));
     if wrong { 2 } else { 1 }
 }
 

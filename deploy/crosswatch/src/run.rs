@@ -17,6 +17,7 @@ use crosswatch_collector::pack::WAITING;
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
+use crosswatch_host::supervisor::Supervisor;
 use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_publisher::config::{Config as Metrics, Kind};
@@ -164,6 +165,7 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;
 
+    let supervisor = Supervisor::of_environment().context("NOTIFY_SOCKET")?;
     let http = listen(&config.topology, &job).await?;
     eprintln!("listening on http://{}", http.address());
 
@@ -225,6 +227,12 @@ async fn host(config: Config, job: Job) -> anyhow::Result<()> {
             Ok(())
         });
     }
+    supervisor.ready();
+    let (watched, stop) = (health.clone(), life.stop());
+    life.spawn("supervisor", async move {
+        supervisor.watch(watched, stop).await;
+        Ok(())
+    });
     life.spawn("http", stage(http.serve(registry, health, life.stop())));
     Ok(life.run(DRAIN).await?)
 }
@@ -307,7 +315,7 @@ async fn collectors(
 }
 
 /// The site's journal, pruned of what both consumers, or all forwarders, have had.
-fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
+pub(crate) fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
     let files = match queue.kind {
         QueueKind::Embedded => {
             vec![queue.path.join(crosswatch_publisher::FILE), queue.path.join(ALERTER_FILE)]

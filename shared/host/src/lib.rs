@@ -1,5 +1,5 @@
 //! What hosts a Crosswatch process, whichever stage it runs: its life from start to drain ([`lifecycle`]), whether each of
-//! its parts is well ([`health`]), its logs and metrics ([`telemetry`]), the listener that shows both ([`http`]), the wall
+//! its parts is well ([`health`]), its logs and metrics ([`telemetry`]), the listener that shows both ([`http`]), who supervises it ([`supervisor`]), the wall
 //! [`clock`] and the pacing of retries ([`retry`]). It knows no stage.
 
 pub mod clock;
@@ -7,4 +7,5 @@ pub mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod retry;
+pub mod supervisor;
 pub mod telemetry;
