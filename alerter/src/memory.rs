@@ -85,6 +85,9 @@ impl Memory {
         let at = |name: &Name| sites.get(name).and_then(EventTime::at);
         let watched = watched(topology).into_iter().map(|name| (name.clone(), at(&name)));
         let mut silence = Silence::new(hold(topology), watched);
+        for site in &topology.sites {
+            silence.is_slow(&site.name, topology.rhythm(&site.name));
+        }
         let open = incident::saved(file)?.into_iter().map(|(id, saved)| {
             serde_json::from_str(&saved)
                 .map_err(|error| LoadError::State(format!("incident {id} cannot be read: {error}")))

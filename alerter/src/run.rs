@@ -220,6 +220,7 @@ impl Judging {
         // Nobody else reads its queue or writes its file.
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).even();
         while !stop.is_cancelled() {
+            self.part.turned();
             let Err(error) = self.step(&stop).await else {
                 backoff.reset();
                 continue;

@@ -39,6 +39,8 @@ struct Site {
     name: Name,
     event_time: Option<Timestamp>,
     quiet: Duration,
+    /// How long it may send nothing as a matter of routine.
+    hold: Duration,
     /// How long it may be quiet before it is told of.
     patience: Duration,
     /// Whether its `site-silent` is open.
@@ -58,12 +60,21 @@ impl Silence {
                 name,
                 event_time,
                 quiet: Duration::ZERO,
+                hold,
                 patience: hold * (SILENT + 1),
                 told: false,
                 heard: false,
             })
             .collect();
         Self { hold, sites, blind: false, drained: None }
+    }
+
+    /// A site sends more seldom than others: so often, as a matter of routine.
+    pub(crate) fn is_slow(&mut self, name: &str, hold: Duration) {
+        if let Some(site) = self.sites.iter_mut().find(|site| &*site.name == name) {
+            site.hold = site.hold.max(hold);
+            site.patience = site.hold * (SILENT + 1);
+        }
     }
 
     /// Takes note of an incident of one of the built-in rules that is open already.
@@ -114,29 +125,26 @@ impl Silence {
         }
         site.event_time = event_time;
         site.quiet = Duration::ZERO;
-        site.patience = self.hold * (SILENT + 1);
+        site.patience = site.hold * (SILENT + 1);
         site.told = false;
         site.heard = true;
         if self.blind {
             self.blind = false;
             out.push(blind(State::Resolved, wall, quiet));
-            let silent = self.hold * SILENT;
             for site in &mut self.sites {
-                site.patience = site.quiet.max(silent) + self.hold;
+                site.patience = site.quiet.max(site.hold * SILENT) + site.hold;
             }
         }
     }
 
     /// Whether each site was heard since the start and is not silent, as a queue tells that is read to its end.
     pub(crate) fn is_fresh(&self) -> bool {
-        let silent = self.hold * SILENT;
-        self.drained.is_some() && self.sites.iter().all(|site| site.heard && site.quiet < silent)
+        self.drained.is_some() && self.sites.iter().all(|site| site.heard && site.quiet < site.hold * SILENT)
     }
 
     /// Tells who is silent now.
     pub(crate) fn judge(&mut self, wall: Timestamp, out: &mut Vec<Transition>) {
-        let silent = self.hold * SILENT;
-        let all = self.sites.len() > 1 && self.sites.iter().all(|site| site.quiet >= silent);
+        let all = self.sites.len() > 1 && self.sites.iter().all(|site| site.quiet >= site.hold * SILENT);
         for site in &mut self.sites {
             if site.told || site.quiet < site.patience {
                 continue;
@@ -287,6 +295,26 @@ mod tests {
         for (sites, script, told, why) in cases {
             assert_eq!(play(sites, script), told, "{script}: {why}");
         }
+    }
+
+    /// A function that polls tunnels once a minute beside a collector.
+    #[test]
+    fn a_site_that_sends_seldom_is_silent_after_as_many_of_its_own_holds() {
+        let mut silence = Silence::new(HOLD, ["a", "b"].map(|site| (site.into(), None)));
+        silence.is_slow("b", HOLD * 60);
+        let (start, mut out) = (Instant::now(), Vec::new());
+        let mut told = Vec::new();
+        for second in 0..400_u32 {
+            let wall = Timestamp::from_secs(START + i64::from(second));
+            silence.read(true, start + HOLD * second);
+            silence.heard("a", Some(wall), wall, &mut out);
+            if second % 60 == 0 && second <= 120 {
+                silence.heard("b", Some(wall), wall, &mut out);
+            }
+            silence.judge(wall, &mut out);
+            told.extend(out.drain(..).map(|of| (second, of.subject.to_string(), of.state)));
+        }
+        assert_eq!(told, [(120 + 4 * 60, "b".to_owned(), State::Firing)]);
     }
 
     #[test]

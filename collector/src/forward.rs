@@ -214,6 +214,37 @@ impl Forwarder {
         }
     }
 
+    /// Forwards what the journal holds, until nothing is left of it. Where it is dropped before, what is on its way is sent again
+    /// by the next one.
+    ///
+    /// # Errors
+    /// Its file or the journal cannot be used.
+    pub async fn drain(mut self) -> Result<(), Error> {
+        loop {
+            let drained = async {
+                let left = self.consumer.backlog().await?.batches;
+                if left == 0 && self.pieces.is_empty() {
+                    return Ok(true);
+                }
+                self.pace.at_once();
+                self.turn().await?;
+                Ok(false)
+            };
+            let drained = drained.await;
+            match drained {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.consumer.close().await;
+                    return Ok(());
+                }
+                Err(source) => {
+                    let source = Box::new(source);
+                    return Err(Error::Forwarder { site: self.site, queue: self.name, source });
+                }
+            }
+        }
+    }
+
     async fn forward(&mut self) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {

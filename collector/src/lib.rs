@@ -3,13 +3,14 @@
 //! [`Collector`] is one site's. The prober's outcomes become observations ([`pack`]), and so do the state of the tunnels
 //! that EC2 is asked for ([`tunnels`]) and what is seen once a probe is lost; news goes at once and routine in bulk ([`news`], [`pace`]), how the collecting itself
 //! goes is observed too ([`rounds`]), and everything goes to the journal first ([`Journal`], on disk [`journal::SiteJournal`]),
-//! whose failures are waited out with bounded memory. From there [`forward`] sends it on to queues of Amazon SQS, where
+//! whose failures are waited out with bounded memory. Where no process can stay, it runs [`once`]. From there [`forward`] sends it on to queues of Amazon SQS, where
 //! the stages are elsewhere.
 
 pub mod forward;
 pub mod journal;
 pub mod metrics;
 pub mod news;
+pub mod once;
 pub mod pace;
 pub mod pack;
 pub mod rounds;
@@ -64,6 +65,14 @@ pub enum Error {
         site: Name,
         /// As the journal says it.
         why: String,
+    },
+    /// The site's collector cannot be run once.
+    #[error("collector of {site}: {why}")]
+    NotOnce {
+        /// Whose.
+        site: Name,
+        /// Why, and the way out.
+        why: &'static str,
     },
     /// The journal panicked.
     #[error("collector of {site}: the journal ended by a defect: {why}; restart the process")]

@@ -34,6 +34,11 @@ impl Pace {
         self.news = true;
     }
 
+    /// The next batch is due.
+    pub fn at_once(&mut self) {
+        self.hold = Duration::ZERO;
+    }
+
     /// When the next batch goes.
     #[must_use]
     pub fn due(&self) -> Instant {

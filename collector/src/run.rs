@@ -215,6 +215,7 @@ impl Collector {
         // EC2 or the resolver may answer before the prober has anything: what they bring is of a time, too.
         self.look()?;
         loop {
+            self.part.turned();
             let next = self.next();
             let ready = async {
                 self.ready.notified().await;
@@ -508,7 +509,7 @@ fn spec(probe: &topology::Probe, beside: Option<usize>) -> Probe {
     }
 }
 
-fn host_name() -> Name {
+pub(crate) fn host_name() -> Name {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     Name::from(name.unwrap_or_else(|| "unnamed".to_owned()))
 }

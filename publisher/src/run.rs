@@ -113,6 +113,7 @@ impl Publisher {
 
     /// Receives once and settles it, and has put what is owed. Dropped while it waits, it has lost nothing.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
+        self.part.turned();
         self.load()?;
         self.turn()?;
         if let Some(why) = self.sender.as_ref().and_then(Sender::blocked) {

@@ -14,3 +14,4 @@ pub mod netns;
 pub mod peers;
 pub mod process;
 pub mod root;
+pub mod tools;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// The words by which `tests/run` finds and counts the tests that did not run.
-const NOT_RUN: &str = "NOT RUN";
+pub(crate) const NOT_RUN: &str = "NOT RUN";
 
 /// Whether this process is root. Where it is not, it says on standard error that this test did not run, and why.
 ///

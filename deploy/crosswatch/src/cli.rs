@@ -57,6 +57,9 @@ pub(crate) enum Command {
         /// The site of the config whose probes to send from here.
         #[arg(long)]
         site: String,
+        /// Poll the site's VPN connections once, forward what was seen, and end: for a schedule, such as a function's.
+        #[arg(long)]
+        once: bool,
     },
     /// Run the publisher: observations to metrics.
     Publisher {
@@ -232,6 +235,12 @@ pub(crate) enum Command {
         /// How to print it.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
+    },
+    /// Write man pages and shell completions into a folder, for packages.
+    #[command(hide = true)]
+    Documents {
+        /// The folder; made if it is absent.
+        folder: PathBuf,
     },
     /// Make CloudWatch alarms of the rules, so that somebody is paged even when all of this is dead
     ///

@@ -8,12 +8,14 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod documents;
 mod explain;
 mod export;
 mod forward;
 mod init;
 mod input;
 mod metrics;
+mod once;
 mod page;
 mod progress;
 mod queue;
@@ -61,7 +63,8 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let job = Job::all(&config.topology)?;
             run::run(config, file, job)
         }
-        Command::Collector { site } => run::run(load(config)?, None, Job::Collector(site.into())),
+        Command::Collector { site, once: true } => once::run(&load(config)?, site.into()),
+        Command::Collector { site, once: false } => run::run(load(config)?, None, Job::Collector(site.into())),
         Command::Publisher { queue } => {
             let config = load(config)?;
             let job = Job::publisher(&config.topology, queue.queue)?;
@@ -85,6 +88,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         }
         Command::Reflector(args) => reflector::run(args),
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
+        Command::Documents { folder } => documents::run(&folder),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
         Command::Explain { subject, at, since, format } => {
@@ -147,7 +151,8 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<TestError>()
         || error.is::<Problems>()
         || error.is::<silence::Refused>()
-        || error.is::<Impossible>();
+        || error.is::<Impossible>()
+        || matches!(error.downcast_ref(), Some(crosswatch_collector::Error::NotOnce { .. }));
     if wrong { 2 } else { 1 }
 }
 

@@ -18,6 +18,7 @@ use crosswatch_console::Page;
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
+use crosswatch_host::supervisor::Supervisor;
 use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_publisher::config::{Config as Metrics, Kind};
@@ -173,6 +174,7 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;
 
+    let supervisor = Supervisor::of_environment().context("NOTIFY_SOCKET")?;
     let http = listen(&config.topology, &job).await?;
     eprintln!("listening on http://{}", http.address());
     let page = match &config.page {
@@ -253,6 +255,12 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
             Ok(())
         });
     }
+    supervisor.ready();
+    let (watched, stop) = (health.clone(), life.stop());
+    life.spawn("supervisor", async move {
+        supervisor.watch(watched, stop).await;
+        Ok(())
+    });
     life.spawn("http", stage(http.serve(registry, health, life.stop())));
     Ok(life.run(DRAIN).await?)
 }
@@ -335,7 +343,7 @@ async fn collectors(
 }
 
 /// The site's journal, pruned of what both consumers, or all forwarders, have had.
-fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
+pub(crate) fn journal(queue: &Queue, site: &Name) -> Result<SiteJournal, crosswatch_journal::JournalError> {
     let files = match queue.kind {
         QueueKind::Embedded => {
             vec![queue.path.join(crosswatch_publisher::FILE), queue.path.join(ALERTER_FILE)]

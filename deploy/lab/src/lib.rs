@@ -41,4 +41,4 @@ pub use process::Process;
 pub use record::Cloud;
 pub use site::{AWS, HOST_PORT, REFLECTOR_PORT, Site};
 pub use status::Status;
-pub use tunnels::follow;
+pub use tunnels::{follow, missing};

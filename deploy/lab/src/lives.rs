@@ -199,6 +199,9 @@ impl Lab {
             command.env_remove(variable);
         }
         command.envs(Self::environment()).current_dir(&self.folder);
+        if let Some(key) = key(process) {
+            command.env("AWS_ACCESS_KEY_ID", key);
+        }
         match process {
             Process::Wan => {
                 command.arg("wan");
@@ -262,6 +265,16 @@ impl Lab {
         let there = SocketAddr::from((from.other().address(), HOST_PORT));
         let what = format!("the way from {from} to {}", from.other());
         wait_for(&what, || connect(self.network.region(from), there))
+    }
+}
+
+/// The access key's id of a stage's own: so the gate tells who calls.
+fn key(process: Process) -> Option<&'static str> {
+    match process {
+        Process::Collector(_) => Some("collector"),
+        Process::Publisher => Some("publisher"),
+        Process::Alerter => Some("alerter"),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `lab`: two regions, a WAN and a centre on this machine, to try Crosswatch on.
 
+mod tour;
+
 use std::env;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,11 @@ struct Cli {
 enum Job {
     /// Make a lab, and return when all of it is up.
     Up(Up),
+    /// Walk through an outage in two minutes: up, cut, page, verdict, heal, all-clear; then take the lab down
+    ///
+    /// Without a local AWS or strongSwan on this machine it shows what it can without them.
+    #[command(verbatim_doc_comment)]
+    Tour(Tour),
     /// Show processes, faults and the WAN, and what 'crosswatch status' says; exit status 1 if a process does not answer.
     Status,
     /// Break something; several faults may be on at once.
@@ -70,6 +77,16 @@ struct Up {
     /// How often each probe is sent, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     every_ms: u64,
+}
+
+#[derive(Debug, Args)]
+struct Tour {
+    /// Let the lab stay up afterwards.
+    #[arg(long)]
+    keep: bool,
+    /// The program 'ministack', the local AWS [default: in PATH, else as tests/run installed it; without it there is none].
+    #[arg(long, value_name = "FILE", env = "MINISTACK")]
+    ministack: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -212,6 +229,7 @@ fn run(Cli { folder, job }: Cli) -> Result<ExitCode> {
             lab.keep();
             say(&status.to_string())?;
         }
+        Job::Tour(Tour { keep, ministack }) => tour::run(tour::options(folder, ministack)?, keep)?,
         Job::Status => return status(&folder),
         Job::Fault { fault } => {
             let fault = fault.into();

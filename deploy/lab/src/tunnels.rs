@@ -226,9 +226,15 @@ pub(crate) fn end(link: &Link, site: Site) -> &Charon {
     }
 }
 
+/// What of strongSwan this machine lacks; nothing where tunnels can be made.
+#[must_use]
+pub fn missing() -> Option<&'static std::path::Path> {
+    ipsec::missing()
+}
+
 /// Whether this machine can make tunnels.
 pub(crate) fn check() -> Result<()> {
-    match ipsec::missing() {
+    match missing() {
         Some(missing) => Err(Error::NoIpsec { missing: missing.to_owned() }),
         None => Ok(()),
     }

@@ -247,6 +247,16 @@ impl Topology {
         (region, role)
     }
 
+    /// How seldom a site may send without being silent, by what it measures: a collector sends all the time, but what only polls
+    /// VPN connections may be run once each time, and then sends as often as it polls.
+    #[must_use]
+    pub fn rhythm(&self, site: &str) -> Duration {
+        let measures = self.probes().any(|(_, probe)| &*probe.from == site)
+            || self.appliances().any(|(_, appliance)| &*appliance.site == site);
+        let polls = self.vpns().filter(|(_, vpn)| &*vpn.site == site).map(|(_, vpn)| vpn.every);
+        polls.min().filter(|_| !measures).unwrap_or(Duration::ZERO)
+    }
+
     /// Every probe with its link, in the order of the file.
     pub fn probes(&self) -> impl Iterator<Item = (&Link, &Probe)> {
         self.links.iter().flat_map(|link| link.probes.iter().map(move |probe| (link, probe)))

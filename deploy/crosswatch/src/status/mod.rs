@@ -189,7 +189,9 @@ fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
             .with_context(|| format!("the journal of site '{}' cannot be read", site.name))?;
         let state = match tail.written_at {
             None => State::Unknown,
-            Some(at) if silent(site) || now.since(at) > hold => State::Silent,
+            Some(at) if silent(site) || now.since(at) > hold.max(topology.rhythm(&site.name) * 3) => {
+                State::Silent
+            }
             Some(_) => State::Up,
         };
         sites.push(SiteStatus { site: site.name.to_string(), state, last_at: tail.written_at });

@@ -72,6 +72,8 @@ pub(crate) struct Call {
     pub(crate) service: Service,
     pub(crate) operation: String,
     pub(crate) region: String,
+    /// The access key's id, by which callers are told apart.
+    pub(crate) key: String,
     pub(crate) account: String,
     /// The session token of assumed credentials.
     pub(crate) session: Option<String>,
@@ -122,6 +124,7 @@ impl Call {
             source,
             target: uri.path_and_query().map_or(path, |target| target.as_str().to_owned()),
             region: scope.as_ref().map_or_else(String::new, |scope| scope.region.clone()),
+            key: scope.as_ref().map_or_else(String::new, |scope| scope.key.clone()),
             account: scope.as_ref().map_or_else(|| ACCOUNT.to_owned(), |scope| account(&scope.key)),
             session: session.map(str::to_owned),
             method,

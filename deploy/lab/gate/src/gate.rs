@@ -26,6 +26,7 @@ use crate::alarms;
 use crate::answer::{Answer, Refusal};
 use crate::buckets::Buckets;
 use crate::call::{Call, Input, Service};
+use crate::calls::Calls;
 use crate::control;
 use crate::ec2::{self, Vpn};
 use crate::faults::{Effect, Faults, Strike};
@@ -54,6 +55,8 @@ pub struct Options {
     pub tunnel_state_every: Duration,
     /// How many messages of a queue may be in flight; 120,000 on AWS.
     pub in_flight_limit: usize,
+    /// The folder in which it is written down who called what.
+    pub calls: Option<PathBuf>,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Options {
             evaluate_every: None,
             tunnel_state_every: Duration::from_secs(300),
             in_flight_limit: 120_000,
+            calls: None,
         }
     }
 }
@@ -91,7 +95,13 @@ impl Gate {
         let address = listener.local_addr().map_err(bind)?;
         let socket = control::bind(&options.control)?;
         let (upstream, emulator) = Upstream::start(&options.emulator).await?;
-        let state = Arc::new(State::new(upstream, &options));
+        let calls = match &options.calls {
+            None => Calls::default(),
+            Some(folder) => {
+                Calls::into(folder).map_err(|source| Error::Calls { folder: folder.clone(), source })?
+            }
+        };
+        let state = Arc::new(State::new(upstream, &options, calls));
         let mut tasks = JoinSet::new();
         tasks.spawn(control::serve(Arc::clone(&state), socket));
         tasks.spawn(alarms::run(Arc::clone(&state), options.evaluate_every, options.tunnel_state_every));
@@ -135,11 +145,12 @@ pub(crate) struct State {
     pub(crate) messages: Mutex<Messages>,
     pub(crate) sms: Mutex<SmsState>,
     pub(crate) buckets: Mutex<Buckets>,
+    calls: Mutex<Calls>,
     entries: AtomicU64,
 }
 
 impl State {
-    fn new(upstream: Upstream, options: &Options) -> Self {
+    fn new(upstream: Upstream, options: &Options, calls: Calls) -> Self {
         Self {
             upstream,
             in_flight_limit: options.in_flight_limit,
@@ -154,6 +165,7 @@ impl State {
             messages: Mutex::default(),
             sms: Mutex::default(),
             buckets: Mutex::default(),
+            calls: Mutex::new(calls),
             entries: AtomicU64::new(0),
         }
     }
@@ -317,6 +329,7 @@ fn write_down(gate: &State, call: &Call, answer: Option<&Answer>, reset: &str) {
         (Service::Sts, _) => (1, 1, json!({"session": call.text("RoleSessionName")})),
         _ => (1, 1, Json::Null),
     };
+    lock(&gate.calls).note(call);
     let is_reset = !reset.is_empty();
     let code = if is_reset { Some(reset.to_owned()) } else { answer.and_then(|answer| answer.code.clone()) };
     lock(&gate.record).push(record::Request {

@@ -13,6 +13,7 @@ mod alarms;
 mod answer;
 mod buckets;
 mod call;
+mod calls;
 mod cbor;
 mod client;
 mod control;
@@ -53,6 +54,14 @@ pub enum Error {
     Socket {
         /// The socket.
         path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// What is called cannot be written down; trying again helps once the folder can be written to.
+    #[error("cannot write down calls in {folder}: {source}")]
+    Calls {
+        /// The folder.
+        folder: PathBuf,
         /// Why not.
         source: std::io::Error,
     },

@@ -27,6 +27,9 @@ struct Arguments {
     /// Make the metric AWS/VPN TunnelState this often, in milliseconds.
     #[arg(long, value_name = "MS", default_value = "300000", value_parser = clap::value_parser!(u64).range(1..))]
     tunnel_state_every: u64,
+    /// Write down who called what: each access key's first call of each operation, a line of JSON, in a file in this folder.
+    #[arg(long, value_name = "FOLDER", env = "CROSSWATCH_CALLS")]
+    calls: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
     let mut options = Options::new(arguments.listen, arguments.control, emulator);
     options.evaluate_every = arguments.evaluate_every.map(Duration::from_millis);
     options.tunnel_state_every = Duration::from_millis(arguments.tunnel_state_every);
+    options.calls = arguments.calls;
     let gate = tokio::select! {
         gate = Gate::start(options) => gate?,
         _ = terminate.recv() => return Ok(()),
