@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crosswatch_judge::rule::{Rule, Side};
+use crosswatch_judge::rule::{Rule, Side, Threshold};
 use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
 
@@ -146,7 +146,10 @@ impl Sweep {
                     Side::Above => clear.min(value),
                     Side::Below => clear.max(value),
                 });
-                rule.threshold = value;
+                rule.threshold = match rule.threshold {
+                    Threshold::Fixed(_) => value.into(),
+                    Threshold::OfBaseline { fixed, .. } => Threshold::OfBaseline { factor: value, fixed },
+                };
             }
             (Key::Above | Key::Below, _) => {
                 return Err(SweepError::Other { rule: self.rule.clone(), key: self.key.word() });
