@@ -13,8 +13,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates that compute and do nothing else.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "crosswatch-shared",
+    "crosswatch-segment",
     "crosswatch-window",
     "crosswatch-judge",
     "crosswatch-alarms",
@@ -292,6 +293,7 @@ fn faults_are_found_and_told_with_the_way_to_them() {
         graph.0.insert(name.to_owned(), Crate { folder: folder.map(str::to_owned), normal, all });
     };
     add("crosswatch-shared", Some("shared"), &["serde"], &["tokio"]);
+    add("crosswatch-segment", Some("shared/journal/segment"), &["crosswatch-shared"], &[]);
     add("crosswatch-window", Some("publisher/window"), &["crosswatch-shared", "helper"], &[]);
     add("crosswatch-judge", Some("alerter/judge"), &["crosswatch-shared", "aws-sdk-sqs"], &[]);
     add("crosswatch-alarms", Some("deploy/alarms"), &["crosswatch-judge"], &[]);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crosswatch_journal::{JournalError, Writer};
+use crosswatch_journal::{JournalError, Sealing, Writer};
 use crosswatch_queue::{Delivery, blocking};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::{Batch, Name};
@@ -36,6 +36,7 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Site {
     writer: Writer,
+    sealing: Sealing,
     newest: VecDeque<(u64, Name, Name)>,
 }
 
@@ -53,7 +54,7 @@ impl History {
             let newest = writer.newest(NEWEST)?;
             let newest =
                 newest.into_iter().map(|(collector, boot, number)| (number, collector, boot)).collect();
-            Ok((name.clone(), Site { writer, newest }))
+            Ok((name.clone(), Site { writer, sealing: Sealing::default(), newest }))
         };
         Ok(Self {
             sites: topology.sites.iter().map(|of| site(&of.name)).collect::<Result<_, JournalError>>()?,
@@ -91,7 +92,11 @@ impl History {
             return;
         }
         let mut more = false;
-        for (site, Site { writer, .. }) in &mut self.sites {
+        for (site, Site { writer, sealing, .. }) in &mut self.sites {
+            match blocking(|| sealing.step(writer, now, &[])) {
+                Ok(sealed) => more |= sealed.is_some(),
+                Err(error) => tracing::warn!(%site, %error, "the history's old entries were not sealed"),
+            }
             match blocking(|| writer.prune(now, self.keep, self.max_bytes, &[])) {
                 Ok(pruned) => more |= pruned.more,
                 Err(error) => tracing::warn!(%site, %error, "the history was not pruned"),

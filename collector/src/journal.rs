@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crosswatch_host::clock;
-use crosswatch_journal::{Dropped, JournalError, Position, Writer};
+use crosswatch_journal::{Dropped, JournalError, Position, Sealing, Writer};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 
@@ -19,6 +19,7 @@ pub struct SiteJournal {
     keep: Duration,
     max_bytes: u64,
     positions: Positions,
+    sealing: Sealing,
 }
 
 impl SiteJournal {
@@ -34,7 +35,8 @@ impl SiteJournal {
         max_bytes: u64,
         positions: Positions,
     ) -> Result<Self, JournalError> {
-        Ok(Self { writer: Writer::open(folder, site)?, keep, max_bytes, positions })
+        let (writer, sealing) = (Writer::open(folder, site)?, Sealing::default());
+        Ok(Self { writer, keep, max_bytes, positions, sealing })
     }
 }
 
@@ -51,7 +53,13 @@ impl Journal for SiteJournal {
     fn prune(&mut self, now: Timestamp) -> Result<Pruned, spool::JournalError> {
         let positions = (self.positions)(self.writer.identity());
         let pruned = self.writer.prune(now, self.keep, self.max_bytes, &positions)?;
-        Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more: pruned.more })
+        let mut more = pruned.more;
+        match self.sealing.step(&mut self.writer, now, &positions) {
+            Ok(sealed) => more |= sealed.is_some(),
+            // The rows are as they were; keeping them so is no harm but for room.
+            Err(error) => tracing::warn!(%error, "the journal's old entries were not sealed"),
+        }
+        Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more })
     }
 }
 

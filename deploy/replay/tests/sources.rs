@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crosswatch_journal::{Policy, Writer, file, prepare, segments};
 use crosswatch_judge::Engine;
 use crosswatch_judge::rule::Rule;
 use crosswatch_replay::source::{File, Journals, Piece, Source, SourceError, Wanted};
@@ -156,6 +157,47 @@ fn one_link_alone_says_nothing_of_the_others() {
     assert!(replayed.transitions.iter().all(|of| of.subject.starts_with("l/")), "{replayed:#?}");
     assert_eq!(replayed.transitions.len(), 2);
     assert_eq!(replayed.counts.unwanted, 86);
+}
+
+fn seal(folder: &Path, writer: &mut Writer) {
+    let policy = Policy { after: Duration::ZERO, enough: 1, newest: 10, most: 20, ..Policy::default() };
+    while let Some(prepared) = prepare(&file(folder, "a"), at(1_000), &[], policy).unwrap() {
+        writer.seal(&prepared).unwrap().expect("the rows are there");
+    }
+}
+
+#[test]
+fn what_was_sealed_is_judged_as_what_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = journal(folder.path(), "a", &batches("a", trouble(30, (6, None), 64)));
+    let ranges = [(0, 1_000), (20, 60), (33, 34), (95, 99)];
+    let read = || {
+        ranges.map(|(since, until)| {
+            let wanted = Wanted { since: at(since), until: at(until), ..Wanted::default() };
+            lines(&mut journals(folder.path(), wanted).unwrap())
+        })
+    };
+    let rows = read();
+    seal(folder.path(), &mut writer);
+    assert_eq!(read(), rows);
+    assert_eq!(rows[0].0.len(), 2);
+}
+
+/// The rest of a journal is as good as it was, and what is lost is told.
+#[test]
+fn a_damaged_segment_is_left_out_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = journal(folder.path(), "a", &batches("a", (0..100).map(|_| Some(1.0))));
+    seal(folder.path(), &mut writer);
+    let segments = std::fs::read_dir(segments(&file(folder.path(), "a"))).unwrap();
+    let mut segments: Vec<_> = segments.map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    std::fs::write(&segments[1], b"CWSG\x01\0\0\0nothing").unwrap();
+    let (_, counts) = lines(&mut journals(folder.path(), Wanted::default()).unwrap());
+    assert!(counts.starts_with("judged 80 observations\n"), "{counts}");
+    assert!(counts.contains("skipped 1 that cannot be read: a segment of the journal of a: "), "{counts}");
+    assert!(counts.contains("entries 21 to 40"), "{counts}");
+    assert!(counts.contains("1 gaps in the numbers of batches"), "{counts}");
 }
 
 #[test]

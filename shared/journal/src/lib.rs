@@ -2,7 +2,8 @@
 //!
 //! One mechanism with three uses: the collector's spool, the queue of the one-machine mode, and the archive that the
 //! tools read. The site's collector alone writes it ([`Writer`]), anyone may read it ([`Reader`]), at the same time.
-//! An entry's payload is the batch's wire form, byte for byte the message that goes over a queue.
+//! An entry's payload is the batch's wire form, byte for byte the message that goes over a queue. Old entries are sealed
+//! ([`Sealing`]): they become files of columns beside the database, and are read as before.
 //!
 //! It knows nothing of consumers but how far each has come ([`Position`]), so as not to prune what one still needs.
 
@@ -10,6 +11,7 @@ mod database;
 mod lock;
 mod prune;
 mod reader;
+mod seal;
 mod writer;
 
 use std::io;
@@ -17,14 +19,16 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+pub use crosswatch_segment::Content;
 pub use database::{Kind, open_to_read, open_to_write};
 pub use lock::Lock;
 pub use prune::{Dropped, Position, Pruned};
-pub use reader::{Backlog, Entry, Reader};
+pub use reader::{Backlog, Entry, Reader, Stored};
+pub use seal::{Policy, Prepared, Sealed, Sealing, prepare, segments};
 pub use writer::Writer;
 
 /// The journal's file, as it is told apart from other `SQLite` files.
-pub const KIND: Kind = Kind { what: "journal", application_id: 0x4357_4A31, version: 1 };
+pub const KIND: Kind = Kind { what: "journal", application_id: 0x4357_4A31, version: 2 };
 
 /// The file of a site's journal in the folder of the journals.
 #[must_use]
@@ -117,6 +121,18 @@ pub enum JournalError {
         /// What `SQLite` said.
         source: rusqlite::Error,
     },
+    /// A sealed segment cannot be read, or is not there.
+    #[error("{}: {source}; entries {first} to {last} of the journal are in it: restore the file if there is a copy", path.display())]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// The first entry in it.
+        first: i64,
+        /// The last one.
+        last: i64,
+        /// What is wrong with it.
+        source: SegmentProblem,
+    },
     /// Anything else that `SQLite` refuses; trying again does not help.
     #[error("{}: {source}", path.display())]
     Sqlite {
@@ -127,12 +143,30 @@ pub enum JournalError {
     },
 }
 
+/// What is wrong with a segment's file.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentProblem {
+    /// It cannot be read or written.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// It is not what was written.
+    #[error(transparent)]
+    Content(#[from] crosswatch_segment::SegmentError),
+}
+
 impl JournalError {
     /// Whether trying again can help: the disk is full or fails, the file system is read-only, another process is in
     /// the way for the moment. Nothing was half done.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        match self {
+            Self::Full { .. } => true,
+            // A file that is missing does not come back by itself.
+            Self::Segment { source: SegmentProblem::File(error), .. } => {
+                error.kind() != io::ErrorKind::NotFound
+            }
+            _ => false,
+        }
     }
 
     /// What an error of `SQLite` on this file means.

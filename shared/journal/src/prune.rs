@@ -5,7 +5,7 @@ use std::time::Duration;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::{JournalError, Writer};
+use crate::{JournalError, Writer, seal, segments};
 
 /// How far a consumer has come in a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Writer {
         Ok(pruned)
     }
 
-    /// The bytes in use, in the file and without its free pages.
+    /// The bytes in use, in the file without its free pages, and in segments.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -102,6 +102,35 @@ impl Writer {
     ) -> rusqlite::Result<Pruned> {
         let had = consumers.iter().map(|position| position.id).min().unwrap_or(i64::MAX);
         let mut excess = used(&self.db)? - i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        // What is sealed is older than any row.
+        if let Some((segment, file)) = seal::oldest(&self.db)? {
+            if excess <= 0 && (segment.last > had || segment.last_written >= expired.as_micros()) {
+                return Ok(Pruned::default());
+            }
+            self.db.execute("DELETE FROM segment WHERE first = ?1", [segment.first])?;
+            // A file that stays behind is removed when the journal is opened next.
+            if let Err(error) = std::fs::remove_file(segments(&self.path).join(&file)) {
+                tracing::warn!(file, %error, "a segment that was pruned cannot be removed");
+            }
+            let going = [Old {
+                id: segment.last,
+                written_at: segment.last_written,
+                first_at: segment.first_at,
+                last_at: segment.last_at,
+                observations: segment.observations,
+                bytes: segment.bytes,
+            }];
+            let batches = |from: i64| u64::try_from(segment.last - from.max(segment.first - 1)).unwrap_or(0);
+            let dropped = consumers.iter().filter_map(|position| {
+                gap(&going, position).map(|gap| Dropped { batches: batches(position.id), ..gap })
+            });
+            return Ok(Pruned {
+                batches: batches(0),
+                observations: observations(&going),
+                dropped: dropped.collect(),
+                more: true,
+            });
+        }
         let goes =
             |old: &Old, excess: i64| excess > 0 || (old.id <= had && old.written_at < expired.as_micros());
         let oldest = oldest(&self.db)?;
@@ -176,5 +205,6 @@ fn oldest(db: &Connection) -> rusqlite::Result<Vec<Old>> {
 
 fn used(db: &Connection) -> rusqlite::Result<i64> {
     let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+    let sealed: i64 = db.query_row("SELECT coalesce(sum(bytes), 0) FROM segment", [], |row| row.get(0))?;
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")? + sealed)
 }

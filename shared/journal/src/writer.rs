@@ -10,7 +10,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::{JournalError, KIND, Lock, bell, database, file};
+use crate::{JournalError, KIND, Lock, bell, database, file, seal};
 
 /// Times are microseconds since the epoch. `total` counts the observations from the journal's first batch to this
 /// one, so that the distance of two entries is one subtraction. `identity` tells a journal that was begun anew from
@@ -34,6 +34,21 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX batch_by_time ON batch (last_at, id, first_at);
     CREATE INDEX batch_by_boot ON batch (boot);
+";
+
+/// From version 2 on: what was sealed, each a file in the folder of the segments. Rows follow them.
+const SEGMENTS: &str = "
+    CREATE TABLE segment (
+        first INTEGER PRIMARY KEY,
+        last INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        first_written INTEGER NOT NULL,
+        last_written INTEGER NOT NULL,
+        observations INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        file TEXT NOT NULL
+    ) STRICT;
 ";
 
 /// Beyond this the WAL is emptied with a short wait for readers; `SQLite` by itself never waits for them.
@@ -78,10 +93,14 @@ impl Writer {
         }
         let lock = Lock::take(&bell(folder, site), format!("the journal of site '{site}'"))?;
         let path = file(folder, site);
-        let db = database::open_to_write(&path, KIND, |step, _| {
-            step.execute_batch(SCHEMA)?;
-            step.execute("INSERT INTO journal VALUES (lower(hex(randomblob(16))), ?1)", [site]).map(drop)
+        let db = database::open_to_write(&path, KIND, |step, found| {
+            if found == 0 {
+                step.execute_batch(SCHEMA)?;
+                step.execute("INSERT INTO journal VALUES (lower(hex(randomblob(16))), ?1)", [site])?;
+            }
+            step.execute_batch(SEGMENTS)
         })?;
+        seal::remove_orphans(&db, &path)?;
         let identity = db
             .query_row("SELECT identity FROM journal", [], |row| row.get(0))
             .map_err(|error| JournalError::of(&path, error))?;

@@ -75,7 +75,7 @@ fn a_newer_journal_is_refused_and_kept() {
     newer.pragma_update(None, "user_version", 7).unwrap();
     drop(newer);
     let text = refused(folder.path());
-    assert!(text.contains("has version 7, this program knows up to 1"), "{text}");
+    assert!(text.contains("has version 7, this program knows up to 2"), "{text}");
     assert!(text.contains("upgrade the program"), "{text}");
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use crosswatch_journal::{Entry, Reader, file};
+use crosswatch_journal::{Content, JournalError, Reader, Stored, file};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{Names, decode_batch};
@@ -35,8 +35,8 @@ pub struct Journals {
 struct Pages {
     site: Name,
     reader: Reader,
-    entries: std::vec::IntoIter<Entry>,
-    last: Option<Entry>,
+    entries: std::vec::IntoIter<Stored>,
+    last: Option<i64>,
     begun: bool,
 }
 
@@ -88,7 +88,7 @@ impl Journals {
     /// Puts a site's next entry among the others'.
     fn push(&mut self, place: usize) -> Result<(), SourceError> {
         if let Some(site) = self.sites.get_mut(place)
-            && let Some(at) = site.peek(&self.wanted)?
+            && let Some(at) = site.peek(&self.wanted, &mut self.skipped)?
         {
             self.next.push(Reverse((at, place)));
         }
@@ -117,23 +117,30 @@ impl Source for Journals {
         self.at = Some(at);
         let Some(site) = self.sites.get_mut(place) else { return Ok(None) };
         let Some(entry) = site.entries.next() else { return Ok(None) };
-        let piece = match decode_batch(&entry.payload, &mut self.names) {
-            Ok(decoded) => {
-                let (batch, unwanted) = self.wanted.cut(decoded.batch);
-                if decoded.unknown_kinds > 0 {
-                    self.skipped.push(Skipped::UnknownKinds(decoded.unknown_kinds));
+        let Stored { id, written_at, content, .. } = entry;
+        let read = match content {
+            Content::Batch(batch) => Ok((batch, 0)),
+            Content::Raw(payload) => {
+                decode_batch(&payload, &mut self.names).map(|decoded| (decoded.batch, decoded.unknown_kinds))
+            }
+        };
+        let piece = match read {
+            Ok((batch, unknown_kinds)) => {
+                let (batch, unwanted) = self.wanted.cut(batch);
+                if unknown_kinds > 0 {
+                    self.skipped.push(Skipped::UnknownKinds(unknown_kinds));
                 }
                 if unwanted > 0 {
                     self.skipped.push(Skipped::Unwanted(unwanted));
                 }
-                Piece::Batch(batch, entry.written_at)
+                Piece::Batch(batch, written_at)
             }
             Err(error) => {
-                let place = format!("entry {} of the journal of {}", entry.id, site.site);
+                let place = format!("entry {id} of the journal of {}", site.site);
                 Piece::Skipped(Skipped::Unreadable { place, reason: error.to_string() })
             }
         };
-        site.last = Some(entry);
+        site.last = Some(id);
         self.push(place)?;
         Ok(Some(piece))
     }
@@ -147,14 +154,28 @@ impl Source for Journals {
 
 impl Pages {
     /// The time of the next entry, read from the journal where the page is used up.
-    fn peek(&mut self, wanted: &Wanted) -> Result<Option<Timestamp>, SourceError> {
-        if self.entries.as_slice().is_empty() && (self.last.is_some() || !self.begun) {
+    fn peek(
+        &mut self,
+        wanted: &Wanted,
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<Option<Timestamp>, SourceError> {
+        while self.entries.as_slice().is_empty() && (self.last.is_some() || !self.begun) {
             // After the first entry every one is read, so that no gap seems to be in the numbers of the batches.
             let (since, batches) =
                 if self.begun { (Timestamp::MIN, PAGE_BATCHES) } else { (wanted.since, 1) };
             self.begun = true;
-            let page = self.reader.range(since, wanted.until, self.last.as_ref(), batches, PAGE_BYTES)?;
-            self.entries = page.into_iter();
+            match self.reader.stored(since, wanted.until, self.last, batches, PAGE_BYTES) {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => self.entries = page.into_iter(),
+                // The rest of the journal is as good as it was.
+                Err(error @ JournalError::Segment { last, .. }) if !error.is_full() => {
+                    let (place, reason) =
+                        (format!("a segment of the journal of {}", self.site), error.to_string());
+                    skipped.push(Skipped::Unreadable { place, reason });
+                    self.last = Some(last);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(self.entries.as_slice().first().map(|entry| entry.last_at))
     }
