@@ -49,7 +49,7 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: f64) -> Rule {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,
