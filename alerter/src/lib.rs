@@ -10,6 +10,7 @@ mod at_most;
 pub mod config;
 pub mod dead_man;
 mod dispatch;
+pub mod drill;
 mod error;
 pub mod heartbeat;
 mod history;

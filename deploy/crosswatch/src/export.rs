@@ -91,7 +91,7 @@ impl Wanted {
                 Some(only),
                 Body::Probe { link, .. } | Body::Tunnels { link, .. } | Body::Evidence { link, .. },
             ) => **link == **only,
-            (Some(_), Body::Collection { .. }) => false,
+            (Some(_), Body::Collection { .. } | Body::Drill { .. }) => false,
         };
         of_link && self.from <= observation.at && observation.at < self.to
     }

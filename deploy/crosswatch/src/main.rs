@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod drill;
 mod explain;
 mod export;
 mod forward;
@@ -80,6 +81,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Explain { subject, at, since, format } => {
             explain::run(&load(config)?, &subject, at, since, format)
         }
+        Command::Drill { rule, site, wait } => drill::run(&load(config)?, rule.as_deref(), site, wait),
         Command::Export { range, site, link, journals } => {
             let (from, to) = range.at(clock::now());
             export::run(&load(config)?, &Wanted { from, to, site, link, journals })
