@@ -272,6 +272,18 @@ fn told(file: &Connection, id: &str) -> rusqlite::Result<(Vec<Entry>, Vec<String
     Ok((entries, evidence))
 }
 
+/// What the ledger has of a drill, or of an incident, by its id; none while no alerter has begun a file.
+///
+/// # Errors
+/// The file is foreign, newer or damaged, or cannot be read.
+pub fn entries(path: &Path, id: &str) -> Result<Vec<Entry>, Error> {
+    let Some(file) = SCHEMA.open_to_read(path)? else {
+        return Ok(Vec::new());
+    };
+    let (entries, _) = told(&file, id).map_err(|source| QueueError::from(JournalError::of(path, source)))?;
+    Ok(entries)
+}
+
 /// What is usual of a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usual {

@@ -41,6 +41,7 @@ use rusqlite::{Connection, params};
 
 use crate::at_most::History;
 use crate::config::Receiver;
+use crate::drill::Drill;
 
 pub(crate) use body::{AT_MOST, Body, Held};
 
@@ -261,6 +262,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// A drill: these receivers get a firing and its resolved, both marked, whatever room their limits have.
+    pub(crate) fn drill(
+        &self,
+        file: &Connection,
+        drill: &Drill,
+        receivers: &[Name],
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
+            for state in ["firing", "resolved"] {
+                owe(file, &Body::drill(drill, state), to, Message::Drill, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// When the next digest is due; `None` when nothing is held back, or all of it waits for a digest before it.
     pub(crate) fn next_digest(
         &self,
@@ -466,6 +483,8 @@ enum Message<'a> {
     Held,
     /// A digest, which was made when there was room for it.
     Digest,
+    /// Of a drill: the limit does not see it.
+    Drill,
 }
 
 /// Writes a row; one that is there already stays as it is.
@@ -542,13 +561,14 @@ fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Res
     let (waiting, digests_waiting): (u32, u32) = file
         .prepare_cached(
             "SELECT count(*) - ifnull(sum(is_digest), 0), ifnull(sum(is_digest), 0) FROM notification
-             WHERE standing = 'owed' AND receiver = ? AND channel = ?",
+             WHERE standing = 'owed' AND receiver = ? AND channel = ? AND id NOT GLOB 'drill-*'",
         )?
         .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let accepted = file
         .prepare_cached(
             "SELECT accepted_at FROM notification
-             WHERE standing = 'accepted' AND receiver = ? AND channel = ? AND is_digest = 0 AND accepted_at > ?",
+             WHERE standing = 'accepted' AND receiver = ? AND channel = ? AND is_digest = 0 AND accepted_at > ?
+                 AND id NOT GLOB 'drill-*'",
         )?
         .query_map(
             params![to.receiver, to.channel, (now - limit.per).as_micros()],

@@ -10,6 +10,7 @@ mod at_most;
 pub mod config;
 pub mod dead_man;
 mod dispatch;
+pub mod drill;
 pub mod edit;
 mod error;
 pub mod heartbeat;

@@ -12,10 +12,11 @@ use crosswatch_judge::{Engine, Saved, Taken, Transition};
 use crosswatch_queue::Delivery;
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::event_time::EventTime;
-use crosswatch_shared::observation::Name;
+use crosswatch_shared::observation::{Body, Name};
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::drill::Drill;
 use crate::incident;
 use crate::reconcile::Judged;
 use crate::refused::{CONFIG_REFUSED, Refused};
@@ -40,6 +41,8 @@ pub(crate) struct Change {
     pub(crate) transitions: Vec<Transition>,
     /// What became of incidents by them, and by what is known now.
     pub(crate) events: Vec<Event>,
+    /// Drills that came in time.
+    pub(crate) drills: Vec<Drill>,
     incidents: Vec<Incident>,
     engine: Vec<Saved>,
     sites: Vec<(Name, EventTime)>,
@@ -175,6 +178,10 @@ impl Memory {
                     Taken::Foreign => 2,
                 };
                 change.taken[place] += 1;
+                if let (Body::Drill { id, rule }, 0) = (&observation.body, place) {
+                    let site = &batch.origin.site;
+                    change.drills.extend(Drill::of(id, rule.as_ref(), site, observation.at, wall));
+                }
             }
             let site = &batch.origin.site;
             if !self.configured.contains(site) {
@@ -282,6 +289,7 @@ impl Change {
     pub(crate) fn is_empty(&self) -> bool {
         self.transitions.is_empty()
             && self.events.is_empty()
+            && self.drills.is_empty()
             && self.incidents.is_empty()
             && self.engine.is_empty()
             && self.sites.is_empty()

@@ -13,6 +13,7 @@ use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::config::Config;
+use crate::drill::Drill;
 use crate::incident;
 use crate::ledger::{self, Ledger};
 use crate::memory::Change;
@@ -103,8 +104,17 @@ impl Recorder {
     pub(crate) fn write(&self, file: &Connection, change: &Change, now: Timestamp) -> rusqlite::Result<()> {
         change.transitions.iter().try_for_each(|transition| subject_state(file, transition))?;
         self.events(file, &change.events, now)?;
+        for drill in &change.drills {
+            self.ledger.drill(file, drill, self.drilled(drill), now)?;
+        }
         // Last, since an event has its incident as it was then, and not as it is at the end of the step.
         change.write(file, now)
+    }
+
+    /// Whom a drill is for: those of its rule, or everybody.
+    fn drilled(&self, drill: &Drill) -> &[Name] {
+        let rule = drill.rule.as_deref().unwrap_or(SITE_SILENT);
+        self.notify.get(rule).map_or(&[][..], Vec::as_slice)
     }
 
     /// Writes what became of incidents, and what is owed for it.

@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
+use crate::drill::Drill;
 use crate::edit::{self, Edit, Edits, Order};
 use crate::error::Error;
 use crate::heartbeat::Pulse;
@@ -405,7 +406,7 @@ impl Judging {
         } else if !change.is_empty() {
             consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, change, now)?))?;
         }
-        if !change.events.is_empty() {
+        if !change.events.is_empty() || !change.drills.is_empty() {
             self.wake.notify_one();
         }
         Ok(())
@@ -445,6 +446,9 @@ impl Judging {
         let [judged, seen, foreign] = change.taken;
         for (taken, count) in [("judged", judged), ("seen", seen), ("foreign", foreign)] {
             metrics.observed(taken, count);
+        }
+        for Drill { id, rule, site, at } in &change.drills {
+            tracing::info!(%id, rule = rule.as_deref(), %site, %at, "a drill");
         }
         for transition in &change.transitions {
             let (rule, subject, state) = (&transition.rule, &transition.subject, transition.state.word());

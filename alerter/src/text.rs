@@ -102,6 +102,7 @@ fn septets_of(c: char) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crosswatch_judge::verdict::Kind;
     use proptest::prelude::*;
 
     #[test]
@@ -129,6 +130,9 @@ mod tests {
         let text = line("firing", "latency-high", &subject, &"r".repeat(200));
         assert!(text.contains(&format!("latency-high {subject}: rrr")), "{text}");
     }
+
+    /// What a person reads first.
+    const WORDS: [&str; 5] = ["firing", "worse", "resolved", "drill firing", "drill resolved"];
 
     /// What names the config admits at their longest, and what else a subject or reason may hold.
     fn longest() -> impl Strategy<Value = (String, String, String)> {
@@ -164,6 +168,19 @@ mod tests {
             prop_assert!(text.starts_with(&start), "{}", text);
             prop_assert!(text.contains(&format!(" {}", &subject[..15])), "{}", text);
             prop_assert!(text.contains(&subject[subject.len() - 15..]), "{}", text);
+        }
+
+        #[test]
+        fn of_every_kind_of_verdict_it_is_one_sms_that_tells_the_kind_and_the_place(
+            kind in 0..Kind::ALL.len(), word in 0..WORDS.len(), place in "[a-zA-Z0-9._-]{1,64}",
+            summary in "[ -~]{0,400}|[\u{e9}\u{fc}\u{df}\u{2603}\u{65e5}\u{672c}\u{20ac}\\[\\]{}~^|]{0,200}|\\PC{0,300}",
+        ) {
+            let (kind, word) = (Kind::ALL[kind].word(), WORDS[word]);
+            let text = line(word, kind, &place, &summary);
+            prop_assert!(text.chars().all(|c| septets_of(c).is_some()), "{}", text);
+            prop_assert!(width(&text) <= MOST, "{} is {} wide", text, width(&text));
+            let start = format!("{} {kind} {place}", word.to_uppercase());
+            prop_assert!(text.starts_with(&start), "{} does not begin with {}", text, start);
         }
 
         #[test]

@@ -6,6 +6,7 @@
 //! whose failures are waited out with bounded memory. Where no process can stay, it runs [`once`]. From there [`forward`] sends it on to queues of Amazon SQS, where
 //! the stages are elsewhere.
 
+pub mod drill;
 pub mod forward;
 pub mod journal;
 pub mod metrics;

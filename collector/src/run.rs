@@ -21,6 +21,7 @@ use crate::Error;
 use crate::appliances::Appliances;
 use crate::boot;
 use crate::captures::{Captured, Captures};
+use crate::drill::Requests;
 use crate::metrics::{Metrics, OfProtocol, OfSite};
 use crate::news::News;
 use crate::pace::Pace;
@@ -36,6 +37,9 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How often the journal is asked to remove what is no longer needed.
 const PRUNE: Duration = Duration::from_secs(60);
+
+/// How often it is looked for requests for drills.
+const DRILLS: Duration = Duration::from_millis(900);
 
 /// What a collector needs to know.
 #[derive(Clone, Debug)]
@@ -71,6 +75,9 @@ pub struct Collector {
     pace: Pace,
     rounds: Rounds,
     reports: Vec<Report>,
+    drills: Option<Requests>,
+    /// When requests for drills are looked for next.
+    drill_at: Instant,
     spool: Spool,
     /// Why the journal last took nothing.
     refused: Option<String>,
@@ -179,6 +186,8 @@ impl Collector {
             pace: Pace::new(now),
             rounds: Rounds::new(sources),
             reports: Vec::new(),
+            drills: None,
+            drill_at: now,
             spool: Spool::new(site.clone(), journal, now),
             refused: None,
             metrics: metrics.of(&site),
@@ -204,6 +213,13 @@ impl Collector {
     #[must_use]
     pub fn observing(mut self, reports: Vec<Report>) -> Self {
         self.reports = reports;
+        self
+    }
+
+    /// Drills that are asked for there are observed, too.
+    #[must_use]
+    pub fn drilled(mut self, requests: Requests) -> Self {
+        self.drills = Some(requests);
         self
     }
 
@@ -233,6 +249,7 @@ impl Collector {
             }
             let now = self.look()?;
             self.round(now);
+            self.drill(now);
             self.write(now);
         }
         self.finish().await
@@ -327,6 +344,19 @@ impl Collector {
         }
         let reported = self.reports.iter().map(Report::end);
         for body in self.rounds.end().into_iter().chain(reported) {
+            self.packer.observe(self.now, body);
+        }
+    }
+
+    /// Looks for a request once a second, which is as often as it wakes up in any case.
+    fn drill(&mut self, now: Instant) {
+        if now < self.drill_at {
+            return;
+        }
+        self.drill_at = now + DRILLS;
+        if let Some(body) = self.drills.as_ref().and_then(|requests| requests.take(self.now)) {
+            tracing::info!(site = %self.site, ?body, "a drill was asked for");
+            self.pace.news();
             self.packer.observe(self.now, body);
         }
     }

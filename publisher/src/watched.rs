@@ -54,7 +54,7 @@ impl Watched {
                 self.vpns.contains(&(site.clone(), link.clone(), vpn.clone()))
                     || self.tagged.contains(&(site.clone(), link.clone()))
             }
-            Body::Collection { .. } => true,
+            Body::Collection { .. } | Body::Drill { .. } => true,
         }
     }
 }

@@ -81,6 +81,13 @@ pub enum Body {
         /// What was seen.
         evidence: Box<Evidence>,
     },
+    /// A drill: nothing was seen; it goes the way of what was, so that a test page comes of it.
+    Drill {
+        /// Its id, the same to its end.
+        id: Name,
+        /// The rule whose receivers it is for; without one all are.
+        rule: Option<Name>,
+    },
     /// How the collecting itself went: one round of one source.
     Collection {
         /// What was collected from, such as `icmp` or `ec2:vpn-status`.

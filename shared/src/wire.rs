@@ -204,7 +204,7 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
     Ok(ReadBatch { v, site, collector, boot, batch, through, observations })
 }
 
-const KINDS: [&str; 4] = ["probe", "tunnels", "evidence", "collection"];
+const KINDS: [&str; 5] = ["probe", "tunnels", "evidence", "drill", "collection"];
 
 fn version(v: Option<u32>) -> Result<(), WireError> {
     match v {
@@ -305,6 +305,8 @@ struct Read<'a> {
     ok: Option<bool>,
     error: Option<Text<'a>>,
     took_ms: Option<f64>,
+    id: Option<Text<'a>>,
+    rule: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -368,6 +370,10 @@ fn understood(read: Read<'_>, names: &mut Names) -> Result<Result<Observation, S
             link: name(read.link, "link")?,
             probe: name(read.probe, "probe")?,
             evidence: read.evidence.ok_or_else(|| absent(kind, "evidence"))?,
+        },
+        "drill" => Body::Drill {
+            id: name(read.id, "id")?,
+            rule: read.rule.map(|rule| name(Some(rule), "rule")).transpose()?,
         },
         _ => Body::Collection {
             source: name(read.source, "source")?,
@@ -482,6 +488,11 @@ enum WrittenBody<'a> {
         probe: &'a str,
         evidence: &'a Evidence,
     },
+    Drill {
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<&'a str>,
+    },
     Collection {
         source: &'a str,
         ok: bool,
@@ -573,6 +584,7 @@ fn written<'a>(origin: Option<&'a Origin>, observation: &'a Observation) -> Writ
         Body::Evidence { link, probe, evidence } => {
             ("evidence", WrittenBody::Evidence { link, probe, evidence })
         }
+        Body::Drill { id, rule } => ("drill", WrittenBody::Drill { id, rule: rule.as_deref() }),
         Body::Collection { source, ok, error, took_ms } => (
             "collection",
             WrittenBody::Collection { source, ok: *ok, error: error.as_deref(), took_ms: *took_ms },

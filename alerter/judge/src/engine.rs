@@ -21,6 +21,9 @@ use crate::series::judgement::Judgement;
 use crate::series::{Kept, Order, Series};
 use crate::transition::{State, Transition};
 
+/// No series.
+const NONE: Range<usize> = 0..0;
+
 /// What the keys of baselines begin with: of the hours that are over, and of those that are open.
 const ENDED: &str = "usual";
 const OPEN: &str = "hours";
@@ -412,6 +415,8 @@ impl Engine {
                 }
                 self.sites[site].vpns.get(link).and_then(|of| of.get(vpn))
             }
+            // No rule asks for it; that it was seen is noted, so that it is told once.
+            Body::Drill { .. } => Some(&NONE),
             Body::Collection { source, .. } => {
                 if !self.sites[site].collections.contains_key(source) {
                     self.make_collection(site, source);

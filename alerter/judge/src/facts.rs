@@ -224,6 +224,7 @@ impl Facts {
                     };
                 }
             }
+            Body::Drill { .. } => {}
             Body::Collection { source, ok, error, .. } => {
                 let Some(collector) = self.collectors.get_mut(site) else {
                     return;

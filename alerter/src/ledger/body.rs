@@ -6,6 +6,7 @@ use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Destination;
+use crate::drill::{DRILL, Drill};
 use crate::text;
 
 /// The rule that a digest names.
@@ -56,6 +57,9 @@ pub(crate) struct Body {
     /// 0 for the first that was told of the incident; more for what refines it, or tells that it is worse.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) revision: u32,
+    /// Whether it is only a drill.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) drill: bool,
     /// What a digest tells of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<Vec<Held>>,
@@ -93,6 +97,11 @@ pub(crate) struct Held {
     /// What is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) verdict: Option<Kind>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -163,6 +172,34 @@ impl Body {
             symptoms: incident.symptoms.iter().map(fires).collect(),
             evidence: evidence.clone(),
             revision: 0,
+            drill: false,
+            held: None,
+        }
+    }
+
+    /// Of a drill.
+    pub(super) fn drill(drill: &Drill, state: &str) -> Self {
+        let Drill { id, rule, site, at } = drill;
+        let rule = rule.as_deref().unwrap_or(DRILL);
+        let reason = "nothing is broken, this is a test page";
+        Self {
+            id: id.to_string(),
+            state: state.to_owned(),
+            rule: rule.to_owned(),
+            subject: site.to_string(),
+            link: String::new(),
+            at: *at,
+            value: None,
+            reason: reason.to_owned(),
+            text: text::line(&format!("{DRILL} {state}"), rule, site, reason),
+            place: String::new(),
+            verdict: None,
+            summary: String::new(),
+            since: None,
+            symptoms: Vec::new(),
+            evidence: Vec::new(),
+            revision: 0,
+            drill: true,
             held: None,
         }
     }
@@ -208,6 +245,7 @@ impl Body {
             symptoms: Vec::new(),
             evidence: Vec::new(),
             revision: 0,
+            drill: false,
             held,
         }
     }

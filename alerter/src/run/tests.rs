@@ -631,3 +631,56 @@ async fn over_sqs_what_came_is_kept_once_before_it_is_judged_and_pruned() {
     assert_eq!(endpoint.next_of(RULE).await.state, "firing");
     running.stop().await.unwrap();
 }
+
+/// A collector observes a drill that was asked for so long ago.
+fn drills(scene: &mut Scene, id: &str, rule: Option<&str>, ago: Duration) {
+    let (writer, number, seq) = scene.writers.get_mut("a").unwrap();
+    let now = clock::now();
+    let body = Body::Drill { id: id.into(), rule: rule.map(Into::into) };
+    let batch = Batch {
+        origin: Origin { site: "a".into(), collector: "c".into(), boot: "of a".into() },
+        number: *number,
+        through: now,
+        observations: vec![Observation { at: now - ago, seq: *seq, body }],
+    };
+    (*number, *seq) = (*number + 1, *seq + 1);
+    writer.append(&batch, now).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_is_told_from_firing_to_resolved_and_leaves_no_other_trace() {
+    let (mut oncall, mut desk) = (Endpoint::start([]).await, Endpoint::start([]).await);
+    let mut scene = Scene::new(&["a"], vec![oncall.receiver("oncall"), desk.receiver("desk")]);
+    scene.config.rules[0].notify = vec!["oncall".into()];
+    scene.config.receivers[0].at_most = Some(Rate { count: 1, per: Duration::from_secs(3600) });
+    let alerter = scene.start();
+    scene.sees("a", &[true]);
+    // One from yesterday, one whose id is not a drill's, and one for a rule that there is not, tell nobody.
+    drills(&mut scene, "drill-0", None, Duration::from_secs(601));
+    drills(&mut scene, "7a1f", None, Duration::ZERO);
+    drills(&mut scene, "drill-00", Some("another"), Duration::ZERO);
+    drills(&mut scene, "drill-1", Some(RULE), Duration::ZERO);
+    for state in ["firing", "resolved"] {
+        let told = oncall.next_of(RULE).await;
+        assert_eq!((&*told.id, &*told.state, told.drill), ("drill-1", state, true));
+        let word = state.to_uppercase();
+        assert_eq!(told.text, format!("DRILL {word} {RULE} a: nothing is broken, this is a test page"));
+    }
+    drills(&mut scene, "drill-2", None, Duration::ZERO);
+    for endpoint in [&mut oncall, &mut desk] {
+        for state in ["firing", "resolved"] {
+            let told = endpoint.next_of("drill").await;
+            assert_eq!((&*told.id, &*told.state), ("drill-2", state));
+        }
+    }
+    let status = scene.until(|status| status.owed.is_empty()).await;
+    assert_eq!(status.incidents, []);
+    let subject = status.subjects.iter().find(|of| of.rule == RULE).unwrap();
+    assert_eq!((&*subject.state, subject.since), ("ok", None));
+    // The one page of the hour that the limit leaves is still there.
+    scene.sees("a", &[false, false, false]);
+    let page = oncall.next_of(RULE).await;
+    assert_eq!((&*page.state, page.drill), ("firing", false));
+    assert!(page.text.starts_with("FIRING link-lost l"), "{}", page.text);
+    alerter.stop().await.unwrap();
+}

@@ -52,7 +52,7 @@ impl Share {
             Body::Probe { link, .. } | Body::Tunnels { link, .. } | Body::Evidence { link, .. } => {
                 shard(link, self.of) == self.index
             }
-            Body::Collection { .. } => self.index == 0,
+            Body::Collection { .. } | Body::Drill { .. } => self.index == 0,
         }
     }
 }

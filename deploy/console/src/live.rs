@@ -138,7 +138,7 @@ impl Live {
                     self.tunnels(link, vpn, at, tunnels);
                     each(Told::Tunnels { link, vpn, at, tunnels });
                 }
-                Body::Evidence { .. } | Body::Collection { .. } => {}
+                Body::Evidence { .. } | Body::Collection { .. } | Body::Drill { .. } => {}
             }
         }
     }

@@ -144,6 +144,23 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Send one test page, marked as a drill, down the whole way of a real one, and say how long each hop took
+    ///
+    /// A running collector observes it; over its journal and the queue it comes to the running alerter, whose receivers get
+    /// a DRILL FIRING and its DRILL RESOLVED. No rule, incident or metric is touched, and no limit counts it. A hop that does
+    /// not answer is named, with exit 1.
+    #[command(verbatim_doc_comment)]
+    Drill {
+        /// Tell whom this rule tells [default: every receiver].
+        #[arg(long, value_name = "NAME")]
+        rule: Option<String>,
+        /// The site whose collector observes it, which runs on this machine [default: the first that has a journal here].
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// How long to wait for the last hop.
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crosswatch_shared::config::values::duration)]
+        wait: std::time::Duration,
+    },
     /// Print what was observed as JSON lines, oldest first.
     Export {
         #[command(flatten)]

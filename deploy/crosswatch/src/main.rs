@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod cost;
 mod documents;
+mod drill;
 mod explain;
 mod export;
 mod forward;
@@ -94,6 +95,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Explain { subject, at, since, format } => {
             explain::run(&load(config)?, &subject, at, since, format)
         }
+        Command::Drill { rule, site, wait } => drill::run(&load(config)?, rule.as_deref(), site, wait),
         Command::Export { range, site, link, journals } => {
             let (since, until) = range.at(clock::now());
             export::run(&load(config)?, Wanted { since, until, link, site }, journals)

@@ -12,6 +12,7 @@ use crosswatch_alerter::heartbeat::Heartbeat;
 use crosswatch_aws::Session;
 use crosswatch_aws::cloudwatch::CloudWatch;
 use crosswatch_collector::Collector;
+use crosswatch_collector::drill::Requests;
 use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
 use crosswatch_console::Page;
@@ -336,7 +337,9 @@ async fn collectors(
             news_over,
             waiting: WAITING,
         };
-        let collector = Collector::open(own, Box::new(journal), &metrics, part)?.observing(reports);
+        let requests = Requests::of(&topology.queue.path, &site);
+        let collector = Collector::open(own, Box::new(journal), &metrics, part)?;
+        let collector = collector.observing(reports).drilled(requests);
         life.spawn(&format!("collector {site}"), stage(collector.run(life.stop())));
     }
     Ok(())

@@ -103,6 +103,7 @@ impl Past {
                 span.link.as_ref() == Some(link)
             }
             Body::Collection { .. } => true,
+            Body::Drill { .. } => false,
         };
         batch.through = batch.through.min(span.to);
         // A batch without observations stands for the time it promises.

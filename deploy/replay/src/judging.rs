@@ -190,5 +190,6 @@ fn concerned(Origin { site, .. }: &Origin, observation: &Observation) -> String 
         }
         Body::Tunnels { link, vpn, .. } => format!("{link}/{vpn} of site {site}"),
         Body::Collection { source, .. } => format!("{site}/{source}"),
+        Body::Drill { .. } => format!("a drill of {site}"),
     }
 }

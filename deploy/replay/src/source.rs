@@ -174,7 +174,7 @@ impl Wanted {
                 Some(only),
                 Body::Probe { link, .. } | Body::Tunnels { link, .. } | Body::Evidence { link, .. },
             ) => **link == **only,
-            (Some(_), Body::Collection { .. }) => false,
+            (Some(_), Body::Collection { .. } | Body::Drill { .. }) => false,
         };
         of_link && self.has_site(site) && self.since <= observation.at && observation.at < self.until
     }

@@ -320,7 +320,7 @@ mod tests {
             Some(Body::Collection { error, took_ms, .. }) => {
                 format!("{}:{took_ms}", error.unwrap_or_else(|| "ok".to_owned()))
             }
-            Some(Body::Evidence { .. }) => unreachable!(),
+            Some(Body::Evidence { .. } | Body::Drill { .. }) => unreachable!(),
         });
         told.collect::<Vec<_>>().join(" ")
     }

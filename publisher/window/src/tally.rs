@@ -59,7 +59,7 @@ impl Tally {
                 replies: Vec::new(),
             },
             Body::Tunnels { .. } => Self::Tunnels { up: Distribution::default(), each: Vec::new() },
-            Body::Evidence { .. } => return None,
+            Body::Evidence { .. } | Body::Drill { .. } => return None,
             Body::Collection { .. } => {
                 Self::Collection { success: Rate::default(), took: Distribution::default() }
             }
@@ -78,7 +78,7 @@ impl Tally {
             Body::Tunnels { tunnels, .. } => {
                 !tunnels.is_empty() && any(&[Metric::TunnelsUp, Metric::TunnelState])
             }
-            Body::Evidence { .. } => false,
+            Body::Evidence { .. } | Body::Drill { .. } => false,
             Body::Collection { .. } => any(&[Metric::CollectionSuccess, Metric::CollectionLatency]),
         }
     }

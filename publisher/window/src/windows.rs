@@ -357,7 +357,7 @@ impl Subject {
         Some(match body {
             Body::Probe { link, probe, .. } => Self::Probe { site, link: link.clone(), probe: probe.clone() },
             Body::Tunnels { link, vpn, .. } => Self::Vpn { site, link: link.clone(), vpn: vpn.clone() },
-            Body::Evidence { .. } => return None,
+            Body::Evidence { .. } | Body::Drill { .. } => return None,
             Body::Collection { source, .. } => Self::Source { site, source: source.clone() },
         })
     }

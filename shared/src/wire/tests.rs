@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const LINES: [&str; 7] = [
+const LINES: [&str; 8] = [
     r#"{"kind":"probe","at":"2026-11-22T07:00:01.000123Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":41,"link":"use1-euw1","probe":"icmp:10.1.0.10","rtt_ms":81.7}"#,
     r#"{"kind":"probe","at":"2026-11-22T07:00:02.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":42,"link":"use1-euw1","probe":"icmp:10.1.0.10","lost":"timeout"}"#,
     r#"{"kind":"tunnels","at":"2026-11-22T07:00:03.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":43,"link":"use1-euw1","vpn":"vpn-0a1b","tunnels":[{"outside_ip":"52.1.2.3","up":true,"accepted_routes":4,"since":"2026-11-21T00:00:00.000000Z","message":""}]}"#,
@@ -9,6 +9,7 @@ const LINES: [&str; 7] = [
     r#"{"kind":"probe","at":"2026-11-22T07:00:05.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":45,"link":"use1-euw1","probe":"udp:10.1.0.10:862","rtt_ms":81.7,"burst":[81.5,null,81.7],"reordered":1,"jitter_ms":0.2,"forward":{"lost":1,"variation_ms":-0.1},"back":{"lost":0},"late_ms":12.5,"stamped":"user"}"#,
     r#"{"kind":"probe","at":"2026-11-22T07:00:06.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":46,"link":"use1-euw1","probe":"icmp:10.1.0.10@1436","lost":"too-big","mtu":1400}"#,
     r#"{"kind":"evidence","at":"2026-11-22T07:00:08.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":47,"link":"use1-euw1","probe":"icmp:10.1.0.10","evidence":{"at":"2026-11-22T07:00:07.000000Z","took_ms":900.0,"protocol":"icmp","target":"10.1.0.10","route":{"kind":"unicast","source":"10.0.0.10","gateway":"10.0.0.1","interface":"eth0"},"neighbour":{"address":"10.0.0.1","state":"reachable"},"path":{"hops":[{"ttl":1,"address":"10.0.0.1","rtt_ms":0.2,"said":"time-exceeded"}],"reached":false,"hidden_from":2},"sweep":{"absent":"no small packet passes"},"loopback":{"address":"127.0.0.1","rtt_ms":0.1},"gateway":{"address":"10.0.0.1","rtt_ms":0.2}}}"#,
+    r#"{"kind":"drill","at":"2026-11-22T07:00:09.000000Z","site":"us-east-1","collector":"i-0abc","boot":"0193","seq":48,"id":"drill-6437c8a4b2f00-1a2b","rule":"ping-failed"}"#,
 ];
 
 fn read(line: &str) -> Result<Row, WireError> {
@@ -94,6 +95,7 @@ fn body() -> impl Strategy<Value = Body> {
                 took_ms,
             }
         ),
+        (name(), proptest::option::of(name())).prop_map(|(id, rule)| Body::Drill { id, rule }),
     ]
 }
 

@@ -80,7 +80,7 @@ fn is_foreign(topology: &Topology, origin: &Origin, body: &Body) -> bool {
             .probes()
             .any(|(of, known)| of.name == *link && known.from == origin.site && known.name == *probe),
         Body::Tunnels { link, vpn, .. } => vpn_every(topology, &origin.site, link, vpn).is_some(),
-        Body::Collection { .. } => true,
+        Body::Collection { .. } | Body::Drill { .. } => true,
     };
     !configured || !topology.sites.iter().any(|site| site.name == origin.site)
 }

@@ -108,7 +108,9 @@ impl Tail {
     /// Takes an observation older than all before; `true` if it ends a probe's row.
     fn take(&mut self, at: Timestamp, body: Body) -> bool {
         match body {
-            Body::Probe { outcome: Outcome::Lost(Lost::Local), .. } | Body::Collection { .. } => false,
+            Body::Probe { outcome: Outcome::Lost(Lost::Local), .. }
+            | Body::Collection { .. }
+            | Body::Drill { .. } => false,
             Body::Probe { link, probe, outcome, .. } => {
                 let seen = self.probes.entry((link, probe)).or_insert(Seen {
                     at,
