@@ -498,7 +498,7 @@ fn owe(
     let (standing, muted_by) = match message {
         Message::Held => ("held", None),
         Message::Single => (standing(file, to, now)?, None),
-        Message::Digest => ("owed", None),
+        Message::Digest | Message::Drill => ("owed", None),
         Message::Muted(by) => ("muted", Some(by)),
     };
     file.prepare_cached(
