@@ -115,12 +115,34 @@ pub(crate) enum Command {
     #[command(verbatim_doc_comment)]
     Status {
         /// How to print it.
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+        format: StatusFormat,
         /// Keep showing it, once a second.
         #[arg(long)]
         watch: bool,
     },
+    /// Keep showing the status in a terminal: incidents, then links by trouble with their latest round-trip times
+    ///
+    /// Reads what `status` reads, so that it works over SSH beside running stages, with or without a status page.
+    #[command(verbatim_doc_comment)]
+    Top,
+    /// Write a link's smoke graph as SVG, to paste into a ticket
+    ///
+    /// Out of the history that the status page keeps (`[page]` in the config), whether it runs or not: six hours without
+    /// --since.
+    #[command(verbatim_doc_comment)]
+    Graph {
+        /// The link.
+        link: String,
+        #[command(flatten)]
+        range: RangeArgs,
+        /// The file to write, in place of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print a dashboard made from the config, for who looks elsewhere.
+    #[command(subcommand)]
+    Dashboard(DashboardCommand),
     /// Print what was observed as JSON lines, oldest first.
     Export {
         #[command(flatten)]
@@ -183,6 +205,13 @@ pub(crate) enum Command {
     /// alarm cannot say as the rule does is told in notes.
     #[command(subcommand, verbatim_doc_comment)]
     Alarms(AlarmsCommand),
+}
+
+/// Whose dashboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum DashboardCommand {
+    /// The body of a dashboard of CloudWatch, for `aws cloudwatch put-dashboard`.
+    Cloudwatch,
 }
 
 /// What to do about the alarms.
@@ -276,6 +305,17 @@ pub(crate) enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// For people, for programs, or for tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For tickets and chats.
+    Markdown,
 }
 
 /// How observations stand in a file.

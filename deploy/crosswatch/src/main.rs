@@ -7,8 +7,10 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod dashboard;
 mod export;
 mod forward;
+mod graph;
 mod init;
 mod metrics;
 mod page;
@@ -18,6 +20,7 @@ mod replay;
 mod run;
 mod status;
 mod test;
+mod top;
 mod when;
 
 use std::io;
@@ -31,6 +34,7 @@ use crosswatch_alarms::Impossible;
 use crosswatch_host::clock;
 use crosswatch_replay::ReplayError;
 use export::Wanted;
+use graph::UnknownLink;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
 
@@ -77,6 +81,11 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
+        Command::Top => top::run(&load(config)?),
+        Command::Graph { link, range, out } => {
+            graph::run(&load(config)?, &link, range.at(clock::now()), out.as_deref())
+        }
+        Command::Dashboard(cli::DashboardCommand::Cloudwatch) => dashboard::cloudwatch(&load(config)?),
         Command::Export { range, site, link, journals } => {
             let (from, to) = range.at(clock::now());
             export::run(&load(config)?, &Wanted { from, to, site, link, journals })
@@ -121,6 +130,7 @@ fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
         || error.is::<WrongQueue>()
+        || error.is::<UnknownLink>()
         || error.is::<ReplayError>()
         || error.is::<TestError>()
         || error.is::<Impossible>();
