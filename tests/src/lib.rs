@@ -5,6 +5,7 @@
 //! A harness has nobody to hand an error to: what goes wrong panics, with what was being done and what was seen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod browser;
 pub mod deployment;
 pub mod hook;
 pub mod http;

@@ -17,6 +17,7 @@ use crosswatch_shared::time::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::figures::Figures;
 use crate::history::{Error, History, Key, TunnelSpan, Writer};
 use crate::judged::{Alerter, Judged};
 use crate::live::{Live, Told};
@@ -48,6 +49,7 @@ pub(crate) struct Follower {
     pub(crate) journals: PathBuf,
     pub(crate) topology: Topology,
     pub(crate) alerter: Arc<dyn Alerter>,
+    pub(crate) figures: Figures,
     pub(crate) told: watch::Sender<Arc<Snapshot>>,
     pub(crate) part: Part,
 }
@@ -88,7 +90,10 @@ impl Follower {
         while let Some(page) = stop.run_until_cancelled(writer.receive(TICK, Instant::now())).await {
             let page = page?;
             for delivery in &page.deliveries {
-                live.take(&delivery.batch, delivery.sent, |told| keep(&mut writer, told));
+                live.take(&delivery.batch, delivery.sent, |told| {
+                    count(&self.figures, &told);
+                    keep(&mut writer, told);
+                });
             }
             let (steady, now) = (Instant::now(), clock::now());
             writer.turn(steady, now).await?;
@@ -141,6 +146,14 @@ impl Follower {
             Ok(history.baseline(&key, now)?.map(|baseline| (key, baseline)))
         });
         keys.filter_map(Result::transpose).collect()
+    }
+}
+
+/// Counts what was seen for whoever scrapes.
+fn count(figures: &Figures, told: &Told<'_>) {
+    match told {
+        Told::Probe { key, outcome, detail, .. } => figures.probe(key, *outcome, *detail),
+        Told::Tunnels { link, vpn, tunnels, .. } => figures.tunnels(link, vpn, tunnels),
     }
 }
 

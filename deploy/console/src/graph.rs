@@ -209,7 +209,13 @@ impl Graph {
 fn scale(lowest: f64, highest: f64) -> (f64, f64, f64) {
     let highest = if highest > 0.0 { highest } else { 1.0 };
     // What lies close together far from zero is drawn large; an axis never shows less than a tenth of its value.
-    let lowest = if lowest > highest * 0.5 { lowest.min(highest * 0.9) } else { 0.0 };
+    let lowest = if lowest > highest {
+        0.0
+    } else if lowest > highest * 0.5 {
+        lowest.min(highest * 0.9)
+    } else {
+        0.0
+    };
     let rough = (highest - lowest) / 4.0;
     let ten = 10_f64.powf(rough.log10().floor());
     let step =

@@ -11,6 +11,7 @@
 mod api;
 pub mod config;
 pub mod drawing;
+pub mod figures;
 mod follow;
 pub mod graph;
 mod guard;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
+use figures::Figures;
 use follow::{Follower, Snapshot};
 use guard::Guard;
 use judged::Alerter;
@@ -117,6 +119,7 @@ impl Page {
         topology: Topology,
         journals: PathBuf,
         alerter: Arc<dyn Alerter>,
+        figures: Figures,
         part: Part,
         stop: CancellationToken,
     ) -> Result<(), Error> {
@@ -128,7 +131,7 @@ impl Page {
         let ended = part.clone();
         let site =
             Site::new(topology.clone(), watched, file.clone(), Arc::clone(&alerter), guard, stop.clone());
-        let follower = Follower { file, journals, topology, alerter, told, part };
+        let follower = Follower { file, journals, topology, alerter, figures, told, part };
         let until = stop.clone();
         let following = on_a_thread("page-history", move || follower.run(until))?;
         let (listener, until) = (self.listener, stop.clone());

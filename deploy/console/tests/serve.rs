@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
+use crosswatch_console::figures::Figures;
 use crosswatch_console::judged::{Alerter, Incident, Judged, Story};
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
@@ -93,7 +94,8 @@ impl Served {
         let page = runtime.block_on(Page::bind(config)).unwrap();
         let (address, stop) = (page.address(), CancellationToken::new());
         let part = Health::default().part("page");
-        runtime.spawn(page.run(topology, journals, Arc::new(Quiet), part, stop.clone()));
+        let figures = Figures::register(&mut prometheus_client::registry::Registry::default(), &topology);
+        runtime.spawn(page.run(topology, journals, Arc::new(Quiet), figures, part, stop.clone()));
         Self { folder, address, stop, runtime: Some(runtime), journal, number: 0 }
     }
 

@@ -119,8 +119,8 @@ pub(crate) enum Command {
     #[command(verbatim_doc_comment)]
     Status {
         /// How to print it.
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+        format: StatusFormat,
         /// Keep showing it, once a second.
         #[arg(long)]
         watch: bool,
@@ -161,6 +161,28 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crosswatch_shared::config::values::duration)]
         wait: std::time::Duration,
     },
+    /// Keep showing the status in a terminal: incidents, then links by trouble with their latest round-trip times
+    ///
+    /// Reads what `status` reads, so that it works over SSH beside running stages, with or without a status page.
+    #[command(verbatim_doc_comment)]
+    Top,
+    /// Write a link's smoke graph as SVG, to paste into a ticket
+    ///
+    /// Out of the history that the status page keeps (`[page]` in the config), whether it runs or not: six hours without
+    /// --since.
+    #[command(verbatim_doc_comment)]
+    Graph {
+        /// The link.
+        link: String,
+        #[command(flatten)]
+        range: RangeArgs,
+        /// The file to write, in place of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print a dashboard made from the config, for who looks elsewhere.
+    #[command(subcommand)]
+    Dashboard(DashboardCommand),
     /// Print what was observed as JSON lines, oldest first.
     Export {
         #[command(flatten)]
@@ -267,6 +289,13 @@ pub(crate) enum Command {
     Alarms(AlarmsCommand),
 }
 
+/// Whose dashboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum DashboardCommand {
+    /// The body of a dashboard of CloudWatch, for `aws cloudwatch put-dashboard`.
+    Cloudwatch,
+}
+
 /// What to do about the alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum AlarmsCommand {
@@ -358,6 +387,17 @@ pub(crate) enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// For people, for programs, or for tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For tickets and chats.
+    Markdown,
 }
 
 /// Where observations are read from, and which.

@@ -8,11 +8,13 @@ mod check;
 mod cli;
 mod config;
 mod cost;
+mod dashboard;
 mod documents;
 mod drill;
 mod explain;
 mod export;
 mod forward;
+mod graph;
 mod init;
 mod input;
 mod metrics;
@@ -27,6 +29,7 @@ mod run;
 mod silence;
 mod status;
 mod test;
+mod top;
 mod when;
 
 use std::io;
@@ -41,6 +44,7 @@ use crosswatch_host::{allocator, clock};
 use crosswatch_replay::source::{SourceError, Wanted};
 use crosswatch_replay::sweep::SweepError;
 use crosswatch_shared::config::Problems;
+use graph::UnknownLink;
 use run::{Job, UnknownSite, WrongQueue};
 use test::TestError;
 
@@ -92,6 +96,11 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         Command::Documents { folder } => documents::run(&folder),
         Command::Init { path } => init::run(path.or(config).as_deref().unwrap_or(Path::new(config::FILE))),
         Command::Status { format, watch } => status::run(&load(config)?, format, watch),
+        Command::Top => top::run(&load(config)?),
+        Command::Graph { link, range, out } => {
+            graph::run(&load(config)?, &link, range.at(clock::now()), out.as_deref())
+        }
+        Command::Dashboard(cli::DashboardCommand::Cloudwatch) => dashboard::cloudwatch(&load(config)?),
         Command::Explain { subject, at, since, format } => {
             explain::run(&load(config)?, &subject, at, since, format)
         }
@@ -148,6 +157,7 @@ fn status(error: &anyhow::Error) -> u8 {
     let wrong = error.is::<LoadError>()
         || error.is::<UnknownSite>()
         || error.is::<WrongQueue>()
+        || error.is::<UnknownLink>()
         || error.downcast_ref::<SourceError>().is_some_and(SourceError::is_wrong_input)
         || error.is::<SweepError>()
         || error.is::<TestError>()

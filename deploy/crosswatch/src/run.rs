@@ -16,6 +16,7 @@ use crosswatch_collector::drill::Requests;
 use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
 use crosswatch_console::Page;
+use crosswatch_console::figures::Figures;
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
@@ -242,7 +243,9 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         life.spawn("alerter", stage(alerter.run(life.stop())));
         if let Some(page) = page {
             let (folder, alerter) = (page::folder(&topology), page::alerter(&topology));
-            life.spawn("page", stage(page.run(topology, folder, alerter, health.part("page"), life.stop())));
+            let figures = Figures::register(&mut registry, &topology);
+            let part = health.part("page");
+            life.spawn("page", stage(page.run(topology, folder, alerter, figures, part, life.stop())));
         }
     }
     collectors(&config, &job, &mut registry, &health, &mut life).await?;

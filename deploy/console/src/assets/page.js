@@ -14,20 +14,23 @@
       if (answer.status === 401) { location.reload(); return; }
       if (!answer.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const next = page.getElementById("main");
-      if (!next || drag) return;
+      const now = page.getElementById("main");
+      if (!now || drag) return;
       const spots = [...main.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
       const focused = document.activeElement;
       const links = (within) => [...within.querySelectorAll("a, [tabindex]")];
       const place = main.contains(focused) ? links(main).indexOf(focused) : -1;
       const target = focused && focused.getAttribute("href");
       document.title = page.title;
-      main.dataset.version = next.dataset.version;
-      main.replaceChildren(...next.childNodes);
+      main.dataset.version = now.dataset.version;
+      main.replaceChildren(...now.childNodes);
       main.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = spots[number] || 0; });
       if (place >= 0) {
         const all = links(main);
-        (all.find((one) => target && one.getAttribute("href") === target) || all[place] || main).focus({ preventScroll: true });
+        const same = (one) => one && one.getAttribute("href") === target;
+        // Another link to the same may come before it.
+        const next = same(all[place]) ? all[place] : all.find((one) => target && same(one));
+        (next || all[place] || main).focus({ preventScroll: true });
       }
     } catch { /* The next event tries again. */ } finally {
       reading = false;

@@ -107,6 +107,9 @@ console = true
 # url = "https://example.com/ping"
 # every = "60s"
 
+# The status page, for this machine's own browsers: http://127.0.0.1:8420, or the address that is printed.
+[page]
+
 # Metrics of Crosswatch itself, and whether it is well (/metrics /healthz /readyz) are served on 127.0.0.1:9464, those of
 # a publisher or an alerter of its own on 9465 and 9466; to serve them elsewhere:
 # [http]

@@ -1,6 +1,7 @@
 //! `status`: what is up, down, unknown or silent, since when, with the last round-trip times. It reads the journals and
 //! the alerter's file, so that it works beside running stages and after they have ended.
 
+mod markdown;
 mod tail;
 mod text;
 
@@ -19,7 +20,7 @@ use crosswatch_shared::observation::Outcome;
 use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
 
-use crate::cli::Format;
+use crate::cli::StatusFormat as Format;
 use crate::config::Config;
 use crate::run::{ALERTER_FILE, archive};
 use tail::{Seen, Tail};
@@ -38,80 +39,80 @@ const fn silence(queue: &QueueKind) -> Duration {
 
 /// Everything that is watched, as it is now.
 #[derive(Debug, Serialize)]
-struct Status {
-    at: Timestamp,
-    sites: Vec<SiteStatus>,
-    links: Vec<LinkStatus>,
+pub(crate) struct Status {
+    pub(crate) at: Timestamp,
+    pub(crate) sites: Vec<SiteStatus>,
+    pub(crate) links: Vec<LinkStatus>,
     /// The incidents that are open; `null` where no alerter has run.
-    incidents: Option<Vec<OpenIncident>>,
+    pub(crate) incidents: Option<Vec<OpenIncident>>,
     /// Notifications that no receiver has accepted yet.
-    owed: Vec<Owed>,
+    pub(crate) owed: Vec<Owed>,
     /// The silences that are on.
-    silences: Vec<ActiveSilence>,
+    pub(crate) silences: Vec<ActiveSilence>,
     /// The incidents of the last day that began and ended within a silence.
-    silenced: Vec<SilencedIncident>,
+    pub(crate) silenced: Vec<SilencedIncident>,
 }
 
 #[derive(Debug, Serialize)]
-struct SiteStatus {
-    site: String,
+pub(crate) struct SiteStatus {
+    pub(crate) site: String,
     /// `up`, `silent`, or `unknown` when it was never heard of.
-    state: State,
+    pub(crate) state: State,
     /// When its collector last wrote.
-    last_at: Option<Timestamp>,
+    pub(crate) last_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
-struct LinkStatus {
-    link: String,
-    between: Vec<String>,
-    probes: Vec<ProbeStatus>,
-    vpns: Vec<VpnStatus>,
+pub(crate) struct LinkStatus {
+    pub(crate) link: String,
+    pub(crate) between: Vec<String>,
+    pub(crate) probes: Vec<ProbeStatus>,
+    pub(crate) vpns: Vec<VpnStatus>,
 }
 
 #[derive(Debug, Serialize)]
-struct ProbeStatus {
-    subject: String,
-    state: State,
+pub(crate) struct ProbeStatus {
+    pub(crate) subject: String,
+    pub(crate) state: State,
     /// Since when it is up or down, as far back as was looked.
-    since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// Whether it may be so for longer.
-    since_or_longer: bool,
-    last_at: Option<Timestamp>,
+    pub(crate) since_or_longer: bool,
+    pub(crate) last_at: Option<Timestamp>,
     /// The newest reply's round-trip time.
-    rtt_ms: Option<f64>,
+    pub(crate) rtt_ms: Option<f64>,
     /// What is usual of its round-trip time, where a rule asks for that; nothing while there is not enough history.
     #[serde(skip_serializing_if = "Option::is_none")]
-    baseline: Option<BaselineStatus>,
+    pub(crate) baseline: Option<BaselineStatus>,
     /// Why the newest probe was lost, if it was.
-    lost: Option<&'static str>,
+    pub(crate) lost: Option<&'static str>,
     /// What the collector's machine saw once it was lost, in one line.
-    evidence: Option<String>,
+    pub(crate) evidence: Option<String>,
     /// The rules that fire for it.
-    firing: Vec<String>,
+    pub(crate) firing: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-struct BaselineStatus {
+pub(crate) struct BaselineStatus {
     /// The median over seven days; `null` while there is not an hour of history.
-    ms: Option<f64>,
+    pub(crate) ms: Option<f64>,
     /// When its history begins.
     since: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
-struct VpnStatus {
-    subject: String,
-    state: State,
-    up: Option<usize>,
-    expected: u32,
-    last_at: Option<Timestamp>,
-    firing: Vec<String>,
+pub(crate) struct VpnStatus {
+    pub(crate) subject: String,
+    pub(crate) state: State,
+    pub(crate) up: Option<usize>,
+    pub(crate) expected: u32,
+    pub(crate) last_at: Option<Timestamp>,
+    pub(crate) firing: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(crate) enum State {
     Up,
     Down,
     Unknown,
@@ -129,6 +130,7 @@ pub(crate) fn run(config: &Config, format: Format, watch: bool) -> anyhow::Resul
         let shown = match format {
             Format::Json => serde_json::to_string_pretty(&status)? + "\n",
             Format::Text => text::show(&status, io::stdout().is_terminal()),
+            Format::Markdown => markdown::show(&status),
         };
         let mut out = io::stdout().lock();
         if watch {
@@ -163,7 +165,8 @@ pub(crate) async fn first(config: &Config) {
     }
 }
 
-fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
+/// How everything is now, by the journals and the alerter's file.
+pub(crate) fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     let Config { topology, .. } = config;
     let folder = &topology.queue.path;
     let alerter = crosswatch_alerter::status::read(&folder.join(ALERTER_FILE))
