@@ -88,6 +88,7 @@ mod tests {
             since_or_longer: false,
             last_at: None,
             rtt_ms: None,
+            baseline: None,
             lost: Some("timeout"),
             evidence: None,
             firing: Vec::new(),
@@ -100,6 +101,8 @@ mod tests {
             links: vec![link],
             incidents: Some(Vec::new()),
             owed: Vec::new(),
+            silences: Vec::new(),
+            silenced: Vec::new(),
         };
         let shown = show(&status);
         let last = "| l/s/a\\|b \\<script\\> | **DOWN** | lost: timeout | 1970-01-01T00:00:00.000000Z |";

@@ -230,6 +230,7 @@ mod tests {
             since_or_longer: false,
             last_at: Some(Timestamp::from_secs(at)),
             rtt_ms,
+            baseline: None,
             lost: rtt_ms.is_none().then_some("timeout"),
             evidence: None,
             firing: Vec::new(),
@@ -252,6 +253,7 @@ mod tests {
             summary: "2 of 2 tunnels up,\u{1b}[2J 1 of 1 probes lost".to_owned(),
             opened_at: Timestamp::from_secs(at),
             symptoms: Vec::new(),
+            muted: None,
         };
         Status {
             at: Timestamp::from_secs(at),
@@ -262,6 +264,8 @@ mod tests {
             ],
             incidents: Some(if down { vec![incident] } else { Vec::new() }),
             owed: Vec::new(),
+            silences: Vec::new(),
+            silenced: Vec::new(),
         }
     }
 
