@@ -48,6 +48,9 @@ pub(crate) use body::{AT_MOST, Body, Held};
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long after it was given up something may still be on its way, and be taken: a receiver has 10 s to accept.
+const UNDER_WAY: Duration = Duration::from_secs(15);
+
 /// Where a notification goes: a receiver and one of its channels.
 ///
 /// A channel is named by its kind, not by its address: what is owed follows an address that was corrected.
@@ -213,7 +216,7 @@ impl Ledger {
             let refines = word == "firing";
             // Of what is known now only the newest is worth telling.
             if refines && newest.revision > 0 && newest.standing == "owed" {
-                abandon(file, newest.number)?;
+                abandon(file, newest.number, now)?;
             }
             if refines
                 && let Some(limit) = to.at_most
@@ -244,7 +247,7 @@ impl Ledger {
             // Of what came after the first nothing needs to be said any more.
             let unsaid = |of: &&Told| ["owed", "held", "muted"].contains(&&*of.standing);
             for later in told.iter().skip(1).filter(unsaid) {
-                abandon(file, later.number)?;
+                abandon(file, later.number, now)?;
             }
             let mut digests: Vec<&String> = told.iter().filter_map(|of| of.digest.as_ref()).collect();
             digests.dedup();
@@ -349,9 +352,10 @@ fn told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Vec<T
     .collect()
 }
 
-fn abandon(file: &Connection, number: i64) -> rusqlite::Result<()> {
-    file.prepare_cached("UPDATE notification SET standing = 'abandoned' WHERE number = ?")?
-        .execute([number])?;
+/// Nothing needs to be said of it any more. A try of it may be under way all the same.
+fn abandon(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
+    file.prepare_cached("UPDATE notification SET standing = 'abandoned', next_try = ?2 WHERE number = ?1")?
+        .execute(params![number, now.as_micros()])?;
     Ok(())
 }
 
@@ -421,7 +425,7 @@ pub(crate) fn next_try(
 pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
     file.prepare_cached(
         "UPDATE notification SET standing = 'accepted', accepted_at = ?2, attempts = attempts + 1, error = NULL
-         WHERE number = ?1 AND standing = 'owed'",
+         WHERE number = ?1 AND standing IN ('owed', 'abandoned')",
     )?
     .execute(params![number, now.as_micros()])?;
     Ok(())
@@ -447,7 +451,7 @@ pub(crate) fn failed(
 pub(crate) fn clock_set_back(file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     let latest = now + LONGEST_PAUSE;
     file.execute(
-        "UPDATE notification SET next_try = ?1 WHERE standing = 'owed' AND next_try > ?2",
+        "UPDATE notification SET next_try = ?1 WHERE standing IN ('owed', 'abandoned') AND next_try > ?2",
         params![now.as_micros(), latest.as_micros()],
     )?;
     file.execute(
@@ -564,6 +568,12 @@ fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Res
              WHERE standing = 'owed' AND receiver = ? AND channel = ? AND id NOT GLOB 'drill-*'",
         )?
         .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let under_way: u32 = file
+        .prepare_cached(
+            "SELECT count(*) FROM notification
+             WHERE standing = 'abandoned' AND receiver = ? AND channel = ? AND next_try > ?",
+        )?
+        .query_row(params![to.receiver, to.channel, (now - UNDER_WAY).as_micros()], |row| row.get(0))?;
     let accepted = file
         .prepare_cached(
             "SELECT accepted_at FROM notification
@@ -582,7 +592,7 @@ fn history(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Res
         )?
         .query_row(at, |row| row.get(0))?;
     Ok(History {
-        waiting: usize::try_from(waiting).unwrap_or(usize::MAX),
+        waiting: usize::try_from(waiting.saturating_add(under_way)).unwrap_or(usize::MAX),
         accepted,
         digest_waiting: digests_waiting > 0,
         last_digest: last_digest.map(Timestamp::from_micros),

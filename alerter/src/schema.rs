@@ -185,6 +185,7 @@ pub(crate) const MUTED: &str = "
 -- Which silence muted it.
 ALTER TABLE notification ADD COLUMN muted_by TEXT;
 CREATE INDEX notification_muted ON notification (id) WHERE standing = 'muted';
+CREATE INDEX notification_abandoned ON notification (receiver, channel, next_try) WHERE standing = 'abandoned';
 CREATE INDEX notification_silenced ON notification (created) WHERE standing = 'silenced';
 -- The silences in force, as their file had them.
 CREATE TABLE silences (

@@ -49,8 +49,12 @@ pub enum When {
     },
     /// Each time of a crontab, for so long.
     Every {
-        /// The crontab, with its time zone.
-        cron: Box<Crontab>,
+        /// Its five fields, as they were written.
+        cron: String,
+        /// Its time zone.
+        zone: String,
+        /// The same, read.
+        times: Box<Crontab>,
         /// How long each time lasts; at most [`LONGEST`].
         lasts: Duration,
     },
@@ -73,8 +77,8 @@ impl When {
             let text = error.to_string();
             text.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        let cron = cronexpr::parse_crontab(&format!("{cron} {zone}")).map_err(line)?;
-        Ok(Self::Every { cron: Box::new(cron), lasts })
+        let times = Box::new(cronexpr::parse_crontab(&format!("{cron} {zone}")).map_err(line)?);
+        Ok(Self::Every { cron: cron.to_owned(), zone: zone.to_owned(), times, lasts })
     }
 
     /// When it ends, if it is at `now`; a recurring one that overlaps itself with the last that has begun.
@@ -84,10 +88,10 @@ impl When {
             Self::Once { from, until } => {
                 (from.is_none_or(|from| from <= now) && now < *until).then_some(*until)
             }
-            Self::Every { cron, lasts } => {
+            Self::Every { times, lasts, .. } => {
                 // Each time that began after this is still going on.
                 let after = MakeTimestamp::from_microsecond((now - *lasts).as_micros()).ok()?;
-                let times = cron.iter_after(after).ok()?;
+                let times = times.iter_after(after).ok()?;
                 let began = times
                     .map_while(|time| Some(Timestamp::from_micros(time.ok()?.timestamp().as_microsecond())))
                     .take_while(|time| *time <= now)
@@ -102,8 +106,8 @@ impl When {
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Once { from, .. } => from.filter(|from| now < *from),
-            Self::Every { cron, .. } => {
-                let next = cron.find_next(MakeTimestamp::from_microsecond(now.as_micros()).ok()?).ok()?;
+            Self::Every { times, .. } => {
+                let next = times.find_next(MakeTimestamp::from_microsecond(now.as_micros()).ok()?).ok()?;
                 Some(Timestamp::from_micros(next.timestamp().as_microsecond()))
             }
         }

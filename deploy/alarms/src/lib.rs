@@ -11,6 +11,7 @@ pub mod alarm;
 pub mod changes;
 mod composites;
 mod heartbeats;
+pub mod mutes;
 mod names;
 mod periods;
 mod rules;

@@ -4,6 +4,7 @@
 //! three requests a second. What was done stays done: after a failure or an interruption the next run does the rest.
 
 mod door;
+pub(crate) mod mutes;
 
 use std::io::{self, Write};
 

@@ -10,10 +10,12 @@ use crosswatch_alerter::silences::{self, Known};
 use crosswatch_host::clock;
 use crosswatch_judge::incident;
 use crosswatch_judge::mute::{Silence, When};
+use crosswatch_publisher::config::{Alarms, Kind};
 use crosswatch_shared::config::values;
 use crosswatch_shared::time::Timestamp;
 use toml_edit::{Array, Table, value};
 
+use crate::alarms::mutes::Muting;
 use crate::config::Config;
 use file::SilencesFile;
 
@@ -33,6 +35,9 @@ pub(crate) enum Tool {
     End {
         /// Its id, as `list` shows it.
         id: String,
+        /// Those of CloudWatch's alarms that it mutes, too.
+        #[arg(long)]
+        alarms: bool,
     },
 }
 
@@ -71,6 +76,9 @@ pub(crate) struct AddArgs {
     /// Why, for whoever wonders that nobody was paged.
     #[arg(long, value_name = "TEXT")]
     why: String,
+    /// Mute the CloudWatch alarms that page of it, too, by a mute rule that ends by itself.
+    #[arg(long)]
+    alarms: bool,
     /// Who wants it [default: the user].
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -100,11 +108,31 @@ pub(crate) fn run(config: &Config, tool: Tool) -> anyhow::Result<()> {
     let now = clock::now();
     match tool {
         Tool::Add(args) => {
+            let alarms = args.alarms;
             let (id, table) = table(args, now, user())?;
+            // Before anything is written it is known whether CloudWatch can be told.
+            let text = format!("[[silence]]\n{table}");
+            let read = silences::parse(text.as_bytes(), "the silence".as_ref(), Some(&known), now)?;
+            let muting = match read.first() {
+                Some(silence) if alarms => Some(Muting::of(config, silence, now)?),
+                _ => None,
+            };
             file.edit(&known, now, |document, _| file::add(document, table))?;
             println!("{id}");
+            match muting {
+                Some(muting) => eprintln!("{} CloudWatch alarms are muted, too", muting.put()?),
+                None if has_alarms(config) => {
+                    eprintln!("CloudWatch's alarms page on; --alarms mutes them, too")
+                }
+                None => {}
+            }
         }
-        Tool::End { id } => file.edit(&known, now, |document, all| file::end(document, all, &id, now))?,
+        Tool::End { id, alarms } => {
+            file.edit(&known, now, |document, all| file::end(document, all, &id, now))?;
+            if alarms {
+                crate::alarms::mutes::unmute(config, &id)?;
+            }
+        }
         Tool::List { all } => {
             let silences = file.read(&known, now)?;
             let mut out = io::stdout().lock();
@@ -115,6 +143,11 @@ pub(crate) fn run(config: &Config, tool: Tool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether there are alarms of the config that page.
+fn has_alarms(config: &Config) -> bool {
+    config.metrics.kind == Kind::CloudWatch && config.metrics.alarms != Alarms::Off
 }
 
 /// All silences of the config's file, those that are over too.

@@ -105,8 +105,12 @@ impl Cloud {
     }
 
     fn crosswatch(&self, job: &str) -> Output {
+        self.run(&["alarms", job])
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_crosswatch"))
-            .args(["alarms", job])
+            .args(words)
             .current_dir(&self.folder)
             .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port))
             .env("AWS_REGION", "us-east-1")
@@ -337,4 +341,40 @@ fn a_topic_elsewhere_is_a_config_that_is_wrong() {
     let output = cloud.crosswatch("plan");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(cloud.relay.seen.lock().unwrap().is_empty());
+}
+
+/// The emulator knows no mute rules: what it is asked is told by the relay. `crosswatch-gate` has what AWS takes of them.
+#[test]
+fn a_silence_mutes_its_alarms_where_it_is_asked_to_and_says_when_it_could_not() {
+    let cloud = Cloud::start();
+    let silence = |words: &[&str]| {
+        let all: Vec<&str> =
+            ["silence", "add", "--for", "2h", "--why", "swap"].iter().chain(words).copied().collect();
+        cloud.run(&all)
+    };
+    let seen =
+        |operation: &str| cloud.relay.seen.lock().unwrap().iter().filter(|of| *of == operation).count();
+    let plain = silence(&["--link", "use1-euw1"]);
+    assert!(plain.status.success() && seen("PutAlarmMuteRule") == 0, "{plain:?}");
+    assert!(String::from_utf8_lossy(&plain.stderr).contains("--alarms mutes them, too"), "{plain:?}");
+
+    // What CloudWatch cannot be told is refused before anything is written.
+    let file = cloud.folder.path().join("silences.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let refused = silence(&["--rule", "slow", "--alarms"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("leave --alarms out"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+
+    cloud.refuse("PutAlarmMuteRule", 403, 1);
+    let failed = silence(&["--link", "use1-euw1", "--alarms"]);
+    assert_eq!((failed.status.code(), seen("PutAlarmMuteRule")), (Some(1), 1), "{failed:?}");
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(told.contains("Crosswatch silence ") && told.contains("alarms page"), "{told}");
+    let id = String::from_utf8(failed.stdout).unwrap().trim().to_owned();
+    assert!(std::fs::read_to_string(&file).unwrap().contains(&id), "the alerters keep quiet");
+    cloud.refuse("DeleteAlarmMuteRule", 403, 9);
+    let ended = cloud.run(&["silence", "end", &id, "--alarms"]);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(seen("DeleteAlarmMuteRule") >= 1);
 }

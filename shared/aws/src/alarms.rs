@@ -80,7 +80,7 @@ pub struct Described<T> {
 /// CloudWatch's alarms in one region.
 #[derive(Clone, Debug)]
 pub struct Alarms {
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Alarms {

@@ -9,6 +9,7 @@ pub mod alarms;
 pub mod cloudwatch;
 pub mod ec2;
 mod failure;
+pub mod mutes;
 pub mod probe;
 mod session;
 pub mod sns;

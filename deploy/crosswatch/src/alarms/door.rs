@@ -6,6 +6,7 @@ use std::time::Duration;
 use crosswatch_alarms::alarm::{Alarm, Composite, Measured, Watch};
 use crosswatch_alarms::{Changes, Existing, Marks, Place, Plan, diff, suspects};
 use crosswatch_aws::alarms::{Alarms, CompositeAlarm, Described, MetricAlarm};
+use crosswatch_aws::mutes::MuteRule;
 use crosswatch_aws::{Failure, Kind, Session};
 use crosswatch_host::retry::Backoff;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -74,6 +75,23 @@ impl Door {
             count(&there.name, result);
         }
         (done, failed)
+    }
+
+    /// Makes a mute rule at a place.
+    pub(crate) async fn mute(
+        &mut self,
+        place: &Place,
+        rule: &MuteRule,
+        tag: (&str, &str),
+    ) -> Result<(), Failure> {
+        let client = self.client(place).await;
+        self.call(async || client.put_mute_rule(rule, tag).await).await
+    }
+
+    /// Deletes a mute rule at a place.
+    pub(crate) async fn unmute(&mut self, place: &Place, name: &str) -> Result<(), Failure> {
+        let client = self.client(place).await;
+        self.call(async || client.delete_mute_rule(name).await).await
     }
 
     async fn put(&mut self, client: &Alarms, alarm: &Alarm, tag: (&str, &str)) -> Result<(), Failure> {

@@ -76,6 +76,12 @@ fn evaluate(gate: &Gate, now: Timestamp, all: bool) -> Vec<Publication> {
 
 /// Sends what changes of state owe to SNS, through the emulator, so that subscriptions work.
 pub(crate) async fn publish(gate: &Gate, publications: Vec<Publication>) {
+    let now = gate.now();
+    let (muted, publications): (Vec<_>, Vec<_>) =
+        publications.into_iter().partition(|of| lock(&gate.mutes).mutes(of, now));
+    for Publication { account, region, alarm, .. } in muted {
+        lock(&gate.alarms).action_failed(&account, &region, &alarm, "muted");
+    }
     for Publication { account, region, topic, alarm, state, message } in publications {
         let text = format!("{}: \"{alarm}\" in {region}", state.word());
         let subject: String = text.chars().filter(|c| (' '..='~').contains(c)).take(100).collect();

@@ -31,6 +31,7 @@ use crate::control;
 use crate::ec2::{self, Vpn};
 use crate::faults::{Effect, Faults, Strike};
 use crate::metrics::{self, Metrics};
+use crate::mutes::{self, Mutes};
 use crate::record::{self, Record};
 use crate::sns::{self, Messages, SmsState};
 use crate::sqs::{self, Handles};
@@ -140,6 +141,7 @@ pub(crate) struct State {
     pub(crate) moves: Mutex<Vec<Json>>,
     pub(crate) metrics: Mutex<Metrics>,
     pub(crate) alarms: Mutex<Alarms>,
+    pub(crate) mutes: Mutex<Mutes>,
     /// What changes of state by hand owe to SNS.
     pub(crate) owed: Mutex<Vec<Publication>>,
     pub(crate) messages: Mutex<Messages>,
@@ -161,6 +163,7 @@ impl State {
             moves: Mutex::default(),
             metrics: Mutex::default(),
             alarms: Mutex::default(),
+            mutes: Mutex::default(),
             owed: Mutex::default(),
             messages: Mutex::default(),
             sms: Mutex::default(),
@@ -295,7 +298,7 @@ async fn cloudwatch(gate: &State, call: &Call) -> Result<Answer, Refusal> {
         return Err(Refusal::throttled(&call.service));
     }
     if call.operation != "PutMetricData" {
-        let Some(answer) = alarm_calls::answer(gate, call) else {
+        let Some(answer) = alarm_calls::answer(gate, call).or_else(|| mutes::answer(gate, call)) else {
             return Ok(gate.upstream.forward(call, None).await);
         };
         let owed = std::mem::take(&mut *lock(&gate.owed));

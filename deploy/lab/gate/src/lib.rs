@@ -21,6 +21,7 @@ mod ec2;
 pub mod faults;
 mod gate;
 mod metrics;
+mod mutes;
 pub mod record;
 mod sns;
 mod sqs;

@@ -8,6 +8,7 @@ mod cbor;
 mod ec2;
 mod faults;
 mod metrics;
+mod mutes;
 mod program;
 mod sdk;
 mod sns;

@@ -3,12 +3,14 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crosswatch_aws::alarms::{Alarms, MetricAlarm};
+use crosswatch_aws::mutes::MuteRule;
 use crosswatch_aws::sns::{Sms, Sns};
 use crosswatch_aws::sqs::Sqs;
 use crosswatch_aws::{Kind, Session};
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{World, seconds_now};
 
 const QUEUE: &str = "GATE_TEST_QUEUE";
 
@@ -58,10 +60,48 @@ async fn asks(url: &str) {
     let other = session.assuming("arn:aws:iam::444455556666:role/crosswatch", "test").await;
     Sqs::new(&other, url).depth().await.unwrap();
 
+    mutes(&session).await;
     let sns = Sns::new(&session);
     sns.sms("+15555550100", "hello", &Sms::default()).await.unwrap();
     let refused = sns.sms("0100", "hello", &Sms::default()).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_str()), (Kind::Refused, "InvalidParameter"));
     let absent = sns.topic("arn:aws:sns:us-east-1:000000000000:not", "s", "t").await.unwrap_err();
     assert_eq!(absent.code, "NotFound");
+}
+
+/// A mute rule by the SDK: taken, refused where it names an alarm that is not there, and gone.
+async fn mutes(session: &Session) {
+    let alarms = Alarms::new(session);
+    let alarm = MetricAlarm {
+        name: "a".to_owned(),
+        description: String::new(),
+        alarm_actions: Vec::new(),
+        ok_actions: Vec::new(),
+        namespace: "Test".to_owned(),
+        metric: "Up".to_owned(),
+        dimensions: Vec::new(),
+        statistic: "Maximum".to_owned(),
+        period: 60,
+        comparison: "LessThanThreshold".to_owned(),
+        threshold: 1.0,
+        datapoints: 1,
+        periods: 1,
+        missing: "ignore".to_owned(),
+    };
+    alarms.put_metric_alarm(&alarm, ("crosswatch", "Test")).await.unwrap();
+    let rule = |alarm: &str| MuteRule {
+        name: "Test silence 1".to_owned(),
+        description: "swap".to_owned(),
+        expression: "cron(0 2 * * SUN)".to_owned(),
+        duration: "PT120M".to_owned(),
+        zone: "Europe/Berlin".to_owned(),
+        alarms: vec![alarm.to_owned()],
+        expires: Some(seconds_now() as i64 + 3_600),
+    };
+    let tag = ("crosswatch", "Test");
+    alarms.put_mute_rule(&rule("a"), tag).await.unwrap();
+    let refused = alarms.put_mute_rule(&rule("b"), tag).await.unwrap_err();
+    assert!(refused.kind == Kind::Refused && refused.message.contains("b does not exist"), "{refused}");
+    alarms.delete_mute_rule("Test silence 1").await.unwrap();
+    alarms.delete_mute_rule("Test silence 1").await.unwrap();
 }
