@@ -79,7 +79,7 @@ fn in_a_terminal_an_outage_is_seen_first_and_the_terminal_is_left_as_it_was() {
     tmux.call(&["send-keys", "q"]);
     wait_until("the shell is back, on its own screen", || {
         let screen = tmux.screen();
-        screen.iter().any(|line| line.starts_with("ready> "))
+        screen.iter().any(|line| line.trim_end().ends_with("ready>"))
             && !screen.iter().any(|line| line.contains("q quit"))
     });
     terminate(run);
