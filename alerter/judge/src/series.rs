@@ -151,7 +151,9 @@ impl Series {
             None => breaching < rule.breach.m,
         };
         let (state, reason) = match self.kept.firing {
-            false if breaching >= rule.breach.m => (State::Firing, reason::fired(rule, self.limits, breaching, value)),
+            false if breaching >= rule.breach.m => {
+                (State::Firing, reason::fired(rule, self.limits, breaching, value))
+            }
             true if resolves => (State::Resolved, reason::resolved(rule, self.limits, breaching)),
             _ => return,
         };

@@ -69,7 +69,9 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             run::run(config, file, job)
         }
         Command::Collector { site, once: true } => once::run(&load(config)?, site.into()),
-        Command::Collector { site, once: false } => run::run(load(config)?, None, Job::Collector(site.into())),
+        Command::Collector { site, once: false } => {
+            run::run(load(config)?, None, Job::Collector(site.into()))
+        }
         Command::Publisher { queue } => {
             let config = load(config)?;
             let job = Job::publisher(&config.topology, queue.queue)?;
