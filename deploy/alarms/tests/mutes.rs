@@ -33,7 +33,7 @@ fn planned() -> (Topology, Plan) {
         name: "ping-failed".into(),
         metric: Judging::PingOk,
         side: Side::Below,
-        threshold: 1.0,
+        threshold: 1.0.into(),
         clear_threshold: None,
         breach: Breach { m: 1, n: 1 },
         clear: None,

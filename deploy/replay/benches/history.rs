@@ -142,11 +142,11 @@ fn topology() -> Topology {
 }
 
 fn rules() -> Vec<Rule> {
-    let rule = |name: &str, metric, side, threshold, m, n| Rule {
+    let rule = |name: &str, metric, side, threshold: f64, m, n| Rule {
         name: name.into(),
         metric,
         side,
-        threshold,
+        threshold: threshold.into(),
         clear_threshold: None,
         breach: Breach { m, n },
         clear: Some(30),

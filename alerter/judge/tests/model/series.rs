@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic};
+use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Threshold};
 use crosswatch_shared::observation::{Body, Lost, Observation, Outcome};
 use crosswatch_shared::time::Timestamp;
 
@@ -276,7 +276,9 @@ impl Series<'_> {
             What::Value(value) => value,
             What::Missing { breaches } => return breaches,
         };
-        let threshold = self.rule.threshold.fixed().unwrap();
+        let Threshold::Fixed(threshold) = self.rule.threshold else {
+            unreachable!("the model knows no baselines")
+        };
         match (self.rule.side, self.rule.clear_threshold.filter(|_| self.firing)) {
             (Side::Below, None) => value < threshold,
             (Side::Above, None) => value > threshold,
