@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crosswatch_lab::{Cloud, Gate, Lab, Options};
 use crosswatch_shared::time::Timestamp;
-use crosswatch_tests::deployment::{json_lines, wait_until};
+use crosswatch_tests::deployment::{json_lines, wait_until, wait_within};
 use crosswatch_tests::http;
 use crosswatch_tests::judged;
 use crosswatch_tests::process::{laboratory, program};
@@ -158,10 +158,10 @@ impl World {
     }
 
     /// Waits until there is a text of this state for each of these places after the first `seen`, and gives them; there may be
-    /// no others.
+    /// no others. A probe of large packets tells something once a minute.
     pub(crate) fn wait_for_texts(&self, seen: &mut usize, state: &str, places: &[&str]) -> Vec<String> {
         let mut new = Vec::new();
-        wait_until(&format!("{state} of {places:?}"), || {
+        wait_within(UNDER_WAY, &format!("{state} of {places:?}"), || {
             new = self.whole_texts().split_off(*seen);
             new.len() >= places.len()
         });
