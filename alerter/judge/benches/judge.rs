@@ -39,7 +39,7 @@ fn main() {
 }
 
 fn rules() -> Vec<Rule> {
-    let rule = |name: &str, metric, side, threshold, m, n| Rule {
+    let rule = |name: &str, metric, side, threshold: f64, m, n| Rule {
         name: name.into(),
         metric,
         side,
