@@ -128,7 +128,6 @@ fn what_is_silent_never_seen_or_not_seen_for_long_is_never_up() {
     assert_eq!(states(&later(4), "l").0, State::Up);
     assert_eq!(states(&later(6), "l").0, State::Silent);
     // The collector lives and says nothing of the probe.
-    let mut live = live;
     for site in ["a", "b"] {
         heard(&mut live, site, now() + Duration::from_secs(60));
     }
