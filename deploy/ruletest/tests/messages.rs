@@ -195,6 +195,8 @@ fn the_messages_of_every_kind_of_verdict_are_as_they_were_read_last() {
         assert!(told.iter().any(|told| told.text.contains(&format!(" {} ", kind.word()))), "{found}");
         kinds.push(kind);
     }
-    assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "each kind has its messages");
+    // No observation makes a config wrong: `tests/live_edits.rs` has that message.
+    let observed = |kind: &&Kind| **kind != Kind::ConfigRefused;
+    assert!(Kind::ALL.iter().filter(observed).all(|kind| kinds.contains(kind)), "each kind has its messages");
     assert_eq!(found, include_str!("messages.txt"), "found:\n{found}");
 }
