@@ -63,6 +63,13 @@ below = 1
 subjects = ["*/ec2:*"]
 notify = ["oncall"]
 
+[[rule]]
+name = "large-lost"
+metric = "ping_ok"
+below = 1
+subjects = ["*@1300"]
+notify = ["oncall"]
+
 [notify.oncall]
 "#;
     text.replace("\n[notify.oncall]\n", RULES)

@@ -1,7 +1,7 @@
 //! Percentiles that can be added up: a histogram whose buckets grow by 2 % each, the mapping of `DDSketch` (Masson, Rim and
 //! Lee, 2019). Every percentile is within 1 % of a value that was added, whatever was merged in which order.
 //!
-//! A library's encoding was measured against this one: see docs/benchmarks.md.
+//! Its own, for the bytes: a link's minute fills a handful of buckets, and takes ten bytes (docs/benchmarks.md).
 
 /// How far a percentile is from a value that was added, at most, as a part of it.
 pub const ACCURACY: f64 = 0.01;
