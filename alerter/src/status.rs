@@ -172,7 +172,7 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
 /// # Errors
 /// As [`read`].
 pub fn silences(path: &Path, now: Timestamp) -> Result<Vec<ActiveSilence>, Error> {
-    let all = of_file(path, |file| run::silences_in_force(file))?.unwrap_or_default();
+    let all = of_file(path, run::silences_in_force)?.unwrap_or_default();
     let active = |silence: Silence| {
         let until = silence.when.until(now)?;
         let covers = silences::covers(&silence);

@@ -23,7 +23,7 @@ use file::SilencesFile;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tool {
     /// Silence what every one of the given globs names, from now on or again and again; prints the silence's id.
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Show the silences, a line each, but not those that are over.
     List {
         /// Those that are over, too.
@@ -109,7 +109,7 @@ pub(crate) fn run(config: &Config, tool: Tool) -> anyhow::Result<()> {
     match tool {
         Tool::Add(args) => {
             let alarms = args.alarms;
-            let (id, table) = table(args, now, user())?;
+            let (id, table) = table(*args, now, user())?;
             // Before anything is written it is known whether CloudWatch can be told.
             let text = format!("[[silence]]\n{table}");
             let read = silences::parse(text.as_bytes(), "the silence".as_ref(), Some(&known), now)?;

@@ -92,10 +92,8 @@ fn put(gate: &Gate, call: &Call, input: &Value) -> Result<Answer, Refusal> {
         None if is_crontab(&expression) => None,
         _ => return Err(invalid(format!("Invalid schedule expression: {expression}"))),
     };
-    let expires = match input.get("ExpireDate").and_then(Value::number) {
-        Some(at) => Some(Timestamp::from_micros((at * 1e6) as i64)),
-        None => None,
-    };
+    let expires = input.get("ExpireDate").and_then(Value::number);
+    let expires = expires.map(|at| Timestamp::from_micros((at * 1e6) as i64));
     if expires.is_some_and(|expires| expires <= now) {
         return Err(invalid("ExpireDate must be in the future"));
     }
