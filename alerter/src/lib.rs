@@ -18,6 +18,7 @@ mod ledger;
 mod memory;
 mod metrics;
 mod notify;
+pub mod past;
 mod reconcile;
 mod record;
 pub mod rehearsal;

@@ -17,6 +17,7 @@ mod progress;
 mod queue;
 mod reflector;
 mod replay;
+mod report;
 mod run;
 mod status;
 mod test;
@@ -90,6 +91,9 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let options = backtest::Options { fail_on, sweep, svg, format };
             let rules = rules.map(|path| Config::load(&path)).transpose()?;
             backtest::run(load(config)?, rules, &input, &options)
+        }
+        Command::Report { incident, range, link, out } => {
+            report::run(&load(config)?, &report::Options { incident, range, link, out })
         }
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
         Command::Queue(tool) => queue::run(&load(config)?, tool),
