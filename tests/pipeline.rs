@@ -173,6 +173,7 @@ fn an_outage_is_told_once_and_every_tool_agrees_on_it() {
     ranges_part_the_export(&deployment, &observations, &text(slow, "at"));
     both_receivers_were_told_the_same(&webhook.all(), &command.all(), 4);
     replay_says_what_was_judged(&deployment, &observations);
+    a_report_tells_of_the_outage(&deployment, fired);
     metrics_are_those_of_the_observations(&deployment.rows(&["metrics", "--format", "json"]), &observations);
 }
 
@@ -247,6 +248,22 @@ fn replay_says_what_was_judged(deployment: &Deployment, observations: &[Value]) 
         .map(|row| ["at", "rule", "subject", "state"].map(|key| text(row, key)))
         .collect();
     assert_eq!(judged, of_the_journal);
+}
+
+fn a_report_tells_of_the_outage(deployment: &Deployment, told: &Value) {
+    let id = text(told, "id");
+    let report = ["report", &id[..12], "--out", "outage.html"];
+    assert_eq!(deployment.tool(&report), "outage.html\n");
+    let written = std::fs::read_to_string(deployment.path().join("outage.html")).unwrap();
+    let drawn = SUBJECTS.map(|subject| subject.trim_start_matches("cable/").to_owned());
+    let verdict = text(told, "verdict");
+    let words = [&id, &verdict, "by webhook", "by command", "accepted 20", "<svg"];
+    for words in words.into_iter().chain(drawn.each_ref().map(String::as_str)) {
+        assert!(written.contains(words), "{words}: {written}");
+    }
+    // What is there already is kept.
+    assert_eq!(deployment.output(&report).status.code(), Some(1));
+    assert_eq!(deployment.output(&["report", "no-such-id"]).status.code(), Some(1));
 }
 
 /// The samples of one metric of one subject in one second.

@@ -21,6 +21,7 @@ mod ledger;
 mod memory;
 mod metrics;
 mod notify;
+pub mod past;
 mod reconcile;
 mod record;
 mod refused;

@@ -240,6 +240,24 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Write an incident, or all of a time, down as one HTML file to keep, print and pass on
+    ///
+    /// Timeline, verdict, what fired, what was told to whom, round trips and losses of every probe of the link, tunnels, evidence. It
+    /// loads nothing and has no script.
+    #[command(verbatim_doc_comment)]
+    Report {
+        /// The incident's id, as notifications have it, or its first characters.
+        #[arg(value_name = "INCIDENT", required_unless_present = "since")]
+        incident: Option<String>,
+        #[command(flatten)]
+        range: RangeArgs,
+        /// Only what was seen of this link.
+        #[arg(long)]
+        link: Option<String>,
+        /// The file to write; one that is there is left as it is [default: incident-ID.html or report.html].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Play cases of your own through the rules in virtual time, and compare what comes of them with what they expect
     ///
     /// A case says what is seen of probes and tunnels, and which transitions and notifications are to come of it. Prints a

@@ -25,6 +25,7 @@ mod queue;
 mod reflector;
 mod reload;
 mod replay;
+mod report;
 mod run;
 mod silence;
 mod status;
@@ -118,6 +119,9 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let options = backtest::Options { fail_on, sweep, svg, format };
             let rules = rules.map(|path| Config::load(&path)).transpose()?;
             backtest::run(load(config)?, rules, &input, &options)
+        }
+        Command::Report { incident, range, link, out } => {
+            report::run(&load(config)?, &report::Options { incident, range, link, out })
         }
         Command::Test { files, only } => test::run(&files, config.as_deref(), only.as_deref()),
         Command::Silence(tool) => silence::run(&load(config)?, tool),

@@ -1,5 +1,6 @@
 //! What was observed, once more: out of a [`source`], through the rules and windows that run live, in its own time. What
-//! would have fired and when ([`replay`], [`Judging`]), and what other rules would have done ([`backtest`], [`sweep`]).
+//! would have fired and when ([`replay`], [`Judging`]), what other rules would have done
+//! ([`backtest`], [`sweep`]), and an incident for who asks afterwards ([`report`]).
 //!
 //! Nobody is notified, nothing is written, and no clock is read.
 
@@ -9,6 +10,7 @@ mod judging;
 pub mod pace;
 mod plot;
 pub mod print;
+pub mod report;
 pub mod source;
 pub mod sweep;
 

@@ -1,7 +1,9 @@
 //! Drawings as SVG text. Fonts are the reader's own, and nothing is loaded from anywhere.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use crosswatch_shared::time::Timestamp;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -57,6 +59,81 @@ fn line(
         .map_err(PlotError::of)?;
     let dots = points.iter().map(|point| Circle::new(*point, 3, colour.filled()));
     chart.draw_series(dots).map_err(PlotError::of)?;
+    Ok(())
+}
+
+/// A line of a drawing over time.
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a str,
+    /// Seconds from the beginning, and the value.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Lines over the same time, two groups one above the other, in the same colours; some spans of it shaded.
+pub(crate) fn over_time(
+    whole: (Timestamp, Timestamp),
+    shaded: &[(f64, f64)],
+    upper: (&str, &[Line<'_>]),
+    lower: (&str, &[Line<'_>]),
+) -> Result<String, PlotError> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (960, 560)).into_drawing_area();
+        root.fill(&WHITE).map_err(PlotError::of)?;
+        let (above, below) = root.split_vertically(320);
+        lines(&above, whole, shaded, upper, true)?;
+        lines(&below, whole, shaded, lower, false)?;
+        root.present().map_err(PlotError::of)?;
+    }
+    Ok(svg)
+}
+
+fn lines(
+    area: &Area<'_>,
+    (from, until): (Timestamp, Timestamp),
+    shaded: &[(f64, f64)],
+    (what, lines): (&str, &[Line<'_>]),
+    named: bool,
+) -> Result<(), PlotError> {
+    let across = 0.0..until.since(from).as_secs_f64().max(1.0);
+    let up = range(lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y), true);
+    let top = up.end;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(56)
+        .build_cartesian_2d(across, up)
+        .map_err(PlotError::of)?;
+    let clock = |seconds: &f64| {
+        let at = from + Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+        at.to_string().get(11..19).unwrap_or_default().to_owned()
+    };
+    let shade = RGBColor(255, 220, 200).filled();
+    let spans = shaded.iter().map(|(from, to)| Rectangle::new([(*from, 0.0), (*to, top)], shade));
+    chart.draw_series(spans).map_err(PlotError::of)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_label_formatter(&clock)
+        .y_desc(what)
+        .draw()
+        .map_err(PlotError::of)?;
+    for (place, line) in lines.iter().enumerate() {
+        let colour = Palette99::pick(place).stroke_width(1);
+        let drawn =
+            chart.draw_series(LineSeries::new(line.points.iter().copied(), colour)).map_err(PlotError::of)?;
+        if named {
+            drawn.label(line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+        }
+    }
+    if named && !lines.is_empty() {
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK)
+            .draw()
+            .map_err(PlotError::of)?;
+    }
     Ok(())
 }
 

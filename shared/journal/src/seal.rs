@@ -96,20 +96,24 @@ pub fn prepare(
     let Some(db) = database::open_to_read(journal, KIND)? else { return Ok(None) };
     let had = consumers.iter().map(|position| position.id).min().unwrap_or(i64::MAX);
     let old = Old { had, before: (now - policy.after).as_micros(), policy };
+    let longest = (now - policy.longest).as_micros();
+    if !old.are_enough(&db, longest).map_err(|error| JournalError::of(journal, error))? {
+        return Ok(None);
+    }
     let Some((mut row, entries)) = old.read(&db).map_err(|error| JournalError::of(journal, error))? else {
         return Ok(None);
     };
-    let is_old = row.first_written < (now - policy.longest).as_micros();
-    if usize::try_from(row.observations).unwrap_or(0) < policy.enough && !is_old {
-        return Ok(None);
-    }
     let folder = segments(journal);
     let file = format!("{:020}-{:020}.seg", row.first, row.last);
     let path = folder.join(&file);
     let wrong =
         |source| JournalError::Segment { path: path.clone(), first: row.first, last: row.last, source };
     let bytes = encode(&entries).map_err(|error| wrong(error.into()))?;
-    write(&folder, &path, &bytes).map_err(|error| wrong(SegmentProblem::File(error)))?;
+    write(&folder, &path, &bytes).map_err(|error| {
+        // On a full disk what is half written must not stay; what cannot be removed goes when the journal is opened.
+        let _ = fs::remove_file(unfinished(&path));
+        wrong(SegmentProblem::File(error))
+    })?;
     row.bytes = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     Ok(Some(Prepared { row, path, file }))
 }
@@ -121,12 +125,17 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    let unfinished = path.with_extension("unfinished");
+    let unfinished = unfinished(path);
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     File::open(folder)?.sync_all()
+}
+
+/// Its name until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("unfinished")
 }
 
 /// Which rows are old.
@@ -137,6 +146,22 @@ struct Old {
 }
 
 impl Old {
+    /// Whether there are enough, or some from before `longest`; without reading what they hold.
+    fn are_enough(&self, db: &Connection, longest: i64) -> rusqlite::Result<bool> {
+        let sql = "SELECT coalesce(sum(observations), 0), min(written_at) FROM (
+                       SELECT observations, written_at FROM batch
+                       WHERE id <= ?1 AND id <= (SELECT max(id) FROM batch) - ?2 AND written_at < ?3
+                       ORDER BY id LIMIT ?4)";
+        let Policy { newest, most, enough, .. } = self.policy;
+        // Among so many rows there are enough observations, or else there are hardly any in each.
+        let rows = i64::try_from(most).unwrap_or(i64::MAX);
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (observations, oldest): (i64, Option<i64>) =
+            db.query_row(sql, params![self.had, newest, self.before, rows], read)?;
+        let enough = usize::try_from(observations).unwrap_or(0) >= enough;
+        Ok(enough || oldest.is_some_and(|oldest| oldest < longest))
+    }
+
     /// The oldest rows, as many as a segment holds.
     fn read(&self, db: &Connection) -> rusqlite::Result<Option<(Row, Vec<Entry>)>> {
         let mut query = db.prepare(

@@ -1,0 +1,138 @@
+//! `report`: an incident, or all of a time, as one HTML file.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use crosswatch_alerter::past::{self, PastIncident, PastMessage, PastSymptom, Which};
+use crosswatch_host::clock;
+use crosswatch_replay::report::{Incident, Seen, html};
+use crosswatch_replay::source::{Source, SourceError, Wanted};
+use crosswatch_shared::time::Timestamp;
+
+use crate::cli::RangeArgs;
+use crate::config::Config;
+use crate::input;
+use crate::run::ALERTER_FILE;
+
+/// How much is shown before an incident and after it.
+const AROUND: Duration = Duration::from_mins(5);
+
+/// What is asked.
+pub(crate) struct Options {
+    pub(crate) incident: Option<String>,
+    pub(crate) range: RangeArgs,
+    pub(crate) link: Option<String>,
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Writes the file, and says where it is.
+pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let now = clock::now();
+    let file = config.topology.queue.path.join(ALERTER_FILE);
+    let (since, until) = options.range.at(now);
+    let until = until.min(now);
+    let which = match &options.incident {
+        Some(id) => Which::Id(id.clone()),
+        None => Which::Between(since, until),
+    };
+    let mut found = past::read(&file, &which)?;
+    if let Some(id) = &options.incident {
+        match found.as_slice() {
+            [_] => {}
+            [] => bail!(
+                "{}: there is no incident {id}; notifications and 'crosswatch status' have ids",
+                file.display()
+            ),
+            several => {
+                let ids: Vec<_> = several.iter().map(|of| of.id.as_str()).collect();
+                bail!("{id} is the start of several incidents' ids: {}", ids.join(", "));
+            }
+        }
+    }
+    if let Some(link) = &options.link {
+        found.retain(|incident| incident.link.is_empty() || incident.link == *link);
+    }
+    let of_one = found.first().filter(|_| options.incident.is_some());
+    let (from, until) = match of_one {
+        Some(of) => {
+            let end = of.resolved.as_ref().map_or(now, |(at, _)| *at);
+            (of.opened_at - AROUND, (end + AROUND).min(now))
+        }
+        None => (since, until),
+    };
+    let link =
+        options.link.clone().or_else(|| of_one.map(|of| of.link.clone()).filter(|link| !link.is_empty()));
+    // A link that the config lacks today may be the one of an incident of then; one that was asked for may not.
+    let known = link.filter(|link| {
+        options.link.is_some() || config.topology.links.iter().any(|known| *known.name == **link)
+    });
+    let seen = seen(config, from, until, known)?;
+
+    let title = match of_one {
+        Some(of) => format!("{} {}, {}", of.verdict, of.place, second(of.opened_at)),
+        None => format!("{} to {}", second(from), second(until)),
+    };
+    let default = of_one.map_or_else(
+        || "report.html".to_owned(),
+        |of| format!("incident-{}.html", of.id.get(..8).unwrap_or(&of.id)),
+    );
+    let incidents: Vec<Incident> = found.into_iter().map(incident).collect();
+    let report = html(&title, &incidents, &seen)?;
+    let path = options.out.clone().unwrap_or_else(|| PathBuf::from(default));
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(report.as_bytes()))
+        .with_context(|| {
+            format!("{}: the report cannot be written; name another file with --out", path.display())
+        })?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// What was seen in that time, of one link or of all.
+fn seen(config: &Config, from: Timestamp, until: Timestamp, link: Option<String>) -> anyhow::Result<Seen> {
+    let wanted = Wanted { since: from, until, link, site: None };
+    wanted.check(&config.topology)?;
+    let mut seen = Seen::new(from, until);
+    let mut source = match input::journals(&config.topology, None, wanted) {
+        // What was judged can be told without what was seen.
+        Err(error @ SourceError::Nothing { .. }) => {
+            eprintln!("{error}");
+            return Ok(seen);
+        }
+        source => source?,
+    };
+    while let Some(piece) = source.next()? {
+        seen.take(&piece);
+    }
+    Ok(seen)
+}
+
+/// A time to its second.
+fn second(at: Timestamp) -> String {
+    at.to_string().get(..19).unwrap_or_default().replace('T', " ")
+}
+
+fn incident(past: PastIncident) -> Incident {
+    let symptom =
+        |of: PastSymptom| (of.rule, of.subject, of.fired_at, of.reason, of.resolved.map(|(at, _)| at));
+    let message = |of: PastMessage| {
+        let words = std::iter::once(of.text).chain(of.evidence).collect::<Vec<_>>().join("; ");
+        (of.created, format!("{} by {}", of.receiver, of.channel), of.standing, words, of.accepted)
+    };
+    Incident {
+        id: past.id,
+        place: past.place,
+        verdict: past.verdict,
+        summary: past.summary,
+        opened: past.opened_at,
+        resolved: past.resolved,
+        symptoms: past.symptoms.into_iter().map(symptom).collect(),
+        told: past.told.into_iter().map(message).collect(),
+    }
+}
