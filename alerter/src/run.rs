@@ -320,6 +320,7 @@ impl Judging {
 
     /// Other silences are in force from now on.
     fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
+        let any = self.recorder.mutes() || !all.is_empty();
         self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
         let Self { consumer, recorder, memory, .. } = self;
         let mended = memory.mend(|of| *of == **file, now);
@@ -329,7 +330,9 @@ impl Judging {
             recorder.unmute(step, memory.open(), now)?;
             Ok::<_, Error>(())
         })?;
-        tracing::info!(%file, silences = all.len(), "the silences are in force");
+        if any {
+            tracing::info!(%file, silences = all.len(), "the silences are in force");
+        }
         self.count(&mended, now);
         self.wake.notify_one();
         Ok(())
