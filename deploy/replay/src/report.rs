@@ -129,7 +129,7 @@ impl Seen {
                     self.left_out += 1;
                 }
             }
-            Body::Collection { .. } => {}
+            Body::Collection { .. } | Body::Drill { .. } => {}
         }
     }
 
