@@ -150,7 +150,7 @@ impl Seen {
     }
 
     /// The mean of each bucket that has replies, in milliseconds, and the share lost of each that has outcomes.
-    fn lines(&self, buckets: &[Bucket]) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+    fn lines(&self, buckets: &[Bucket]) -> [Vec<(f64, f64)>; 2] {
         let (mut rtts, mut losses) = (Vec::new(), Vec::new());
         for (place, Bucket { replies, sum, lost }) in buckets.iter().enumerate() {
             let seconds = (place as f64 + 0.5) * self.bucket.as_secs_f64();
@@ -161,7 +161,7 @@ impl Seen {
                 losses.push((seconds, 100.0 * f64::from(*lost) / f64::from(replies + lost)));
             }
         }
-        (rtts, losses)
+        [rtts, losses]
     }
 }
 
@@ -195,7 +195,7 @@ pub fn html(title: &str, incidents: &[Incident], seen: &Seen) -> Result<String, 
         let spans: Vec<(f64, f64)> = incidents.iter().map(|of| spanned(of, seen)).collect();
         let (mut rtts, mut losses) = (Vec::new(), Vec::new());
         for (name, buckets) in probes {
-            let (rtt, loss) = seen.lines(buckets);
+            let [rtt, loss] = seen.lines(buckets);
             rtts.push(Line { name, points: rtt });
             losses.push(Line { name, points: loss });
         }
