@@ -57,11 +57,12 @@ fn told(webhook: &Hook, rule: &str, count: usize) -> Vec<Value> {
     })
 }
 
-/// A gauge of the program's own.
+/// What a gauge says of the config's file.
 fn gauge(run: &Process, name: &str) -> String {
+    let name = format!("{name}{{file=\"crosswatch.toml\"}}");
     let body = metrics(run);
     let line =
-        body.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {body}"));
+        body.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("no {name}: {body}"));
     line.rsplit(' ').next().unwrap().to_owned()
 }
 
@@ -102,7 +103,9 @@ fn rules_are_edited_without_a_restart_and_a_bad_edit_is_told_and_changes_nothing
     let refused = told(&webhook, "config-refused", 1).remove(0);
     let text = refused["text"].as_str().unwrap();
     assert!(
-        text.starts_with("FIRING config-refused crosswatch.toml: line 14: 'below' must be a number"),
+        text.starts_with(
+            "FIRING config-refused crosswatch.toml: line 14: ping_ok has no baseline; write a number"
+        ),
         "{text}"
     );
     assert_eq!(gauge(&run, "crosswatch_config_last_reload_successful"), "0");

@@ -320,7 +320,7 @@ impl Judging {
 
     /// Other silences are in force from now on.
     fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
-        let any = self.recorder.mutes() || !all.is_empty();
+        let any = !self.recorder.silences().is_empty() || !all.is_empty();
         self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
         let Self { consumer, recorder, memory, .. } = self;
         let mended = memory.mend(|of| *of == **file, now);

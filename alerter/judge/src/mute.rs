@@ -135,6 +135,12 @@ impl Silences {
         Self { all, between }
     }
 
+    /// Whether there is none, so that nothing is ever muted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// The silence that a symptom's page falls into at `now`; the first where there are several.
     #[must_use]
     pub fn muting(&self, symptom: &Symptom, now: Timestamp) -> Option<&Silence> {
