@@ -64,6 +64,11 @@ pub(crate) struct Destination {
     pub(crate) at_most: Option<Rate>,
 }
 
+/// A channel for whoever looks from outside: its kind, without the phone number.
+pub(crate) fn kind_of(channel: &str) -> &str {
+    channel.split_once(':').map_or(channel, |(kind, _)| kind)
+}
+
 impl Destination {
     /// Every channel of a receiver.
     #[must_use]

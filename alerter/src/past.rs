@@ -8,7 +8,7 @@ use crosswatch_shared::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::error::Error;
-use crate::ledger::Body;
+use crate::ledger::{Body, kind_of};
 use crate::schema::SCHEMA;
 
 /// An incident, open or over.
@@ -160,7 +160,7 @@ fn told(file: &Connection, incident: &str) -> rusqlite::Result<Vec<PastMessage>>
         let channel: String = row.get(1)?;
         Ok(PastMessage {
             receiver: row.get(0)?,
-            channel: channel.split(':').next().unwrap_or_default().to_owned(),
+            channel: kind_of(&channel).to_owned(),
             state: row.get(2)?,
             text,
             evidence,

@@ -10,6 +10,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params_from_iter};
 
 use crate::error::Error;
+use crate::ledger::kind_of;
 use crate::schema::SCHEMA;
 use crate::silence::SITE_SILENT;
 
@@ -75,7 +76,7 @@ pub struct Notice {
     pub revision: u32,
     /// To whom.
     pub receiver: String,
-    /// On which channel.
+    /// On which channel; a phone number is left out.
     pub channel: String,
     /// `owed`, `held`, `digested`, `accepted` or `abandoned`.
     pub standing: String,
@@ -227,7 +228,7 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
         state: row.get(0)?,
         revision: row.get(1)?,
         receiver: row.get(2)?,
-        channel: row.get(3)?,
+        channel: kind_of(&row.get::<_, String>(3)?).to_owned(),
         standing: row.get(4)?,
         created: Timestamp::from_micros(row.get(5)?),
         attempts: row.get(6)?,
@@ -253,9 +254,9 @@ mod tests {
             ('2', 'r', 'm/a/p', 300, 1, 'is', NULL, NULL), ('3', 'site-silent', 'a', 400, NULL, 'nothing', NULL, NULL);
         INSERT INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, digest,
                                   accepted_at) VALUES
-            ('1', 'firing', 0, 'me', 'sms', '{\"text\":\"FIRING l\"}', 0, 'digested', 100, 0, 'd', NULL),
-            ('d', 'firing', 0, 'me', 'sms', '{\"text\":\"digest\"}', 1, 'accepted', 150, 0, NULL, 160),
-            ('2', 'firing', 0, 'me', 'sms', '{\"text\":\"FIRING m\"}', 0, 'owed', 300, 0, NULL, NULL);";
+            ('1', 'firing', 0, 'me', 'sms:+15555550100', '{\"text\":\"FIRING l\"}', 0, 'digested', 100, 0, 'd', NULL),
+            ('d', 'firing', 0, 'me', 'sms:+15555550100', '{\"text\":\"digest\"}', 1, 'accepted', 150, 0, NULL, 160),
+            ('2', 'firing', 0, 'me', 'sms:+15555550100', '{\"text\":\"FIRING m\"}', 0, 'owed', 300, 0, NULL, NULL);";
 
     #[test]
     fn what_is_open_what_was_and_who_was_told_by_a_digest_too() {
@@ -285,8 +286,9 @@ mod tests {
 
         let (incident, notices) = of(&path, "1").unwrap().unwrap();
         assert_eq!(incident.resolved_at, Some(at(200)));
-        let told: Vec<_> = notices.iter().map(|of| (&*of.standing, of.accepted_at, &*of.text)).collect();
-        assert_eq!(told, [("digested", Some(at(160)), "FIRING l")]);
+        let told: Vec<_> =
+            notices.iter().map(|of| (&*of.channel, &*of.standing, of.accepted_at, &*of.text)).collect();
+        assert_eq!(told, [("sms", "digested", Some(at(160)), "FIRING l")], "and nobody's number");
         assert_eq!(of(&path, "4").unwrap(), None);
     }
 }

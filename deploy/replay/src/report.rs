@@ -223,7 +223,7 @@ fn three((at, name, words): &(Timestamp, String, String)) -> Vec<String> {
 fn told_of(out: &mut String, incident: &Incident) {
     let Incident { id, place, verdict, summary, opened, resolved, symptoms, told } = incident;
     let ended = match resolved {
-        Some((at, why)) => format!("until {at}, {}: {why}", span(at.since(*opened).as_secs_f64())),
+        Some((at, why)) => format!("until {at}, {}: {why}", span(at.since(*opened).as_secs() as f64)),
         None => "still open".to_owned(),
     };
     let _ = writeln!(
