@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crosswatch_aws::ec2::{Ec2, Select, VpnConnection};
 use crosswatch_aws::{Failure, Kind, Session};
+use crosswatch_ec2::{Ec2, Select, VpnConnection};
 use crosswatch_host::retry::Backoff;
 use crosswatch_shared::observation::Name;
 use tokio::sync::OnceCell;

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crosswatch_aws::ec2::{Select, Telemetry, VpnConnection};
 use crosswatch_aws::{Failure, Kind};
+use crosswatch_ec2::{Select, Telemetry, VpnConnection};
 use crosswatch_shared::config::topology::{Topology, VpnSelect};
 use crosswatch_shared::observation::{Name, Tunnel};
 

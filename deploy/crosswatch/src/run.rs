@@ -17,6 +17,7 @@ use crosswatch_collector::journal::SiteJournal;
 use crosswatch_collector::pack::WAITING;
 use crosswatch_console::Page;
 use crosswatch_console::figures::Figures;
+use crosswatch_host::code;
 use crosswatch_host::health::Health;
 use crosswatch_host::http::{Http, HttpError};
 use crosswatch_host::lifecycle::Lifecycle;
@@ -263,6 +264,11 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
     let (watched, stop) = (health.clone(), life.stop());
     life.spawn("supervisor", async move {
         supervisor.watch(watched, stop).await;
+        Ok(())
+    });
+    let stop = life.stop();
+    life.spawn("code", async move {
+        code::let_go_once_started(stop).await;
         Ok(())
     });
     life.spawn("http", stage(http.serve(registry, health, life.stop())));

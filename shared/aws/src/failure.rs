@@ -88,7 +88,7 @@ impl Failure {
     }
 
     /// Of what the SDK makes of a call.
-    pub(crate) fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    pub fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {

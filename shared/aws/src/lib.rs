@@ -1,13 +1,12 @@
 //! The one door to AWS: how its services are reached ([`Session`]), how its calls fail ([`Failure`]), and, a module a
-//! service, the few calls that Crosswatch makes. No other crate knows the SDK.
+//! service, the few calls that Crosswatch makes. No other crate knows the SDK, but `crosswatch-ec2`: EC2's client takes
+//! so long to build that what does not need it must not wait for it.
 //!
-//! A module takes and gives plain types, and drops what may not travel where the answer is read: EC2's pre-shared keys never
-//! leave it. The SDK repeats a single call up to three times ([`Session`] says how); whether and when to begin
-//! again is the caller's business, which [`Failure`] helps with.
+//! A module takes and gives plain types. The SDK repeats a single call up to three times ([`Session`] says how); whether and
+//! when to begin again is the caller's business, which [`Failure`] helps with.
 
 pub mod alarms;
 pub mod cloudwatch;
-pub mod ec2;
 mod failure;
 pub mod mutes;
 pub mod probe;

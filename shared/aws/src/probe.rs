@@ -3,8 +3,6 @@
 //! AWS judges the permission before the request's contents as far as is known; a service that did otherwise would let a
 //! missing permission pass here, never a present one fail.
 
-use aws_sdk_ec2::error::ProvideErrorMetadata as _;
-
 use crate::{Call, Failure, Kind, Session};
 
 /// Who calls, by ARN.
@@ -18,22 +16,6 @@ pub fn identity(session: &Session) -> Call<'_, String> {
         let answer =
             client.get_caller_identity().send().await.map_err(|error| Failure::of(OPERATION, &error))?;
         answer.arn.ok_or_else(|| Failure::bad_answer(OPERATION, "no ARN"))
-    })
-}
-
-/// Whether VPN connections may be described in the session's region: a dry run.
-///
-/// # Errors
-/// They may not, or EC2 cannot be reached.
-pub fn describe_vpn_connections(session: &Session) -> Call<'_, ()> {
-    Box::pin(async move {
-        const OPERATION: &str = "ec2:DescribeVpnConnections";
-        let client = aws_sdk_ec2::Client::new(session.config());
-        match client.describe_vpn_connections().dry_run(true).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
-            Err(error) => Err(Failure::of(OPERATION, &error)),
-        }
     })
 }
 

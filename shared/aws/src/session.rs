@@ -108,7 +108,9 @@ impl Session {
         self.config.region().map(Region::as_ref)
     }
 
-    pub(crate) fn config(&self) -> &SdkConfig {
+    /// What a client of the SDK is made of.
+    #[must_use]
+    pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 }

@@ -9,10 +9,10 @@
 //! [`DescribeVpnConnections`]: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeVpnConnections.html
 
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::error::ProvideErrorMetadata as _;
 use aws_sdk_ec2::types::{Filter, VgwTelemetry};
+use crosswatch_aws::{Call, Failure, Session};
 use crosswatch_shared::time::Timestamp;
-
-use crate::{Call, Failure, Session};
 
 const OPERATION: &str = "ec2:DescribeVpnConnections";
 
@@ -102,6 +102,21 @@ impl Ec2 {
             Ok(connections)
         })
     }
+}
+
+/// Whether VPN connections may be described in the session's region: a dry run, which is harmless.
+///
+/// # Errors
+/// They may not, or EC2 cannot be reached.
+pub fn may_describe(session: &Session) -> Call<'_, ()> {
+    Box::pin(async move {
+        let client = Client::new(session.config());
+        match client.describe_vpn_connections().dry_run(true).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
+            Err(error) => Err(Failure::of(OPERATION, &error)),
+        }
+    })
 }
 
 /// Takes what is wanted, and drops the rest with the keys in it.
