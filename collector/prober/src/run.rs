@@ -30,9 +30,16 @@ use crate::{Error, failure};
 const STOP: u64 = 0;
 const TCP: u64 = 1;
 
-/// After replies were read no more are for so long: the kernel has stamped them, so those of two ticks can wait and be read
+/// After replies were read no more are for so long: the kernel has stamped them, so those of some ticks can wait and be read
 /// together. Before a deadline is judged all is read, whatever the time.
-const TOGETHER: Duration = TICK.saturating_mul(2);
+const TOGETHER: Duration = TICK.saturating_mul(5);
+
+/// And for so long where there are many, for which a socket has no room for ever.
+const MANY_TOGETHER: Duration = TICK.saturating_mul(2);
+
+/// So many packets sent, or messages read at once, are many. A machine that gives a socket no more than its default has room
+/// for some two hundred stamps and replies.
+const MANY: usize = 50;
 
 /// By so much it may be shorter, where the loop is awake anyhow.
 const EARLIER: Duration = Duration::from_millis(5);
@@ -64,8 +71,10 @@ pub(crate) struct Loop {
     /// Whether the kernel stamped the replies that were read last; what it does not stamp is timed when it is read, and
     /// must not wait.
     stamped: bool,
-    /// Whether anything was sent since: there is its stamp to read at least.
-    unread: bool,
+    /// When was read last.
+    read: Instant,
+    /// How much was sent since: there are its stamps to read at least.
+    unread: usize,
     /// When all sockets are read next.
     all_at: Instant,
     /// Whether ICMP has more to read.
@@ -121,7 +130,8 @@ impl Loop {
             urgent,
             resting: start,
             stamped: false,
-            unread: false,
+            read: start,
+            unread: 0,
             all_at: start,
             backlog: false,
             tell_at: None,
@@ -211,7 +221,7 @@ impl Loop {
 
     /// Whether there is something to read for which it is time.
     fn is_rested(&self, now: Instant) -> bool {
-        self.unread && self.resting <= now + EARLIER
+        self.unread > 0 && self.resting <= now + EARLIER
     }
 
     fn receive(&mut self, seen: bool, now: Instant) {
@@ -222,13 +232,19 @@ impl Loop {
         }
         self.backlog = self.icmp.receive(all, &mut self.heard);
         self.udp.receive(&mut self.heard);
-        self.unread = false;
+        self.read = now;
+        self.unread = 0;
         let replies = self.heard.iter().skip(before).filter_map(|heard| match heard {
             Heard::Fate(_, Fate::Reply(reply)) => Some(!reply.user_stamped),
             _ => None,
         });
         self.stamped = replies.reduce(|one, other| one && other).unwrap_or(self.stamped);
-        self.resting = if self.stamped { now + TOGETHER } else { now };
+        let many = self.heard.len().saturating_sub(before) > MANY;
+        self.resting = match self.stamped {
+            true if many => now + MANY_TOGETHER,
+            true => now + TOGETHER,
+            false => now,
+        };
     }
 
     /// Gives up what is past its deadline.
@@ -257,8 +273,13 @@ impl Loop {
         if !following && self.schedule.next_due().is_none_or(|due| due > now) {
             return;
         }
+        let sendings = self.due(now);
+        self.unread += sendings.len();
+        if self.unread > MANY {
+            self.resting = self.resting.min(self.read + MANY_TOGETHER);
+        }
         let mut requests = Vec::new();
-        for sending in self.due(now) {
+        for sending in sendings {
             let Sending { mark, protocol, to, size, timeout } = sending;
             let Some(to) = to else {
                 let why = "the target's name was never resolved".to_owned();
@@ -274,7 +295,6 @@ impl Loop {
                 },
             }
         }
-        self.unread = true;
         let mut flying = Vec::with_capacity(requests.len());
         self.icmp.send(&requests, &mut self.heard, |request, key| {
             flying.push((request.timeout, (request.mark, Flight::Icmp(key))));
