@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crosswatch_alerter::status::Standing;
+use crosswatch_alerter::story::{Incident, Story};
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
 use crosswatch_console::figures::Figures;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Story};
+use crosswatch_console::judged::Alerter;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
@@ -28,8 +30,8 @@ const MINUTES: u32 = 30 * 24 * 60;
 struct Quiet;
 
 impl Alerter for Quiet {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        Ok(Some(Judged::default()))
+    fn now(&self, _: Timestamp) -> Result<Option<Standing>, String> {
+        Ok(Some(Standing::default()))
     }
     fn incidents(
         &self,

@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::drawing;
 use crate::graph::Span;
 use crate::history::{Cell, Key};
-use crate::judged::Incident;
 use crate::site::{Answer, Body, Failure, Site, typed};
 use crate::window::Window;
+use crosswatch_alerter::story::Incident;
 
 /// How many incidents are told at most.
 const INCIDENTS: usize = 1_000;

@@ -9,7 +9,7 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::graph::{Graph, Lane, Mark, Panel, Span, Tone};
 use crate::history::{Cell, Error, History, Key, TunnelSpan};
-use crate::judged::Incident;
+use crosswatch_alerter::story::Incident;
 
 /// How many probes and tunnels a graph shows at most.
 const PANELS: usize = 12;

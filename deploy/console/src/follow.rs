@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::figures::Figures;
 use crate::history::{Error, History, Key, TunnelSpan, Writer};
-use crate::judged::{Alerter, Judged};
+use crate::judged::Alerter;
 use crate::live::{Live, Told};
 use crate::state::{Overview, overview};
+use crosswatch_alerter::status::Standing;
 
 /// How long a read waits, and how often it is looked how things are.
 const TICK: Duration = Duration::from_millis(200);
@@ -110,7 +111,7 @@ impl Follower {
             looked = Some(steady);
             let mut problems: Vec<String> =
                 page.failing.into_iter().map(|why| format!("a journal cannot be read: {why}")).collect();
-            let judged = self.alerter.now().unwrap_or_else(|why| {
+            let judged = self.alerter.now(now).unwrap_or_else(|why| {
                 problems.push(format!("the alerter's file cannot be read: {why}"));
                 None
             });
@@ -193,7 +194,7 @@ fn fingerprint(seen: &Overview) -> u64 {
         link.directions.iter().for_each(|of| of.state.hash(&mut hasher));
         link.vpns.iter().for_each(|of| (of.state, of.up).hash(&mut hasher));
     }
-    let incidents = seen.judged.iter().flat_map(|Judged { incidents, .. }| incidents);
+    let incidents = seen.judged.iter().flat_map(|Standing { incidents, .. }| incidents);
     for incident in incidents {
         (&incident.id, &incident.verdict, incident.symptoms.len()).hash(&mut hasher);
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crosswatch_alerter::story::Incident;
 use crosswatch_host::clock;
 use crosswatch_shared::config::topology::{Link, Topology};
 use crosswatch_shared::time::Timestamp;
@@ -234,7 +235,7 @@ impl Site {
     fn drawn(
         &self,
         name: &str,
-        incidents: &[crate::judged::Incident],
+        incidents: &[Incident],
         span: Span,
         now: Timestamp,
     ) -> Result<String, Failure> {

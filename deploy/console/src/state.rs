@@ -8,8 +8,9 @@ use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
 
 use crate::history::Key;
-use crate::judged::{Judged, gravity};
+use crate::judged::{gravity, is_down};
 use crate::live::{Live, Seen};
+use crosswatch_alerter::status::Standing;
 
 /// So many losses in a row are an outage; fewer are a loss.
 const OUTAGE: usize = 3;
@@ -54,7 +55,7 @@ pub struct Overview {
     /// In the order of trouble, then of the config.
     pub links: Vec<LinkState>,
     /// What the alerter knows; `null` where none has run.
-    pub judged: Option<Judged>,
+    pub judged: Option<Standing>,
     /// Why that, or the journals, cannot be read.
     pub problems: Vec<String>,
 }
@@ -161,7 +162,7 @@ const fn silence(queue: &QueueKind) -> Duration {
 pub(crate) fn overview(
     topology: &Topology,
     live: &Live,
-    judged: Option<&Judged>,
+    judged: Option<&Standing>,
     baselines: &HashMap<Key, f64>,
     problems: Vec<String>,
     now: Timestamp,
@@ -180,7 +181,7 @@ pub(crate) fn overview(
     });
     let view = View { live, judged, baselines, site_state: &site_state, hold, now };
     let mut links: Vec<LinkState> = topology.links.iter().map(|link| view.link(link)).collect();
-    links.sort_by_key(|link| (link.state, link.verdict.as_deref().map_or(3, gravity)));
+    links.sort_by_key(|link| (link.state, link.verdict.as_deref().map_or(usize::MAX, gravity)));
     let mut judged = judged.cloned();
     if let Some(judged) = &mut judged {
         judged.incidents.sort_by_key(|of| (gravity(&of.verdict), std::cmp::Reverse(of.opened_at)));
@@ -190,7 +191,7 @@ pub(crate) fn overview(
 
 struct View<'a> {
     live: &'a Live,
-    judged: Option<&'a Judged>,
+    judged: Option<&'a Standing>,
     baselines: &'a HashMap<Key, f64>,
     site_state: &'a dyn Fn(&str) -> State,
     hold: Duration,
@@ -212,7 +213,7 @@ impl View<'_> {
         let directions: Vec<Direction> =
             from.into_iter().filter_map(|site| self.direction(link, site)).collect();
         let vpns: Vec<VpnState> = self.vpns(link);
-        let firing = incident.map(|of| if gravity(&of.verdict) == 2 { State::Degraded } else { State::Down });
+        let firing = incident.map(|of| if is_down(&of.verdict) { State::Down } else { State::Degraded });
         let parts = directions.iter().map(|of| of.state);
         // Without anything that is measured nothing is known.
         let state = parts.chain(vpns.iter().map(|of| of.state)).chain(firing).min().unwrap_or(State::Unknown);

@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crosswatch_alerter::status::Standing;
+use crosswatch_alerter::story::{Incident, Story};
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
 use crosswatch_console::figures::Figures;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Story};
+use crosswatch_console::judged::Alerter;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
@@ -26,8 +28,8 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 struct Quiet;
 
 impl Alerter for Quiet {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        Ok(Some(Judged::default()))
+    fn now(&self, _: Timestamp) -> Result<Option<Standing>, String> {
+        Ok(Some(Standing::default()))
     }
     fn incidents(
         &self,

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crosswatch_alerter::story;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Notice, Story, Symptom};
+use crosswatch_alerter::status::{self, Standing};
+use crosswatch_alerter::story::{self, Incident, Story, Which};
+use crosswatch_console::judged::Alerter;
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
 
@@ -26,13 +27,8 @@ pub(crate) fn folder(topology: &Topology) -> PathBuf {
 struct File(PathBuf);
 
 impl Alerter for File {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        let standing = story::standing(&self.0).map_err(|error| error.to_string())?;
-        Ok(standing.map(|of| Judged {
-            incidents: of.incidents.into_iter().map(incident).collect(),
-            silent: of.silent,
-            owed: of.owed,
-        }))
+    fn now(&self, now: Timestamp) -> Result<Option<Standing>, String> {
+        status::standing(&self.0, now).map_err(|error| error.to_string())
     }
 
     fn incidents(
@@ -42,53 +38,13 @@ impl Alerter for File {
         link: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Incident>, String> {
-        let found = story::between(&self.0, from, to, link, limit).map_err(|error| error.to_string())?;
-        Ok(found.into_iter().map(incident).collect())
+        let which = Which::Between { from, to, link, limit };
+        story::incidents(&self.0, which).map_err(|error| error.to_string())
     }
 
     fn story(&self, id: &str) -> Result<Option<Story>, String> {
-        let found = story::of(&self.0, id).map_err(|error| error.to_string())?;
-        Ok(found.map(|(of, notices)| Story {
-            incident: incident(of),
-            notices: notices.into_iter().map(notice).collect(),
-        }))
-    }
-}
-
-fn incident(of: story::Told) -> Incident {
-    let symptom = |of: story::Symptom| Symptom {
-        rule: of.rule,
-        subject: of.subject,
-        fired_at: of.fired_at,
-        value: of.value,
-        reason: of.reason,
-        resolved_at: of.resolved_at,
-        resolved_reason: of.resolved_reason,
-    };
-    Incident {
-        id: of.id,
-        place: of.place,
-        link: of.link,
-        verdict: of.verdict,
-        summary: of.summary,
-        opened_at: of.opened_at,
-        resolved_at: of.resolved_at,
-        resolved_reason: of.resolved_reason,
-        symptoms: of.symptoms.into_iter().map(symptom).collect(),
-    }
-}
-
-fn notice(of: story::Notice) -> Notice {
-    Notice {
-        state: of.state,
-        revision: of.revision,
-        receiver: of.receiver,
-        channel: of.channel,
-        standing: of.standing,
-        created: of.created,
-        attempts: of.attempts,
-        error: of.error,
-        accepted_at: of.accepted_at,
-        text: of.text,
+        let found = story::stories(&self.0, Which::Id(id)).map_err(|error| error.to_string())?;
+        // The beginning of an id is not the id.
+        Ok(found.into_iter().find(|of| of.incident.id == id))
     }
 }

@@ -1,5 +1,6 @@
 //! An explanation: data, complete by itself, from which the words are made.
 
+use crosswatch_alerter::story::Story;
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ pub struct Explanation {
     /// What is judged, in the order of the config.
     pub subjects: Vec<Subject>,
     /// What came of it, by the alerter's file: the open ones first, then the newest that is over.
-    pub incidents: Vec<Incident>,
+    pub incidents: Vec<Story>,
 }
 
 /// What was asked for.
@@ -173,69 +174,4 @@ pub struct Transition {
     pub state: String,
     /// Why.
     pub reason: String,
-}
-
-/// An incident, and what was told of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Incident {
-    /// Its id.
-    pub id: String,
-    /// The link or site, or `alerter`.
-    pub place: String,
-    /// What is broken.
-    pub verdict: String,
-    /// What that rests on.
-    pub summary: String,
-    /// Since when.
-    pub opened_at: Timestamp,
-    /// When it ended, and why.
-    pub resolved: Option<Moment>,
-    /// What fired, oldest first.
-    pub symptoms: Vec<Symptom>,
-    /// What was captured of probes that failed, a line each.
-    pub evidence: Vec<String>,
-    /// The ledger's entries, oldest first.
-    pub told: Vec<Notification>,
-}
-
-/// A rule that fired for a subject.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Symptom {
-    /// The rule.
-    pub rule: String,
-    /// The subject.
-    pub subject: String,
-    /// When it fired, and why.
-    pub fired: Moment,
-    /// When it ended, and why.
-    pub resolved: Option<Moment>,
-}
-
-/// An entry of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Notification {
-    /// `firing` or `resolved`.
-    pub state: String,
-    /// 0 for the first that was told; more for what refined it, or said that it was worse.
-    pub revision: u32,
-    /// To whom.
-    pub receiver: String,
-    /// By which way.
-    pub channel: String,
-    /// `owed`, `held`, `digested`, `accepted`, `abandoned`, or another word of the ledger's.
-    pub standing: String,
-    /// Whether it is a digest, which tells of others as well.
-    pub is_digest: bool,
-    /// When it was written.
-    pub created: Timestamp,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why the last try failed.
-    pub error: Option<String>,
-    /// When it is tried next, while it is owed.
-    pub next_try: Option<Timestamp>,
-    /// When it was accepted.
-    pub accepted_at: Option<Timestamp>,
-    /// What it says.
-    pub text: String,
 }

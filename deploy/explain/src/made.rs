@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crosswatch_alerter::account::{self, Account, Which};
+use crosswatch_alerter::account::{self, Account};
 use crosswatch_alerter::config::Config;
 use crosswatch_alerter::status;
+use crosswatch_alerter::story::{self, Story, Which};
 use crosswatch_journal::JournalError;
 use crosswatch_judge::baseline::HOURS;
 use crosswatch_judge::facts::Facts;
@@ -18,8 +19,7 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::asked::{self, Asked, NotKnown};
 use crate::explanation::{
-    Baseline, Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site,
-    Subject, Symptom, Transition,
+    Baseline, Basis, Breach, Datapoint, Explanation, Judged, Kind, Moment, Site, Subject, Transition,
 };
 use crate::history::{self, Past, Span};
 
@@ -113,7 +113,7 @@ fn not_of_the_config(ask: &Ask<'_>) -> Result<Explanation, ExplainError> {
         (Some(_), Some(_), _) => Err(NotKnown::several(ask.asked).into()),
         (Some(incident), None, Some(account)) => of_incident(ask, incident, account),
         _ => {
-            let ids = account::newest_ids(ask.file, IDS)?;
+            let ids = story::newest_ids(ask.file, IDS)?;
             Err(NotKnown::new(ask.asked, ask.topology, &seen, &ids).into())
         }
     }
@@ -154,7 +154,7 @@ fn of(ask: &Ask<'_>, asked: Asked) -> Result<Explanation, ExplainError> {
             basis: Basis::Alerter,
             sites: sites(&wanted.sites, &account.sites),
             subjects: wanted.subjects(ask.config, &account, &[]),
-            incidents: account.incidents.into_iter().map(incident).collect(),
+            incidents: account.incidents,
         }),
         account => {
             let past = history::judge(&wanted.span(ask, at))?;
@@ -168,35 +168,32 @@ fn of(ask: &Ask<'_>, asked: Asked) -> Result<Explanation, ExplainError> {
 }
 
 /// An incident: as things are while it is open, else as they were when it opened.
-fn of_incident(
-    ask: &Ask<'_>,
-    found: account::Incident,
-    account: Account,
-) -> Result<Explanation, ExplainError> {
-    let link = ask.topology.links.iter().find(|link| *link.name == *found.place).map(|link| &*link.name);
+fn of_incident(ask: &Ask<'_>, found: Story, account: Account) -> Result<Explanation, ExplainError> {
+    let of = &found.incident;
+    let link = ask.topology.links.iter().find(|link| *link.name == *of.place).map(|link| &*link.name);
     let mut wanted = Wanted::new(ask.topology, link, None);
-    wanted.names = found.symptoms.iter().map(|symptom| symptom.subject.clone()).collect();
+    wanted.names = of.symptoms.iter().map(|symptom| symptom.subject.clone()).collect();
     wanted.names.dedup();
     wanted.names.truncate(SUBJECTS);
     wanted.all_of = None;
     if wanted.sites.is_empty() {
         wanted.sites = ask.topology.sites.iter().map(|site| site.name.clone()).collect();
-        wanted.sites.retain(|site| *found.place == **site || &*found.place == "alerter");
+        wanted.sites.retain(|site| *of.place == **site || &*of.place == "alerter");
     }
-    let at = ask.at.or(found.resolved.as_ref().map(|_| found.opened_at));
+    let at = ask.at.or(of.resolved_at.map(|_| of.opened_at));
     let Some(at) = at else {
         return Ok(Explanation {
-            asked: found.id.clone(),
+            asked: of.id.clone(),
             kind: Kind::Incident,
             at: ask.now,
             basis: Basis::Alerter,
             sites: sites(&wanted.sites, &account.sites),
             subjects: wanted.subjects(ask.config, &account, &[]),
-            incidents: vec![incident(found)],
+            incidents: vec![found],
         });
     };
     let past = history::judge(&wanted.span(ask, at))?;
-    let id = found.id.clone();
+    let id = of.id.clone();
     let told = wanted.of_past(ask, Kind::Incident, at, &past, vec![found])?;
     Ok(Explanation { asked: id, ..told })
 }
@@ -259,7 +256,7 @@ impl<'a> Wanted<'a> {
         kind: Kind,
         at: Timestamp,
         past: &Past,
-        incidents: Vec<account::Incident>,
+        incidents: Vec<Story>,
     ) -> Result<Explanation, ExplainError> {
         let subjects = past.rehearsal.subjects()?;
         let known =
@@ -271,7 +268,7 @@ impl<'a> Wanted<'a> {
             basis: Basis::History { from: past.from, observations: past.observations },
             sites: sites(&self.sites, &past.rehearsal.sites()?),
             subjects: self.of_known(ask.config, &known, &past.transitions),
-            incidents: incidents.into_iter().map(incident).collect(),
+            incidents,
         })
     }
 
@@ -437,46 +434,5 @@ fn statistic(statistic: Statistic) -> String {
         Statistic::Minimum => "minimum".to_owned(),
         Statistic::Maximum => "maximum".to_owned(),
         Statistic::Percentile(of) => format!("p{of}"),
-    }
-}
-
-fn incident(of: account::Incident) -> Incident {
-    let moment = |(at, reason)| Moment { at, value: None, reason };
-    Incident {
-        id: of.id,
-        place: of.place,
-        verdict: of.verdict,
-        summary: of.summary,
-        opened_at: of.opened_at,
-        resolved: of.resolved.map(moment),
-        symptoms: of
-            .symptoms
-            .into_iter()
-            .map(|of| Symptom {
-                rule: of.rule,
-                subject: of.subject,
-                fired: moment(of.fired),
-                resolved: of.resolved.map(moment),
-            })
-            .collect(),
-        evidence: of.evidence,
-        told: of
-            .told
-            .into_iter()
-            .map(|of| Notification {
-                next_try: (of.standing == "owed").then_some(of.next_try),
-                state: of.state,
-                revision: of.revision,
-                receiver: of.receiver,
-                channel: of.channel,
-                standing: of.standing,
-                is_digest: of.is_digest,
-                created: of.created,
-                attempts: of.attempts,
-                error: of.error,
-                accepted_at: of.accepted,
-                text: of.text,
-            })
-            .collect(),
     }
 }

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crosswatch_alerter::story::{Incident, Notice, Story};
 use crosswatch_shared::time::Timestamp;
 
-use crate::explanation::{
-    Baseline, Basis, Datapoint, Explanation, Incident, Judged, Kind, Notification, Site, Subject,
-};
+use crate::explanation::{Baseline, Basis, Datapoint, Explanation, Judged, Kind, Site, Subject};
 
 /// How many datapoints are told.
 const DATAPOINTS: usize = 10;
@@ -245,11 +244,11 @@ fn pages(judged: &Judged, subject: &str, of: &Explanation) -> String {
     let is_it = |rule: &str, its: &str| rule == judged.rule && its == subject;
     let open = |incident: &&Incident| {
         incident.symptoms.iter().any(|symptom| {
-            let ended = symptom.resolved.as_ref().is_some_and(|end| end.at <= of.at);
-            is_it(&symptom.rule, &symptom.subject) && symptom.fired.at <= of.at && !ended
+            let ended = symptom.resolved_at.is_some_and(|end| end <= of.at);
+            is_it(&symptom.rule, &symptom.subject) && symptom.fired_at <= of.at && !ended
         })
     };
-    let Some(incident) = of.incidents.iter().find(open) else {
+    let Some(incident) = of.incidents.iter().map(|of| &of.incident).find(open) else {
         return match (judged.firing, &of.basis) {
             (true, Basis::History { .. }) => {
                 "the alerter has no incident of this: the rules were others then, or it was not judging"
@@ -271,41 +270,42 @@ fn pages(judged: &Judged, subject: &str, of: &Explanation) -> String {
     }
 }
 
-fn incident_words(text: &mut String, incident: &Incident, at: Timestamp) {
-    let Incident { id, place, verdict, summary, opened_at, resolved, .. } = incident;
-    let until = match resolved {
-        Some(end) => format!("from {opened_at} to {}, {} s", end.at, end.at.since(*opened_at).as_secs()),
+fn incident_words(text: &mut String, story: &Story, at: Timestamp) {
+    let incident = &story.incident;
+    let Incident { id, place, verdict, summary, opened_at, resolved_at, .. } = incident;
+    let until = match resolved_at {
+        Some(end) => format!("from {opened_at} to {end}, {} s", end.since(*opened_at).as_secs()),
         None => format!("open since {opened_at}, for {} s", at.since(*opened_at).as_secs()),
     };
     let _ = writeln!(text, "incident {verdict} {place} ({id}) {until}: {summary}");
     for symptom in incident.symptoms.iter().take(SYMPTOMS) {
-        let end = symptom.resolved.as_ref().map_or_else(
+        let end = symptom.resolved_at.map_or_else(
             || ", and still does".to_owned(),
-            |end| format!(", until {}: {}", end.at, end.reason),
+            |end| format!(", until {end}: {}", symptom.resolved_reason.as_deref().unwrap_or_default()),
         );
         let _ = writeln!(
             text,
             "  {} fired for {} at {}: {}{end}",
-            symptom.rule, symptom.subject, symptom.fired.at, symptom.fired.reason
+            symptom.rule, symptom.subject, symptom.fired_at, symptom.reason
         );
     }
     let more = incident.symptoms.len().saturating_sub(SYMPTOMS);
     if more > 0 {
         let _ = writeln!(text, "  and {more} more");
     }
-    for line in &incident.evidence {
+    for line in &story.evidence {
         let _ = writeln!(text, "  evidence: {line}");
     }
-    if incident.told.is_empty() {
+    if story.told.is_empty() {
         *text += "  nobody was told: none of its rules has a notify\n";
     }
-    for of in &incident.told {
+    for of in &story.told {
         let _ = writeln!(text, "  {}", told_words(of));
     }
 }
 
 /// One entry of the ledger.
-fn told_words(of: &Notification) -> String {
+fn told_words(of: &Notice) -> String {
     let what = match (of.is_digest, of.revision) {
         (true, _) => format!("a digest's {}", of.state),
         (false, 0) => of.state.clone(),

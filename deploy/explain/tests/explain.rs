@@ -155,7 +155,7 @@ fn outage(lost: usize) -> Vec<Option<f64>> {
 fn an_outage_is_told_from_its_datapoints_to_who_was_told() {
     let scene = Scene::new(&[("east", "p", &outage(4)), ("west", "q", &[UP; 14])]);
     let explained = scene.ask("l/east/p", Some(second(13))).unwrap();
-    let id = explained.incidents[0].id.clone();
+    let id = explained.incidents[0].incident.id.clone();
     assert_eq!(
         words(&explained),
         format!(
@@ -193,14 +193,15 @@ fn what_the_alerter_did_is_told_from_its_own_file() {
     let values: Vec<Option<f64>> = judged.datapoints.iter().map(|of| of.value).collect();
     assert_eq!(values, [Some(1.0), Some(0.0), Some(0.0), Some(0.0), Some(0.0)]);
     let incident = &now.incidents[0];
-    assert_eq!((incident.opened_at, &incident.resolved), (second(12), &None));
+    assert_eq!((incident.incident.opened_at, incident.incident.resolved_at), (second(12), None));
     assert_eq!((&*incident.told[0].receiver, &*incident.told[0].standing), ("oncall", "accepted"));
     assert!(incident.told[0].text.starts_with("FIRING filtered l: "), "{incident:?}");
 
     // By its id, or the beginning of that; and the same as JSON.
-    for asked in [&*incident.id, &incident.id[..8]] {
+    let id = &incident.incident.id;
+    for asked in [&**id, &id[..8]] {
         let by_id = scene.ask(asked, None).unwrap();
-        assert_eq!((by_id.kind, &by_id.asked), (Kind::Incident, &incident.id));
+        assert_eq!((by_id.kind, &by_id.asked), (Kind::Incident, id));
         assert_eq!(by_id.subjects[0].subject, "l/east/p");
         let json = serde_json::to_string(&by_id).unwrap();
         assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), by_id);
@@ -223,7 +224,7 @@ fn an_incident_that_is_over_is_told_as_things_were_when_it_opened() {
     scene.alerted(2);
     let over = scene.ask("l", None).unwrap();
     assert_eq!(over.subjects.iter().find(|of| of.subject == "l/east/p").unwrap().judged[0].state, "ok");
-    let id = &over.incidents.iter().find(|of| of.symptoms[0].rule == "lost").unwrap().id;
+    let id = &over.incidents.iter().find(|of| of.incident.symptoms[0].rule == "lost").unwrap().incident.id;
     let explained = scene.ask(id, None).unwrap();
     assert_eq!(explained.at, second(12));
     assert!(matches!(explained.basis, Basis::History { observations: 26, .. }), "{:?}", explained.basis);
@@ -292,7 +293,7 @@ fn what_there_is_not_is_told_with_the_nearest() {
         error("l/eats/p"),
         format!("nothing is called 'l/eats/p': {nothing}; the nearest is 'l/east/p'")
     );
-    let id = scene.ask("l", None).unwrap().incidents[0].id.clone();
+    let id = scene.ask("l", None).unwrap().incidents[0].incident.id.clone();
     let mistyped = format!("{}0{}", &id[..10], &id[11..]);
     let (near, told) = (format!("the nearest is '{id}'"), error(&mistyped));
     assert!(mistyped == id || told.ends_with(&near), "{told}");

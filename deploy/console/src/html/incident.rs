@@ -5,8 +5,8 @@ use crosswatch_shared::time::Timestamp;
 use maud::{Markup, html};
 
 use super::{Frame, href, page};
-use crate::judged::{Incident, Notice, Story};
 use crate::text::{moment, spell};
+use crosswatch_alerter::story::{Incident, Notice, Story};
 
 /// An incident's page.
 pub(crate) fn incident(story: &Story, version: u64, now: Timestamp) -> String {
@@ -21,7 +21,7 @@ pub(crate) fn incident(story: &Story, version: u64, now: Timestamp) -> String {
         }
         @if !of.link.is_empty() { p { a href=(around(of, now)) { "The link's graphs around it" } } }
         (timeline(story))
-        (told(&story.notices))
+        (told(&story.told))
     };
     page(&Frame { title: &title, version, refresh: if of.resolved_at.is_none() { 10 } else { 0 } }, &main)
 }
@@ -52,7 +52,7 @@ fn timeline(story: &Story) -> Markup {
             ));
         }
     }
-    for notice in &story.notices {
+    for notice in &story.told {
         if let Some(at) = notice.accepted_at {
             let line = html! { (notice.receiver) " was told " em { (notice.state) } " by " (notice.channel) };
             lines.push((at, 1, line));
@@ -87,7 +87,7 @@ fn told(notices: &[Notice]) -> Markup {
                         tbody {
                             @for of in notices {
                                 tr {
-                                    th scope="row" { (of.receiver) " " small { (of.channel) } }
+                                    th scope="row" { (of.receiver) " " small { (of.channel) @if of.is_digest { " digest" } } }
                                     td { (of.state) @if of.revision > 0 { " (" (of.revision + 1) ")" } }
                                     td { time datetime=(of.created) { (moment(of.created)) } }
                                     td {

@@ -5,10 +5,10 @@ use maud::{Markup, PreEscaped, html};
 use super::overview::measured;
 use super::{Frame, badge, href, incident_line, page};
 use crate::graph::{Span, milliseconds};
-use crate::judged::Incident;
 use crate::state::{LinkState, ProbeState};
 use crate::text::{moment, spell};
 use crate::window::{RANGES, Window};
+use crosswatch_alerter::story::Incident;
 
 /// What a link's page is made of.
 pub(crate) struct Shown<'a> {

@@ -8,9 +8,9 @@ mod tests;
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::judged::Incident;
 use crate::state::State;
 use crate::text::{harmless, moment};
+use crosswatch_alerter::story::Incident;
 
 /// What is around a page.
 pub(crate) struct Frame<'a> {

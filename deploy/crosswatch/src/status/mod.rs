@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crosswatch_alerter::account;
-use crosswatch_alerter::status::{ActiveSilence, OpenIncident, Owed, SilencedIncident};
+use crosswatch_alerter::status::{ActiveSilence, Owed};
+use crosswatch_alerter::story::{self, Incident, Which};
 use crosswatch_host::clock;
 use crosswatch_judge::rule::{Metric, Rule, Threshold};
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
@@ -44,13 +45,13 @@ pub(crate) struct Status {
     pub(crate) sites: Vec<SiteStatus>,
     pub(crate) links: Vec<LinkStatus>,
     /// The incidents that are open; `null` where no alerter has run.
-    pub(crate) incidents: Option<Vec<OpenIncident>>,
+    pub(crate) incidents: Option<Vec<Incident>>,
     /// Notifications that no receiver has accepted yet.
     pub(crate) owed: Vec<Owed>,
     /// The silences that are on.
     pub(crate) silences: Vec<ActiveSilence>,
     /// The incidents of the last day that began and ended within a silence.
-    pub(crate) silenced: Vec<SilencedIncident>,
+    pub(crate) silenced: Vec<Incident>,
 }
 
 #[derive(Debug, Serialize)]
@@ -253,7 +254,7 @@ pub(crate) fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     };
     let file = folder.join(ALERTER_FILE);
     let silences = crosswatch_alerter::status::silences(&file, now)?;
-    let silenced = crosswatch_alerter::status::silenced(&file, now - SILENCED)?;
+    let silenced = story::incidents(&file, Which::Silenced(now - SILENCED))?;
     Ok(Status { at: now, sites, links, incidents, owed, silences, silenced })
 }
 

@@ -216,7 +216,7 @@ fn shortened(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crosswatch_alerter::status::OpenIncident;
+    use crosswatch_alerter::story::Incident;
     use crosswatch_shared::time::Timestamp;
 
     use super::*;
@@ -245,13 +245,15 @@ mod tests {
             vpns: Vec::new(),
         };
         let (state, rtt) = if down { (State::Down, None) } else { (State::Up, Some(80.0)) };
-        let incident = OpenIncident {
+        let incident = Incident {
             id: "1".to_owned(),
             place: "use1-euw1".to_owned(),
             link: "use1-euw1".to_owned(),
             verdict: "black-hole".to_owned(),
             summary: "2 of 2 tunnels up,\u{1b}[2J 1 of 1 probes lost".to_owned(),
             opened_at: Timestamp::from_secs(at),
+            resolved_at: None,
+            resolved_reason: None,
             symptoms: Vec::new(),
             muted: None,
         };
