@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::drawing;
 use crate::graph::Span;
 use crate::history::{Cell, Key};
-use crate::site::{Answer, Body, Failure, Site, typed};
+use crate::site::{Answer, Body, Failure, Site, get, typed};
 use crate::window::Window;
 use crosswatch_alerter::story::Incident;
 
@@ -83,18 +83,18 @@ pub(crate) async fn answer(site: &Arc<Site>, path: &[&str], query: &str) -> Answ
             let id = (*id).to_owned();
             site.draw(move |site, _, _| match site.alerter.story(&id).map_err(Failure::Broken)? {
                 Some(story) => json_of(&story),
-                None => Err(Failure::NotFound("there is no such incident")),
+                None => Err(Failure::NotFound("there is no such incident".to_owned())),
             })
             .await
         }
         ["series"] => site.draw(move |site, _, now| series(site, &query, now)).await,
-        _ => Err(Failure::NotFound("there is no such thing in this interface; see docs/page.md")),
+        _ => Err(Failure::NotFound("there is no such thing in this interface; see docs/page.md".to_owned())),
     }
 }
 
 /// The probes of a link, or those of a site or name.
 fn series(site: &Site, query: &str, now: Timestamp) -> Answer {
-    let name = get(query, "link").ok_or(Failure::NotFound("name a link: ?link=NAME"))?;
+    let name = get(query, "link").ok_or(Failure::NotFound("name a link: ?link=NAME".to_owned()))?;
     let (of_site, of_probe) = (get(query, "site"), get(query, "probe"));
     let window = Window::of_query(query, now);
     let span = Span::new(window.from(), window.to(), now);
@@ -119,10 +119,6 @@ fn series(site: &Site, query: &str, now: Timestamp) -> Answer {
         })
     });
     json_of(&series.collect::<Result<Vec<_>, _>>()?)
-}
-
-fn get(query: &str, key: &str) -> Option<String> {
-    form_urlencoded::parse(query.as_bytes()).find(|(of, _)| of == key).map(|(_, value)| value.into_owned())
 }
 
 fn json_of<T: Serialize>(value: &T) -> Answer {

@@ -28,8 +28,10 @@ use crosswatch_alerter::status::Standing;
 const TICK: Duration = Duration::from_millis(200);
 /// How often numbers are told anew while all else stays as it is.
 const NUMBERS: Duration = Duration::from_secs(2);
-/// How often the baselines are read.
-const BASELINES: Duration = Duration::from_secs(3_600);
+/// How often the medians of the history are read, of which there are many.
+const MEDIANS: Duration = Duration::from_secs(3_600);
+/// How often the baselines of the rules are.
+const BASELINES: Duration = Duration::from_secs(60);
 /// The pause after each page of a backlog: whoever detects comes first.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
@@ -84,8 +86,9 @@ impl Follower {
         let source = Source::gathered(self.journals.clone(), sites);
         let mut writer = Writer::open(&self.file, source)?;
         let mut live = Live::restored(writer.series()?);
+        let mut medians = HashMap::new();
         let mut baselines = HashMap::new();
-        let mut baselines_at: Option<Instant> = None;
+        let [mut medians_at, mut baselines_at]: [Option<Instant>; 2] = [None; 2];
         let mut told: Option<(u64, Instant)> = None;
         let mut looked: Option<Instant> = None;
         while let Some(page) = stop.run_until_cancelled(writer.receive(TICK, Instant::now())).await {
@@ -98,8 +101,13 @@ impl Follower {
             }
             let (steady, now) = (Instant::now(), clock::now());
             writer.turn(steady, now).await?;
+            if medians_at.is_none_or(|at| steady >= at) {
+                medians = self.read_medians(now)?;
+                medians_at = Some(steady + MEDIANS);
+                baselines_at = None;
+            }
             if baselines_at.is_none_or(|at| steady >= at) {
-                baselines = self.read_baselines(now)?;
+                baselines = self.baselines(&medians, now);
                 baselines_at = Some(steady + BASELINES);
             }
             if !page.empty {
@@ -140,7 +148,25 @@ impl Follower {
         self.told.send_replace(Arc::new(Snapshot { version, states, overview }));
     }
 
-    fn read_baselines(&self, now: Timestamp) -> Result<HashMap<Key, f64>, Error> {
+    /// What a rule holds a probe against, and what `status` shows of it; for others the median of the history.
+    fn baselines(&self, medians: &HashMap<Key, f64>, now: Timestamp) -> HashMap<Key, f64> {
+        let of_rules = self.alerter.baselines(now).unwrap_or_else(|why| {
+            tracing::warn!(%why, "the rules' baselines cannot be read; the page shows medians of its own");
+            HashMap::new()
+        });
+        let keys = self.topology.probes().map(|(link, probe)| {
+            let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
+            let own = || medians.get(&key).copied();
+            let baseline = match of_rules.get(&format!("{}/{}/{}", key.0, key.1, key.2)) {
+                Some(baseline) => *baseline,
+                None => own(),
+            };
+            (key, baseline)
+        });
+        keys.filter_map(|(key, baseline)| Some((key, baseline?))).collect()
+    }
+
+    fn read_medians(&self, now: Timestamp) -> Result<HashMap<Key, f64>, Error> {
         let Some(history) = History::open(&self.file)? else { return Ok(HashMap::new()) };
         let keys = self.topology.probes().map(|(link, probe)| {
             let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
@@ -155,6 +181,7 @@ fn count(figures: &Figures, told: &Told<'_>) {
     match told {
         Told::Probe { key, outcome, detail, .. } => figures.probe(key, *outcome, *detail),
         Told::Tunnels { link, vpn, tunnels, .. } => figures.tunnels(link, vpn, tunnels),
+        Told::Evidence { .. } => {}
     }
 }
 
@@ -167,6 +194,7 @@ fn keep(writer: &mut Writer, told: Told<'_>) {
                 writer.deltas().since(key, since);
             }
         }
+        Told::Evidence { key, evidence } => writer.deltas().evidence(key, evidence),
         Told::Tunnels { link, vpn, at, tunnels } => {
             for Tunnel { outside_ip, up, message, .. } in tunnels {
                 let span = TunnelSpan {
@@ -196,7 +224,10 @@ fn fingerprint(seen: &Overview) -> u64 {
     }
     let incidents = seen.judged.iter().flat_map(|Standing { incidents, .. }| incidents);
     for incident in incidents {
-        (&incident.id, &incident.verdict, incident.symptoms.len()).hash(&mut hasher);
+        (&incident.id, &incident.verdict, &incident.muted, incident.symptoms.len()).hash(&mut hasher);
+    }
+    for silence in seen.judged.iter().flat_map(|judged| &judged.silences) {
+        (&silence.id, silence.until).hash(&mut hasher);
     }
     seen.problems.hash(&mut hasher);
     hasher.finish()

@@ -123,6 +123,8 @@ pub enum Tone {
     Good,
     /// It was not.
     Bad,
+    /// Nobody is told.
+    Quiet,
 }
 
 /// Colours that are told apart by who sees no red or no green (Okabe and Ito).
@@ -339,6 +341,7 @@ impl Lane {
             let (class, colour, tall, up) = match mark.tone {
                 Tone::Good => ("good", "#0072b2", 4.0, 2.0),
                 Tone::Bad => ("bad", "#d55e00", 8.0, 0.0),
+                Tone::Quiet => ("quiet", "#8a8f98", 8.0, 0.0),
             };
             let _ = write!(
                 out,

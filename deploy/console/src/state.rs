@@ -124,7 +124,7 @@ pub struct ProbeState {
     pub last_at: Option<Timestamp>,
     /// Median round-trip time of the newest replies, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// The median of the week before, in milliseconds.
+    /// What is usual, in milliseconds: the baseline of the rule that holds it against one, else the median of the week before.
     pub baseline_ms: Option<f64>,
     /// Why the newest was lost, if it was.
     pub lost: Option<&'static str>,

@@ -1,6 +1,7 @@
 //! The page as it is served: what it answers to whom, and that who means ill, or is slow, harms nobody.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use crosswatch_alerter::story::{Incident, Story};
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
 use crosswatch_console::figures::Figures;
-use crosswatch_console::judged::Alerter;
+use crosswatch_console::judged::{Alerter, Unexplained};
+use crosswatch_explain::Explanation;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
@@ -42,6 +45,15 @@ impl Alerter for Quiet {
     }
     fn story(&self, _: &str) -> Result<Option<Story>, String> {
         Ok(None)
+    }
+    fn silences(&self) -> Result<Vec<Silence>, String> {
+        Ok(Vec::new())
+    }
+    fn baselines(&self, _: Timestamp) -> Result<HashMap<String, Option<f64>>, String> {
+        Ok(HashMap::new())
+    }
+    fn explain(&self, asked: &str, _: Option<Timestamp>, _: Timestamp) -> Result<Explanation, Unexplained> {
+        Err(Unexplained::Asked(format!("nothing is called '{asked}'")))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crosswatch_console::drawing;
+use crosswatch_console::drawing::{self, Told};
 use crosswatch_console::graph::Span;
 use crosswatch_console::history::{FILE, History};
 use crosswatch_host::clock;
@@ -56,10 +56,14 @@ pub(crate) fn run(
         );
     }
     let span = Span::new(from, to, now);
-    let incidents = page::alerter(topology)
-        .incidents(span.from, span.to, Some(link), INCIDENTS)
-        .map_err(anyhow::Error::msg)?;
-    let svg = drawing::graph(history.as_ref(), found, &incidents, span, now)?.svg();
+    let alerter = page::alerter(config, None);
+    let told = Told {
+        incidents: alerter
+            .incidents(span.from, span.to, Some(link), INCIDENTS)
+            .map_err(anyhow::Error::msg)?,
+        silences: alerter.silences().map_err(anyhow::Error::msg)?,
+    };
+    let svg = drawing::graph(history.as_ref(), found, &told, span, now)?.svg();
     match out {
         Some(path) => {
             fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;

@@ -1,5 +1,6 @@
 //! An explanation: data, complete by itself, from which the words are made.
 
+use crosswatch_alerter::status::ActiveSilence;
 use crosswatch_alerter::story::Story;
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub struct Site {
     pub event_time: Option<Timestamp>,
     /// Since when it is silent, if it is.
     pub silent_since: Option<Timestamp>,
+    /// The silence that its silence's page falls into at that moment.
+    pub silence: Option<ActiveSilence>,
 }
 
 /// What rules are judged for.
@@ -97,6 +100,8 @@ pub struct Judged {
     pub statistic: Option<String>,
     /// Who is told; nobody while the rule is on trial.
     pub notify: Vec<String>,
+    /// The silence that a page of it falls into at that moment, as silences are now.
+    pub silence: Option<ActiveSilence>,
     /// `ok`, `firing` or `unknown`.
     pub state: String,
     /// Whether it fires; also of one that is unknown.

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crosswatch_alerter::account::{self, Account};
 use crosswatch_alerter::config::Config;
-use crosswatch_alerter::status;
+use crosswatch_alerter::status::{self, ActiveSilence};
 use crosswatch_alerter::story::{self, Story, Which};
 use crosswatch_journal::JournalError;
 use crosswatch_judge::baseline::HOURS;
 use crosswatch_judge::facts::Facts;
+use crosswatch_judge::mute::{Silence, Silences};
 use crosswatch_judge::rule::{Metric, Missing, Rule, Side, Statistic, Threshold};
+use crosswatch_judge::verdict::{Kind as Verdict, Symptom};
 use crosswatch_judge::{Engine, Judgement};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::Name;
@@ -152,17 +154,17 @@ fn of(ask: &Ask<'_>, asked: Asked) -> Result<Explanation, ExplainError> {
             kind,
             at,
             basis: Basis::Alerter,
-            sites: sites(&wanted.sites, &account.sites),
-            subjects: wanted.subjects(ask.config, &account, &[]),
+            sites: sites(&wanted.sites, &account.sites, &Muting::new(ask, &account.silences, at)),
+            subjects: wanted.subjects(ask, &account, at),
             incidents: account.incidents,
         }),
         account => {
             let past = history::judge(&wanted.span(ask, at))?;
-            let incidents = match account {
-                Some(account) => account.incidents,
-                None => past.rehearsal.incidents(which)?,
+            let (incidents, silences) = match account {
+                Some(account) => (account.incidents, account.silences),
+                None => (past.rehearsal.incidents(which)?, Vec::new()),
             };
-            wanted.of_past(ask, kind, at, &past, incidents)
+            wanted.of_past(ask, kind, &past, incidents, &Muting::new(ask, &silences, at))
         }
     }
 }
@@ -187,14 +189,15 @@ fn of_incident(ask: &Ask<'_>, found: Story, account: Account) -> Result<Explanat
             kind: Kind::Incident,
             at: ask.now,
             basis: Basis::Alerter,
-            sites: sites(&wanted.sites, &account.sites),
-            subjects: wanted.subjects(ask.config, &account, &[]),
+            sites: sites(&wanted.sites, &account.sites, &Muting::new(ask, &account.silences, ask.now)),
+            subjects: wanted.subjects(ask, &account, ask.now),
             incidents: vec![found],
         });
     };
     let past = history::judge(&wanted.span(ask, at))?;
     let id = of.id.clone();
-    let told = wanted.of_past(ask, Kind::Incident, at, &past, vec![found])?;
+    let told =
+        wanted.of_past(ask, Kind::Incident, &past, vec![found], &Muting::new(ask, &account.silences, at))?;
     Ok(Explanation { asked: id, ..told })
 }
 
@@ -254,33 +257,32 @@ impl<'a> Wanted<'a> {
         &self,
         ask: &Ask<'_>,
         kind: Kind,
-        at: Timestamp,
         past: &Past,
         incidents: Vec<Story>,
+        muting: &Muting,
     ) -> Result<Explanation, ExplainError> {
         let subjects = past.rehearsal.subjects()?;
-        let known =
-            Known { engine: past.rehearsal.engine(), subjects: &subjects, otherwise: &BTreeMap::new() };
+        let known = Known {
+            engine: past.rehearsal.engine(),
+            subjects: &subjects,
+            otherwise: &BTreeMap::new(),
+            muting,
+        };
         Ok(Explanation {
             asked: ask.asked.to_owned(),
             kind,
-            at,
+            at: muting.at,
             basis: Basis::History { from: past.from, observations: past.observations },
-            sites: sites(&self.sites, &past.rehearsal.sites()?),
+            sites: sites(&self.sites, &past.rehearsal.sites()?, muting),
             subjects: self.of_known(ask.config, &known, &past.transitions),
             incidents,
         })
     }
 
-    fn subjects(
-        &self,
-        config: &Config,
-        account: &Account,
-        transitions: &[crosswatch_judge::Transition],
-    ) -> Vec<Subject> {
-        let known =
-            Known { engine: &account.engine, subjects: &account.subjects, otherwise: &account.otherwise };
-        self.of_known(config, &known, transitions)
+    fn subjects(&self, ask: &Ask<'_>, account: &Account, at: Timestamp) -> Vec<Subject> {
+        let Account { engine, subjects, otherwise, silences, .. } = account;
+        let muting = &Muting::new(ask, silences, at);
+        self.of_known(ask.config, &Known { engine, subjects, otherwise, muting }, &[])
     }
 
     fn of_known(
@@ -324,6 +326,26 @@ struct Known<'a> {
     engine: &'a Engine,
     subjects: &'a [status::Subject],
     otherwise: &'a BTreeMap<String, String>,
+    muting: &'a Muting,
+}
+
+/// What the silences mute at the moment that is told.
+struct Muting {
+    silences: Silences,
+    at: Timestamp,
+}
+
+impl Muting {
+    fn new(ask: &Ask<'_>, silences: &[Silence], at: Timestamp) -> Self {
+        Self { silences: Silences::new(silences.to_vec(), ask.topology), at }
+    }
+
+    /// The silence that a page of a rule for a subject would fall into; without a metric that of a built-in rule.
+    fn of(&self, rule: &str, metric: Option<Metric>, subject: &str) -> Option<ActiveSilence> {
+        let (rule, subject) = (rule.into(), subject.into());
+        let symptom = Symptom { rule, metric, subject, at: self.at, value: None, reason: String::new() };
+        ActiveSilence::of(self.silences.muting(&symptom, self.at)?, self.at)
+    }
 }
 
 /// What was captured of a probe that is lost.
@@ -349,13 +371,14 @@ fn looks_back(rule: &Rule, topology: &Topology) -> Duration {
     step.saturating_mul(count.saturating_mul(2)) + rule.deadline.unwrap_or(step * 3)
 }
 
-fn sites(wanted: &[Name], known: &[status::SiteTime]) -> Vec<Site> {
+fn sites(wanted: &[Name], known: &[status::SiteTime], muting: &Muting) -> Vec<Site> {
     let site = |name: &Name| {
         let of = known.iter().find(|of| *of.site == **name);
         Site {
             site: name.to_string(),
             event_time: of.and_then(|of| of.event_time),
             silent_since: of.and_then(|of| of.silent_since),
+            silence: muting.of(Verdict::SiteSilent.word(), None, name),
         }
     };
     wanted.iter().map(site).collect()
@@ -401,6 +424,7 @@ fn judged(
             .window
             .filter(|_| !rule.metric.needs_period())
             .map(|window| statistic(window.statistic)),
+        silence: known.muting.of(&rule.name, Some(rule.metric), subject),
         notify: notify.into_iter().flat_map(|of| &of.notify).map(ToString::to_string).collect(),
         state: judgement.state.word().to_owned(),
         firing: judgement.firing,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crosswatch_alerter::status::ActiveSilence;
 use crosswatch_alerter::story::{Incident, Notice, Story};
 use crosswatch_shared::time::Timestamp;
 
@@ -54,11 +55,17 @@ pub fn words(of: &Explanation) -> String {
 
 /// Only where it explains why nothing is judged.
 fn site_words(site: &Site, at: Timestamp) -> String {
-    let Site { site, event_time, silent_since } = site;
+    let Site { site, event_time, silent_since, silence } = site;
     match (silent_since, event_time) {
-        (Some(since), _) => format!(
-            "site {site} is silent since {since}: no rule can be judged for what it observes, and site-silent tells everybody\n"
-        ),
+        (Some(since), _) => {
+            let told = match silence {
+                Some(silence) => format!("is muted {}", muted_until(silence)),
+                None => "tells everybody".to_owned(),
+            };
+            format!(
+                "site {site} is silent since {since}: no rule can be judged for what it observes, and site-silent {told}\n"
+            )
+        }
         (None, None) => format!("site {site} was never heard of: nothing is judged for what it observes\n"),
         (None, Some(known)) => {
             let behind = at.since(*known).as_secs();
@@ -85,7 +92,7 @@ fn subject_words(text: &mut String, subject: &Subject, of: &Explanation) {
     for judged in &subject.judged {
         // Of a link what is in order is told in a line.
         if of.kind == Kind::Link && judged.state == "ok" {
-            let _ = writeln!(text, "  {}: ok; {}", judged.rule, counted(judged));
+            let _ = writeln!(text, "  {}: ok; {}{}", judged.rule, counted(judged), quiet(judged));
         } else {
             judged_words(text, judged, &subject.subject, of);
         }
@@ -93,6 +100,25 @@ fn subject_words(text: &mut String, subject: &Subject, of: &Explanation) {
     if let Some(evidence) = &subject.evidence {
         let _ = writeln!(text, "  evidence: {evidence}");
     }
+}
+
+/// Why a rule that is in order would tell nobody even if it were not.
+fn quiet(judged: &Judged) -> String {
+    let baseline = match judged.baseline {
+        Some(Baseline { value: None, fixed: None, .. }) => "; no baseline yet, until then it does not fire",
+        Some(Baseline { value: None, .. }) => "; no baseline yet",
+        _ => "",
+    };
+    let silence = judged.silence.as_ref().filter(|_| !judged.notify.is_empty());
+    let muted = silence.map(|of| format!("; muted {}", muted_until(of)));
+    format!("{baseline}{}", muted.unwrap_or_default())
+}
+
+/// `until 2026-11-22T09:00:00.000000Z by the silence 3f9a01c7 of link use1-euw1: router swap`.
+fn muted_until(silence: &ActiveSilence) -> String {
+    let ActiveSilence { id, covers, until, why, by } = silence;
+    let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
+    format!("until {until} by the silence {id} of {covers}: {why}{by}")
 }
 
 fn judged_words(text: &mut String, judged: &Judged, subject: &str, of: &Explanation) {
@@ -129,6 +155,9 @@ fn judged_words(text: &mut String, judged: &Judged, subject: &str, of: &Explanat
         );
     }
     let _ = writeln!(text, "    {}", pages(judged, subject, of));
+    if let (Some(silence), false) = (&judged.silence, judged.notify.is_empty()) {
+        let _ = writeln!(text, "    muted {}; what still fires then pages then", muted_until(silence));
+    }
     if let Some(otherwise) = &judged.otherwise {
         let _ = writeln!(
             text,
@@ -263,7 +292,10 @@ fn pages(judged: &Judged, subject: &str, of: &Explanation) -> String {
     let opened_it = incident.symptoms.first().is_some_and(|first| is_it(&first.rule, &first.subject));
     match (judged.notify.is_empty(), opened_it) {
         (true, _) => format!("it is a symptom of {its}, and pages nobody itself: the rule has no notify"),
-        (false, true) => format!("it opened {its}, which pages {whom}"),
+        (false, true) => match &incident.muted {
+            Some(muted) => format!("it opened {its}, of which nobody was told: muted by {muted}"),
+            None => format!("it opened {its}, which pages {whom}"),
+        },
         (false, false) => {
             format!("it joined {its}, which was open: who of {whom} had been told of that is not told again")
         }
@@ -321,6 +353,15 @@ fn told_words(of: &Notice) -> String {
         ("owed", ..) => "not tried yet".to_owned(),
         ("held", ..) => "held back by at_most until its digest".to_owned(),
         ("digested", ..) => "held back by at_most, and told by a digest".to_owned(),
+        ("muted" | "silenced", ..) => {
+            let by = of.muted_by.as_deref().unwrap_or("a silence");
+            let then = if of.standing == "muted" {
+                "told once that is over, if it still fires"
+            } else {
+                "over before that was"
+            };
+            format!("muted by {by}, {then}")
+        }
         ("abandoned", ..) => {
             "given up: something newer was to be told, or the config lost the receiver".to_owned()
         }

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crosswatch_shared::evidence::{Evidence, Part, Protocol, Route, RouteKind};
+
 use super::overview::LINKS;
 use super::*;
+use crate::history::Captured;
 use crate::live::Live;
 use crate::state::tests::{LOSS, REPLY, incident, now, saw, topology};
 use crate::state::{Overview, overview as seen};
@@ -15,6 +18,18 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'&\u{1b}[31m\u{0}\u{202e}x";
 
 fn view(links: &[&str], live: &Live, judged: Option<&Standing>) -> Overview {
     seen(&topology(links), live, judged, &HashMap::new(), Vec::new(), now())
+}
+
+/// What was captured, with all that may be text in it.
+fn hostile() -> Captured {
+    let target = "10.1.0.10".parse().unwrap();
+    let mut evidence = Evidence::new(now(), Protocol::Icmp, target, None);
+    evidence.path = Part::absent(HOSTILE);
+    let kind = RouteKind::Unicast;
+    let interface = Some(HOSTILE.to_owned());
+    let (source, gateway, table, route_mtu, interface_mtu) = (None, None, None, None, None);
+    evidence.route = Part::Seen(Route { kind, source, gateway, interface, table, route_mtu, interface_mtu });
+    Captured { site: HOSTILE.to_owned(), probe: HOSTILE.to_owned(), evidence }
 }
 
 fn assert_harmless(page: &str) {
@@ -104,8 +119,18 @@ fn names_and_messages_with_markup_and_control_characters_are_text() {
         span: crate::graph::Span::new(window.from(), window.to(), now()),
         svg: String::new(),
         incidents: &judged.incidents,
+        evidence: &[hostile()],
+        bundles: 1,
+        why: Some(&Err(HOSTILE.to_owned())),
     };
-    assert_harmless(&super::link::link(&shown));
+    let page = super::link::link(&shown);
+    assert_harmless(&page);
+    assert!(page.contains("unicast dev &lt;script&gt;") && page.contains("1 of this time"), "{page}");
+    assert_harmless(&super::explain::explain(HOSTILE, None, Some(&Err(HOSTILE.to_owned()))));
+    assert!(
+        super::why_href("a b/c&d", Some(now()))
+            .ends_with("/explain?of=a+b%2Fc%26d&at=2026-11-22T08%3A00%3A00.000000Z")
+    );
 }
 
 #[test]
