@@ -7,6 +7,7 @@ use crosswatch_judge::mute::Silence;
 use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, Row};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -29,7 +30,7 @@ pub struct Status {
 }
 
 /// The least of that which whoever looks all the time needs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Standing {
     /// The incidents that are open.
     pub incidents: Vec<Incident>,
@@ -42,7 +43,7 @@ pub struct Standing {
 }
 
 /// A silence that is on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActiveSilence {
     /// Its id.
     pub id: String,

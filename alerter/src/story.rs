@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -16,7 +17,7 @@ use crate::status::of_file;
 const OVER: i64 = 1;
 
 /// An incident: all that fires, or fired, of one link or site.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// Its id.
     pub id: String,
@@ -41,7 +42,7 @@ pub struct Incident {
 }
 
 /// A rule that fires, or fired, for a subject.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Symptom {
     /// The rule; `site-silent`, `alerter-blind` or `config-refused` for a built-in one.
     pub rule: String,
@@ -60,7 +61,7 @@ pub struct Symptom {
 }
 
 /// An incident, with all that was told of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Story {
     /// The incident.
     #[serde(flatten)]
@@ -72,7 +73,7 @@ pub struct Story {
 }
 
 /// An entry of the ledger: one notification to one receiver by one of its ways.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// `firing` or `resolved`.
     pub state: String,

@@ -7,6 +7,7 @@
 
 pub mod browser;
 pub mod deployment;
+pub mod described;
 pub mod hook;
 pub mod http;
 pub mod inbox;

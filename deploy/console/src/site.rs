@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::drawing::{self, Told};
 use crate::follow::Snapshot;
-use crate::graph::Span;
+use crate::graph::{Graph, Span};
 use crate::guard::{Guard, LASTS, Refusal, SESSION};
 use crate::history::History;
 use crate::html;
@@ -59,9 +59,9 @@ pub(crate) struct Site {
     pub(crate) alerter: Arc<dyn Alerter>,
     pub(crate) guard: Guard,
     pub(crate) stop: CancellationToken,
-    drawing: Arc<Semaphore>,
+    pub(crate) drawing: Arc<Semaphore>,
     /// What is past is judged anew for an explanation, which may take seconds: one at a time.
-    explaining: Arc<Semaphore>,
+    pub(crate) explaining: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
     /// The overview's first page as it was drawn last, and of which state.
     drawn: Mutex<Option<(u64, Bytes)>>,
@@ -152,10 +152,11 @@ impl Site {
                 self.draw(move |site, snapshot, now| site.link(&name, &query, snapshot, now)).await
             }
             ["graph", name] => {
-                let name =
-                    name.strip_suffix(".svg").ok_or(Failure::NotFound("a graph ends in .svg".to_owned()))?;
-                let (name, query) = (decoded(name), query.to_owned());
-                self.draw(move |site, _, now| site.graph(&name, &query, now)).await
+                let parts = name.rsplit_once('.').filter(|(_, kind)| ["svg", "png"].contains(kind));
+                let no_graph = || Failure::NotFound("a graph ends in .svg or .png".to_owned());
+                let (name, kind) = parts.ok_or_else(no_graph)?;
+                let (name, query, as_png) = (decoded(name), query.to_owned(), kind == "png");
+                self.draw(move |site, _, now| site.graph(&name, &query, as_png, now)).await
             }
             ["explain"] => {
                 let query = query.to_owned();
@@ -216,7 +217,7 @@ impl Site {
         let window = Window::of_query(query, now);
         let span = Span::new(window.from(), window.to(), now);
         let told = self.told(name, &span)?;
-        let svg = self.drawn(name, &told, span, now)?;
+        let svg = self.drawn(name, &told, span, now)?.svg();
         let evidence = match self.history()? {
             Some(history) => history
                 .evidence(name, span.from, span.to, BUNDLES)
@@ -238,10 +239,14 @@ impl Site {
         Ok(html_page(StatusCode::OK, html::link::link(&shown)))
     }
 
-    fn graph(&self, name: &str, query: &str, now: Timestamp) -> Answer {
+    fn graph(&self, name: &str, query: &str, as_png: bool, now: Timestamp) -> Answer {
         let window = Window::of_query(query, now);
         let span = Span::new(window.from(), window.to(), now);
-        let svg = self.drawn(name, &self.told(name, &span)?, span, now)?;
+        let graph = self.drawn(name, &self.told(name, &span)?, span, now)?;
+        if as_png {
+            return Ok(typed(StatusCode::OK, "image/png", graph.png()));
+        }
+        let svg = graph.svg();
         Ok(typed(StatusCode::OK, "image/svg+xml; charset=utf-8", svg))
     }
 
@@ -275,9 +280,9 @@ impl Site {
         Ok(html_page(status, html::explain::explain(&asked, at, explained.as_ref())))
     }
 
-    fn drawn(&self, name: &str, told: &Told, span: Span, now: Timestamp) -> Result<String, Failure> {
+    fn drawn(&self, name: &str, told: &Told, span: Span, now: Timestamp) -> Result<Graph, Failure> {
         let graph = drawing::graph(self.history()?.as_ref(), self.link_named(name)?, told, span, now);
-        Ok(graph.map_err(|error| Failure::Broken(error.to_string()))?.svg())
+        graph.map_err(|error| Failure::Broken(error.to_string()))
     }
 
     /// Runs what reads files on a thread for that, a few at a time.
@@ -289,7 +294,7 @@ impl Site {
     }
 
     /// The same, where these slots limit how many.
-    async fn work(
+    pub(crate) async fn work(
         self: &Arc<Self>,
         slots: &Arc<Semaphore>,
         draw: impl FnOnce(&Self, &Snapshot, Timestamp) -> Answer + Send + 'static,
@@ -441,7 +446,7 @@ pub(crate) fn get(query: &str, key: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(of, _)| of == key).map(|(_, value)| value.into_owned())
 }
 
-fn decoded(part: &str) -> String {
+pub(crate) fn decoded(part: &str) -> String {
     // A plus is a plus in a path.
     let pair = part.replace('+', "%2B");
     form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::history::Key;
@@ -16,7 +17,7 @@ use crosswatch_alerter::status::Standing;
 const OUTAGE: usize = 3;
 
 /// How something is. In the order of trouble: the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Nothing is answered.
@@ -46,7 +47,7 @@ impl State {
 }
 
 /// Everything at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Overview {
     /// The moment.
     pub at: Timestamp,
@@ -61,7 +62,7 @@ pub struct Overview {
 }
 
 /// A site.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct SiteState {
     /// Its name.
     pub site: String,
@@ -72,7 +73,7 @@ pub struct SiteState {
 }
 
 /// A link.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct LinkState {
     /// Its name.
     pub link: String,
@@ -93,7 +94,7 @@ pub struct LinkState {
 }
 
 /// What one site measures of a link.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Direction {
     /// The site.
     pub from: String,
@@ -112,7 +113,7 @@ pub struct Direction {
 }
 
 /// A probe.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ProbeState {
     /// Its name.
     pub probe: String,
@@ -135,7 +136,7 @@ pub struct ProbeState {
 }
 
 /// A VPN connection.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct VpnState {
     /// Its id.
     pub vpn: String,

@@ -63,12 +63,14 @@ pub(crate) fn run(
             .map_err(anyhow::Error::msg)?,
         silences: alerter.silences().map_err(anyhow::Error::msg)?,
     };
-    let svg = drawing::graph(history.as_ref(), found, &told, span, now)?.svg();
+    let graph = drawing::graph(history.as_ref(), found, &told, span, now)?;
+    let is_png = out.and_then(Path::extension).is_some_and(|of| of.eq_ignore_ascii_case("png"));
+    let bytes = if is_png { graph.png() } else { graph.svg().into_bytes() };
     match out {
         Some(path) => {
-            fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
+            fs::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
         }
-        None => io::stdout().lock().write_all(svg.as_bytes())?,
+        None => io::stdout().lock().write_all(&bytes)?,
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use crosswatch_alerter::status::ActiveSilence;
 use crosswatch_alerter::story::Story;
 use crosswatch_shared::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is behind the state of a subject, a link or an incident.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// The subject's, link's or incident's name.
     pub asked: String,
@@ -25,7 +26,7 @@ pub struct Explanation {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// What a rule is judged for.
@@ -37,7 +38,7 @@ pub enum Kind {
 }
 
 /// What the state is known by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "by", rename_all = "lowercase")]
 pub enum Basis {
     /// The alerter's file, as it is now.
@@ -52,7 +53,7 @@ pub enum Basis {
 }
 
 /// A site that observes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
     /// The site.
     pub site: String,
@@ -65,7 +66,7 @@ pub struct Site {
 }
 
 /// What rules are judged for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     /// `LINK/SITE/PROBE`, `LINK/VPN-ID`, `SITE/SOURCE`, a site, or `alerter`.
     pub subject: String,
@@ -76,7 +77,7 @@ pub struct Subject {
 }
 
 /// What a rule makes of a subject, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judged {
     /// The rule.
     pub rule: String,
@@ -127,7 +128,7 @@ pub struct Judged {
 }
 
 /// What is usual of a subject: the median over seven days.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Baseline {
     /// How many times it the threshold is.
     pub factor: f64,
@@ -140,7 +141,7 @@ pub struct Baseline {
 }
 
 /// M of N.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Breach {
     /// So many.
     pub m: usize,
@@ -149,7 +150,7 @@ pub struct Breach {
 }
 
 /// When something was decided, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// When.
     pub at: Timestamp,
@@ -160,7 +161,7 @@ pub struct Moment {
 }
 
 /// A number that was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Datapoint {
     /// When.
     pub at: Timestamp,
@@ -171,7 +172,7 @@ pub struct Datapoint {
 }
 
 /// A change of a rule's state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
     /// When.
     pub at: Timestamp,

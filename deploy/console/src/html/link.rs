@@ -49,7 +49,9 @@ pub(crate) fn link(shown: &Shown<'_>) -> String {
                 "Line: median. Bands: the middle half, and 5 % to 95 %. Loss: "
                 span.k0 { "■ none" } " " span.k1 { "■ to 2 %" } " " span.k2 { "■ to 10 %" } " " span.k3 { "■ to 50 %" } " "
                 span.k4 { "■ more" } ". Hatched: nothing was seen. Drag over the graph to zoom. "
-                a href={ "/graph/" (path.trim_start_matches("/link/")) ".svg?" (window.query()) } { "As a file" }
+                "As a file: "
+                a href={ "/graph/" (path.trim_start_matches("/link/")) ".svg?" (window.query()) } { "SVG" } ", "
+                a href={ "/graph/" (path.trim_start_matches("/link/")) ".png?" (window.query()) } { "PNG" }
             }
         }
         (parts(link))
