@@ -127,6 +127,8 @@ fn every_route_is_described_and_answers_as_it_is_described() {
             "{answer}"
         );
     }
+    let report = http::get(address, &format!("/incident/{id}/report")).unwrap();
+    assert!(report.status == 200 && report.body.contains("ping-failed"), "{}", report.body);
     // A moment of the past is judged anew, from the journals.
     let since = state()["links"][0]["directions"][0]["probes"][0]["since"].as_str().unwrap().to_owned();
     let then = get(address, &format!("/api/v1/explain?of=use1-euw1&at={since}")).1;

@@ -16,4 +16,5 @@ pub mod netns;
 pub mod peers;
 pub mod process;
 pub mod root;
+pub mod service;
 pub mod tools;

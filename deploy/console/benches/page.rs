@@ -48,6 +48,9 @@ impl Alerter for Quiet {
     fn story(&self, _: &str) -> Result<Option<Story>, String> {
         Ok(None)
     }
+    fn report(&self, _: &str, _: Timestamp) -> Result<Option<String>, String> {
+        Ok(None)
+    }
     fn silences(&self) -> Result<Vec<Silence>, String> {
         Ok(Vec::new())
     }

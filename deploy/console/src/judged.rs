@@ -37,6 +37,13 @@ pub trait Alerter: Send + Sync {
     /// As [`Self::now`].
     fn story(&self, id: &str) -> Result<Option<Story>, String>;
 
+    /// The report of an incident, a page of its own to be kept: what was judged, told and seen; it may take seconds. `None` where
+    /// there is none of this id.
+    ///
+    /// # Errors
+    /// As [`Self::now`].
+    fn report(&self, id: &str, now: Timestamp) -> Result<Option<String>, String>;
+
     /// All silences in force, those that are over and those that are to come too.
     ///
     /// # Errors

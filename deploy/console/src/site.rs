@@ -147,6 +147,10 @@ impl Site {
                 let id = (*id).to_owned();
                 self.draw(move |site, snapshot, now| site.incident(&id, snapshot, now)).await
             }
+            ["incident", id, "report"] => {
+                let id = (*id).to_owned();
+                self.work(&self.explaining, move |site, _, now| site.report(&id, now)).await
+            }
             ["link", name] => {
                 let (name, query) = (decoded(name), query.to_owned());
                 self.draw(move |site, snapshot, now| site.link(&name, &query, snapshot, now)).await
@@ -200,6 +204,19 @@ impl Site {
         let story = self.alerter.story(id).map_err(Failure::Broken)?;
         let story = story.ok_or(Failure::NotFound("there is no such incident".to_owned()))?;
         Ok(html_page(StatusCode::OK, html::incident::incident(&story, snapshot.version, now)))
+    }
+
+    /// To be kept, not to be shown here: it has a style of its own.
+    fn report(&self, id: &str, now: Timestamp) -> Answer {
+        let report = self.alerter.report(id, now).map_err(Failure::Broken)?;
+        let report = report.ok_or_else(|| Failure::NotFound("there is no such incident".to_owned()))?;
+        let mut response = html_page(StatusCode::OK, report);
+        let name: String = id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        let kept = format!("attachment; filename=\"incident-{name}.html\"");
+        if let Ok(kept) = HeaderValue::from_str(&kept) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, kept);
+        }
+        Ok(response)
     }
 
     pub(crate) fn link_named(&self, name: &str) -> Result<&Link, Failure> {

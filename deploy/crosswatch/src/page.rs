@@ -14,6 +14,7 @@ use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
 
 use crate::config::Config;
+use crate::report;
 use crate::run::{ALERTER_FILE, archive, journals};
 use crate::status::baselines;
 
@@ -81,6 +82,11 @@ impl Alerter for Known {
         let found = story::stories(&self.file, Which::Id(id)).map_err(|error| error.to_string())?;
         // The beginning of an id is not the id.
         Ok(found.into_iter().find(|of| of.incident.id == id))
+    }
+
+    fn report(&self, id: &str, now: Timestamp) -> Result<Option<String>, String> {
+        let Some(story) = self.story(id)? else { return Ok(None) };
+        report::of_incident(&self.topology, story, now).map(Some).map_err(|error| format!("{error:#}"))
     }
 
     fn silences(&self) -> Result<Vec<Silence>, String> {

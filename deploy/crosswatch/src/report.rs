@@ -10,6 +10,7 @@ use crosswatch_alerter::story::{self, Notice, Story, Symptom, Which};
 use crosswatch_host::clock;
 use crosswatch_replay::report::{Incident, Seen, html};
 use crosswatch_replay::source::{Source, SourceError, Wanted};
+use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::time::Timestamp;
 
 use crate::cli::RangeArgs;
@@ -58,10 +59,7 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     }
     let of_one = found.first().map(|of| &of.incident).filter(|_| options.incident.is_some());
     let (from, until) = match of_one {
-        Some(of) => {
-            let end = of.resolved_at.unwrap_or(now);
-            (of.opened_at - AROUND, (end + AROUND).min(now))
-        }
+        Some(of) => around(of, now),
         None => (since, until),
     };
     let link =
@@ -70,10 +68,13 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let known = link.filter(|link| {
         options.link.is_some() || config.topology.links.iter().any(|known| *known.name == **link)
     });
-    let seen = seen(config, from, until, known)?;
+    let (seen, problem) = seen(&config.topology, from, until, known)?;
+    if let Some(problem) = problem {
+        eprintln!("{problem}");
+    }
 
     let title = match of_one {
-        Some(of) => format!("{} {}, {}", of.verdict, of.place, second(of.opened_at)),
+        Some(of) => titled(of),
         None => format!("{} to {}", second(from), second(until)),
     };
     let default = of_one.map_or_else(
@@ -95,23 +96,45 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was seen in that time, of one link or of all.
-fn seen(config: &Config, from: Timestamp, until: Timestamp, link: Option<String>) -> anyhow::Result<Seen> {
+/// The report of an incident, as a page.
+pub(crate) fn of_incident(topology: &Topology, story: Story, now: Timestamp) -> anyhow::Result<String> {
+    let of = &story.incident;
+    let (from, until) = around(of, now);
+    let known = |link: &String| topology.links.iter().any(|known| *known.name == **link);
+    let (seen, _) = seen(topology, from, until, Some(of.link.clone()).filter(known))?;
+    let title = titled(of);
+    Ok(html(&title, &[incident(story)], &seen)?)
+}
+
+/// The time that is shown of an incident.
+fn around(of: &story::Incident, now: Timestamp) -> (Timestamp, Timestamp) {
+    let end = of.resolved_at.unwrap_or(now);
+    (of.opened_at - AROUND, (end + AROUND).min(now))
+}
+
+fn titled(of: &story::Incident) -> String {
+    format!("{} {}, {}", of.verdict, of.place, second(of.opened_at))
+}
+
+/// What was seen in that time, of one link or of all; and why that is nothing, where there is no journal of it.
+fn seen(
+    topology: &Topology,
+    from: Timestamp,
+    until: Timestamp,
+    link: Option<String>,
+) -> anyhow::Result<(Seen, Option<SourceError>)> {
     let wanted = Wanted { since: from, until, link, site: None };
-    wanted.check(&config.topology)?;
+    wanted.check(topology)?;
     let mut seen = Seen::new(from, until);
-    let mut source = match input::journals(&config.topology, None, wanted) {
+    let mut source = match input::journals(topology, None, wanted) {
         // What was judged can be told without what was seen.
-        Err(error @ SourceError::Nothing { .. }) => {
-            eprintln!("{error}");
-            return Ok(seen);
-        }
+        Err(error @ SourceError::Nothing { .. }) => return Ok((seen, Some(error))),
         source => source?,
     };
     while let Some(piece) = source.next()? {
         seen.take(&piece);
     }
-    Ok(seen)
+    Ok((seen, None))
 }
 
 /// A time to its second.

@@ -20,7 +20,10 @@ pub(crate) fn incident(story: &Story, version: u64, now: Timestamp) -> String {
         }
         @if !of.link.is_empty() { p { a href=(around(of, now)) { "The link's graphs around it" } } }
         @if let Some(silence) = &of.muted { p { "Nobody was told: muted by " (silence) "." } }
-        p { a href=(why_href(&of.id, None)) { "Why it paged, or why not" } }
+        p {
+            a href=(why_href(&of.id, None)) { "Why it paged, or why not" } ", "
+            a href={ "/incident/" (of.id) "/report" } { "the report, as a file to keep" }
+        }
         (timeline(story))
         (captured(&story.evidence))
         (told(&story.told))
