@@ -214,7 +214,6 @@ fn an_outage_turns_the_cell_and_the_list_without_a_reload_and_a_graph_is_zoomed(
     // Another reads the PNG as it is meant.
     browser.go(&format!("{url}/graph/use1-euw1.png?range=6h"));
     assert_eq!(browser.value("document.images[0].naturalWidth"), json!(1_440));
-    picture(&browser, "graph.png");
     browser.resize(900, 820);
     let now = Timestamp::from(SystemTime::now());
     let (from, to) = (now - BEFORE, now - Duration::from_secs(60));

@@ -232,6 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn a_silence_concerns_the_links_that_its_globs_may_name() {
+        let between: Vec<Name> = ["us-east-1", "eu-west-1"].map(Name::from).to_vec();
+        let (vpns, appliances, probes) = (Vec::new(), Vec::new(), Vec::new());
+        let link = Link { name: "use1-euw1".into(), between, vpns, appliances, probes };
+        let globs = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let concerns = |links: &[&str], subjects: &[&str], sites: &[&str]| {
+            let silence = Silence {
+                id: "s".to_owned(),
+                links: globs(links),
+                subjects: globs(subjects),
+                rules: globs(&["ping-*"]),
+                sites: globs(sites),
+                when: When::Once { from: None, until: Timestamp::MAX },
+                why: "swap".to_owned(),
+                by: None,
+            };
+            silence.concerns(&link)
+        };
+        assert!(concerns(&[], &[], &[]) && concerns(&["use1-*"], &["use1-euw1/*/icmp:*"], &["eu-west-1"]));
+        assert!(concerns(&[], &["*/back"], &[]), "it may be one of its subjects");
+        assert!(!concerns(&["apne1-*"], &[], &[]) && !concerns(&[], &[], &["ap-south-1"]));
+        assert!(!concerns(&["use1-*"], &["use1-aps1/*"], &[]));
+    }
+
+    #[test]
     fn the_times_of_a_silence_are_those_at_which_it_is() {
         let weekly = every("0 2 * * SUN", "UTC", 2);
         let times = |from: &str, to: &str| weekly.times(at(from), at(to), 9);

@@ -154,16 +154,7 @@ impl Follower {
             tracing::warn!(%why, "the rules' baselines cannot be read; the page shows medians of its own");
             HashMap::new()
         });
-        let keys = self.topology.probes().map(|(link, probe)| {
-            let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
-            let own = || medians.get(&key).copied();
-            let baseline = match of_rules.get(&format!("{}/{}/{}", key.0, key.1, key.2)) {
-                Some(baseline) => *baseline,
-                None => own(),
-            };
-            (key, baseline)
-        });
-        keys.filter_map(|(key, baseline)| Some((key, baseline?))).collect()
+        joined(&self.topology, medians, &of_rules)
     }
 
     fn read_medians(&self, now: Timestamp) -> Result<HashMap<Key, f64>, Error> {
@@ -174,6 +165,23 @@ impl Follower {
         });
         keys.filter_map(Result::transpose).collect()
     }
+}
+
+/// Of each probe the baseline of its rules, where one of them goes by one, which may not be there yet; else the median.
+fn joined(
+    topology: &Topology,
+    medians: &HashMap<Key, f64>,
+    of_rules: &HashMap<String, Option<f64>>,
+) -> HashMap<Key, f64> {
+    let keys = topology.probes().map(|(link, probe)| {
+        let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
+        let baseline = match of_rules.get(&format!("{}/{}/{}", key.0, key.1, key.2)) {
+            Some(baseline) => *baseline,
+            None => medians.get(&key).copied(),
+        };
+        (key, baseline)
+    });
+    keys.filter_map(|(key, baseline)| Some((key, baseline?))).collect()
 }
 
 /// Counts what was seen for whoever scrapes.
@@ -231,4 +239,20 @@ fn fingerprint(seen: &Overview) -> u64 {
     }
     seen.problems.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::topology;
+
+    #[test]
+    fn what_a_rule_goes_by_is_shown_and_no_other_median_where_it_has_none_yet() {
+        let links = topology(&["l", "m", "n"]);
+        let key = |link: &str| -> Key { (link.into(), "a".into(), "p".into()) };
+        let medians = ["l", "m", "n"].map(|link| (key(link), 80.0)).into();
+        let of_rules = [("l/a/p".to_owned(), Some(40.0)), ("m/a/p".to_owned(), None)].into();
+        let shown = joined(&links, &medians, &of_rules);
+        assert_eq!(shown, [(key("l"), 40.0), (key("n"), 80.0)].into());
+    }
 }
