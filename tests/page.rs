@@ -4,51 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
+use crosswatch_journal::Writer;
+use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Origin, Outcome};
+use crosswatch_shared::time::Timestamp;
 use crosswatch_tests::browser::{Browser, require_browser};
 use crosswatch_tests::deployment::{BOUND, Deployment, terminate, wait_until};
 use crosswatch_tests::process::{Process, program};
+use crosswatch_tests::service::Service;
 use serde_json::{Value, json};
-
-/// Somebody at the other end, until he is told to go.
-struct Service {
-    address: SocketAddr,
-    gone: Arc<AtomicBool>,
-    answering: Option<JoinHandle<()>>,
-}
-
-impl Service {
-    fn at(address: &str) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
-        let gone = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&gone);
-        let answering =
-            thread::spawn(move || while listener.accept().is_ok() && !until.load(Ordering::Relaxed) {});
-        Self { address, gone, answering: Some(answering) }
-    }
-
-    fn go(&mut self) {
-        self.gone.store(true, Ordering::Relaxed);
-        // It takes one more, and sees that it is to go.
-        drop(std::net::TcpStream::connect(self.address));
-        if let Some(answering) = self.answering.take() {
-            answering.join().unwrap();
-        }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.go();
-    }
-}
 
 /// Two links between three sites, one of them to this service.
 fn deployment(service: &Service, more: &str) -> (Deployment, Process, String) {
@@ -83,13 +49,76 @@ fn deployment(service: &Service, more: &str) -> (Deployment, Process, String) {
         [http]
         listen = "127.0.0.1:0"
         "#,
-        service.address
+        service.address()
     ));
     fs::write(deployment.path().join("token"), TOKEN).unwrap();
+    fs::write(deployment.path().join("silences.toml"), silences()).unwrap();
+    see_before(&deployment);
     let mut run = Process::start(Command::new(program()).arg("run").current_dir(deployment.path()));
     let line = run.wait_for_text("status page on ", BOUND);
     let url = line.text.trim_start_matches("status page on ").to_owned();
     (deployment, run, url)
+}
+
+/// A silence of half an hour that is over, with what would be markup elsewhere.
+fn silences() -> String {
+    let now = Timestamp::from(SystemTime::now());
+    let ago = |minutes: u64| now - Duration::from_secs(60 * minutes);
+    format!(
+        r#"
+        [[silence]]
+        link = "use1-euw1"
+        rule = "ping-failed"
+        from = "{}"
+        until = "{}"
+        why = "router <b>swap</b>"
+        "#,
+        ago(50),
+        ago(20)
+    )
+}
+
+/// How long before the start something was seen, and how far from it an outage began and ended.
+const BEFORE: Duration = Duration::from_secs(3 * 3_600);
+const OUTAGE: std::ops::Range<u64> = 4_800..5_400;
+
+/// What the sites saw in the hours before: some 80 ms, more while there is much to do, and for ten minutes nothing.
+fn see_before(deployment: &Deployment) {
+    let now = Timestamp::from(SystemTime::now());
+    let journals = deployment.path().join("data/journal");
+    fs::create_dir_all(&journals).unwrap();
+    let probes = [
+        ("us-east-1", "use1-euw1", "there"),
+        ("eu-west-1", "use1-euw1", "back"),
+        ("us-east-1", "use1-aps1", "there"),
+    ];
+    for site in ["us-east-1", "eu-west-1", "ap-south-1"] {
+        let mut journal = Writer::open(&journals, site).unwrap();
+        let mut seq = 0;
+        for minute in 0..BEFORE.as_secs() / 60 {
+            let mut observations = Vec::new();
+            for second in minute * 60..minute * 60 + 60 {
+                for (_, link, probe) in probes.iter().filter(|(of, ..)| *of == site) {
+                    let lost = *link == "use1-euw1" && OUTAGE.contains(&second);
+                    // As if at random, and the same each time.
+                    let noise = (second * 7_919 + seq * 104_729) % 1_000;
+                    let busy = 12.0 * (second as f64 / 1_500.0).sin().max(0.0);
+                    let rtt_ms = 80.0 + busy + 0.01 * noise as f64 + if noise < 15 { 30.0 } else { 0.0 };
+                    let outcome = if lost { Outcome::Lost(Lost::Timeout) } else { Outcome::Reply { rtt_ms } };
+                    let (link, probe) = ((*link).into(), (*probe).into());
+                    observations.push(Observation {
+                        at: now - BEFORE + Duration::from_secs(second),
+                        seq,
+                        body: Body::Probe { link, probe, outcome, detail: None },
+                    });
+                    seq += 1;
+                }
+            }
+            let through = now - BEFORE + Duration::from_secs(minute * 60 + 59);
+            let origin = Origin { site: site.into(), collector: "c".into(), boot: "0".into() };
+            journal.append_all([&Batch { origin, number: minute, through, observations }], through).unwrap();
+        }
+    }
 }
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -131,7 +160,7 @@ fn an_outage_turns_the_cell_and_the_list_without_a_reload_and_a_graph_is_zoomed(
     if !require_browser(name) {
         return;
     }
-    let mut service = Service::at("127.0.0.1:0");
+    let mut service = Service::start();
     let (_deployment, run, url) = deployment(&service, "");
     let browser = Browser::start();
     browser.go(&url);
@@ -153,11 +182,43 @@ fn an_outage_turns_the_cell_and_the_list_without_a_reload_and_a_graph_is_zoomed(
     picture(&browser, "overview.png");
 
     browser.resize(375, 800);
-    for path in ["/", "/link/use1-euw1", "/incidents"] {
+    let incident = browser.text("document.querySelector('.incidents a').getAttribute('href')");
+    for path in ["/", "/link/use1-euw1", "/incidents", "/explain?of=use1-euw1", &*incident] {
         browser.go(&format!("{url}{path}"));
         let wide = browser.value("document.documentElement.scrollWidth");
         assert!(wide.as_u64().unwrap() <= 375, "{path} is {wide} wide");
     }
+    browser.go(&url);
+    picture(&browser, "phone.png");
+    browser.resize(1_200, 900);
+
+    browser.go(&format!("{url}/link/use1-euw1?range=6h"));
+    wait_until("what was seen before the start is on the graph", || {
+        browser.go(&format!("{url}/link/use1-euw1?range=6h"));
+        browser.value("document.querySelectorAll('.graph .loss.k4').length") != json!(0)
+    });
+    let lanes =
+        browser.text("[...document.querySelectorAll('.graph text')].map((of) => of.textContent).join('; ')");
+    assert!(lanes.contains("; incidents; silences;"), "{lanes}");
+    let quiet = browser.text("document.querySelector('.graph .quiet title').textContent");
+    assert!(quiet.contains("router <b>swap</b>") && quiet.contains("rule ping-failed"), "{quiet}");
+    let why = browser.text("document.querySelector('pre').textContent");
+    assert!(why.contains("link use1-euw1 at ") && why.contains("fires when 3 of the newest 3"), "{why}");
+    wait_until("what was captured is there", || {
+        browser.go(&format!("{url}/link/use1-euw1?range=1h"));
+        browser.value("document.querySelectorAll('.bundle').length") != json!(0)
+    });
+    let _ = browser.value("document.querySelector('.bundle summary').click()");
+    let bundle = browser.text("document.querySelector('.bundle[open] dl').innerText");
+    assert!(bundle.contains("this machine") && bundle.contains("127.0.0.1"), "{bundle}");
+    // Another reads the PNG as it is meant.
+    browser.go(&format!("{url}/graph/use1-euw1.png?range=6h"));
+    assert_eq!(browser.value("document.images[0].naturalWidth"), json!(1_440));
+    browser.resize(900, 820);
+    let now = Timestamp::from(SystemTime::now());
+    let (from, to) = (now - BEFORE, now - Duration::from_secs(60));
+    browser.go(&format!("{url}/link/use1-euw1?from={from}&to={to}"));
+    picture(&browser, "link.png");
     browser.resize(1_200, 900);
 
     browser.go(&format!("{url}/link/use1-euw1?range=1h"));
@@ -174,6 +235,14 @@ fn an_outage_turns_the_cell_and_the_list_without_a_reload_and_a_graph_is_zoomed(
         .map(|(from, to)| to.parse::<i64>().unwrap() - from.parse::<i64>().unwrap());
     // Of an hour three tenths of the picture, whose axis takes a little less than all of it.
     assert!(range.is_some_and(|range| (1_080..1_300).contains(&range)), "{search}");
+    // Of a time that is over it is told on a page of its own, judged anew.
+    let _ = browser.value(
+        "[...document.querySelectorAll('main a')].find((of) => of.textContent.startsWith('Why')).click()",
+    );
+    browser.wait_for_load();
+    let why = browser.text("document.querySelector('pre').textContent");
+    assert!(why.contains("judged anew from"), "{why}");
+    assert_eq!(browser.text("document.getElementById('of').value"), "use1-euw1");
     terminate(run);
 }
 
@@ -183,7 +252,7 @@ fn every_page_is_for_everybody_in_light_and_dark_and_without_scripts() {
     if !require_browser(name) {
         return;
     }
-    let service = Service::at("127.0.0.1:0");
+    let service = Service::start();
     let (_deployment, run, url) = deployment(&service, "");
     let browser = Browser::start();
     browser.go(&url);
@@ -193,12 +262,18 @@ fn every_page_is_for_everybody_in_light_and_dark_and_without_scripts() {
     let mut found = Vec::new();
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
-        for path in ["/", "/link/use1-euw1", "/incidents", &*incident, "/login-nowhere"] {
+        for path in [
+            "/",
+            "/link/use1-euw1",
+            "/incidents",
+            &*incident,
+            "/explain",
+            "/explain?of=use1-euw1",
+            "/login-nowhere",
+        ] {
             browser.go(&format!("{url}{path}"));
             found.extend(barriers(&browser, name));
         }
-        browser.go(&format!("{url}/link/use1-euw1?range=1h"));
-        picture(&browser, &format!("link-{scheme}.png"));
     }
     assert!(found.is_empty(), "{}", serde_json::to_string_pretty(&found).unwrap());
     let dark = browser.text("getComputedStyle(document.body).backgroundColor");
@@ -221,7 +296,7 @@ fn who_has_the_token_gets_in_and_nobody_else_sees_anything() {
     if !require_browser("who_has_the_token_gets_in_and_nobody_else_sees_anything") {
         return;
     }
-    let service = Service::at("127.0.0.1:0");
+    let service = Service::start();
     let (_deployment, run, url) = deployment(&service, "token_file = \"token\"");
     let browser = Browser::start();
     browser.go(&url);

@@ -76,6 +76,14 @@ fn in_a_terminal_an_outage_is_seen_first_and_the_terminal_is_left_as_it_was() {
     let screen = tmux.screen();
     let down = screen.iter().find(|line| line.starts_with("gone/here/nobody")).unwrap();
     assert!(down.contains("✕ DOWN") && down.contains("refused"), "{screen:#?}");
+    tmux.call(&["send-keys", "e"]);
+    wait_until("it is explained", || {
+        let screen = tmux.screen();
+        let shown = |text: &str| screen.iter().any(|line| line.contains(text));
+        shown("gone/here/nobody at ") && shown("fires when 3 of the newest 3") && shown("q back")
+    });
+    tmux.call(&["send-keys", "q"]);
+    wait_until("the list is back", || tmux.screen().iter().any(|line| line.contains("e explain")));
     tmux.call(&["send-keys", "q"]);
     wait_until("the shell is back, on its own screen", || {
         let screen = tmux.screen();

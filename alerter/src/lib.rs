@@ -21,7 +21,6 @@ mod ledger;
 mod memory;
 mod metrics;
 mod notify;
-pub mod past;
 mod reconcile;
 mod record;
 mod refused;

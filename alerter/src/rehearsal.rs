@@ -12,7 +12,6 @@ use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use rusqlite::Connection;
 
-use crate::account::{self, Incident, Which};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ledger::{self, Body};
@@ -21,6 +20,7 @@ use crate::record::Recorder;
 use crate::run;
 use crate::schema::SCHEMA;
 use crate::status::{self, SiteTime, Subject};
+use crate::story::{self, Story, Which};
 
 /// How many notifications of one channel are taken at a time.
 const AT_ONCE: usize = 1_000;
@@ -120,8 +120,8 @@ impl Rehearsal {
     ///
     /// # Errors
     /// There is no memory for its file.
-    pub fn incidents(&self, which: Which<'_>) -> Result<Vec<Incident>, Error> {
-        Ok(account::incidents(&self.file, which)?)
+    pub fn incidents(&self, which: Which<'_>) -> Result<Vec<Story>, Error> {
+        Ok(story::stories_in(&self.file, which)?)
     }
 
     /// Ends it: what is still held back goes in its digests, each when it is due. Gives all that was told, by its time.

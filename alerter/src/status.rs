@@ -7,18 +7,20 @@ use crosswatch_judge::mute::Silence;
 use crosswatch_queue::QueueError;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, Row};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::schema::SCHEMA;
 use crate::silence::SITE_SILENT;
+use crate::story::{self, Incident, Which};
 use crate::{incident, run, silences};
 
 /// What the alerter knew and owed at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
     /// The incidents that are open, oldest first.
-    pub incidents: Vec<OpenIncident>,
+    pub incidents: Vec<Incident>,
     /// What each rule says of each subject.
     pub subjects: Vec<Subject>,
     /// How far each site's data is known to be complete.
@@ -27,46 +29,21 @@ pub struct Status {
     pub owed: Vec<Owed>,
 }
 
-/// An incident that is open.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OpenIncident {
-    /// Its id.
-    pub id: String,
-    /// The link or site, or `alerter`.
-    pub place: String,
-    /// The link, or nothing.
-    pub link: String,
-    /// The verdict's word.
-    pub verdict: String,
-    /// What the verdict rests on.
-    pub summary: String,
-    /// When it began, by the deciding datapoint.
-    pub opened_at: Timestamp,
-    /// What fires, oldest first.
-    pub symptoms: Vec<OpenSymptom>,
-    /// The silence that mutes it, where nobody has been told of it: `router swap (3f9a01c7)`.
-    pub muted: Option<String>,
-}
-
-/// An incident that began and ended within a silence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SilencedIncident {
-    /// Its id.
-    pub id: String,
-    /// The link or site, or `alerter`.
-    pub place: String,
-    /// The verdict's word.
-    pub verdict: String,
-    /// When it began.
-    pub opened_at: Timestamp,
-    /// When it was over.
-    pub resolved_at: Timestamp,
-    /// The silence.
-    pub muted: String,
+/// The least of that which whoever looks all the time needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Standing {
+    /// The incidents that are open.
+    pub incidents: Vec<Incident>,
+    /// The sites that are silent.
+    pub silent: Vec<String>,
+    /// How many notifications no receiver has accepted yet, and since when the oldest waits.
+    pub owed: Option<(u64, Timestamp)>,
+    /// The silences that are on.
+    pub silences: Vec<ActiveSilence>,
 }
 
 /// A silence that is on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActiveSilence {
     /// Its id.
     pub id: String,
@@ -78,21 +55,6 @@ pub struct ActiveSilence {
     pub why: String,
     /// Who wants it.
     pub by: Option<String>,
-}
-
-/// A rule that fires for a subject.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OpenSymptom {
-    /// The rule; `site-silent` or `alerter-blind` for a built-in one.
-    pub rule: String,
-    /// The subject.
-    pub subject: String,
-    /// Since when, by the deciding datapoint.
-    pub fired_at: Timestamp,
-    /// The deciding datapoint's value.
-    pub value: Option<f64>,
-    /// Why.
-    pub reason: String,
 }
 
 /// What a rule says of a subject.
@@ -151,20 +113,35 @@ pub struct Owed {
 /// # Errors
 /// The file is foreign, newer or damaged, or cannot be read.
 pub fn read(path: &Path) -> Result<Option<Status>, Error> {
-    let Some(mut file) = SCHEMA.open_to_read(path)? else {
-        return Ok(None);
-    };
-    let mut read = || {
-        // One short transaction, so that all of it is of one moment.
-        let file = file.transaction()?;
+    of_file(path, |file| {
         Ok(Status {
-            incidents: incidents(&file)?,
-            subjects: subjects(&file)?,
-            sites: sites(&file)?,
-            owed: owed(&file)?,
+            incidents: story::incidents_in(file, Which::Open)?,
+            subjects: subjects(file)?,
+            sites: sites(file)?,
+            owed: owed(file)?,
         })
-    };
-    read().map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
+    })
+}
+
+/// How things stand at `now`; `None` while no alerter has begun the file.
+///
+/// # Errors
+/// As [`read`].
+pub fn standing(path: &Path, now: Timestamp) -> Result<Option<Standing>, Error> {
+    of_file(path, |file| {
+        let silent = file
+            .prepare("SELECT subject FROM symptom WHERE rule = ? AND resolved_at IS NULL ORDER BY subject")?
+            .query_map([SITE_SILENT], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let owed = file.query_row(
+            "SELECT count(*), min(created) FROM notification WHERE standing = 'owed' OR standing = 'held'",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)),
+        )?;
+        let owed = owed.1.map(|since| (owed.0.unsigned_abs(), Timestamp::from_micros(since)));
+        let silences = active(run::silences_in_force(file)?, now);
+        Ok(Standing { incidents: story::incidents_in(file, Which::Open)?, silent, owed, silences })
+    })
 }
 
 /// The silences that are on at `now`, of those that the alerter has in force.
@@ -172,50 +149,45 @@ pub fn read(path: &Path) -> Result<Option<Status>, Error> {
 /// # Errors
 /// As [`read`].
 pub fn silences(path: &Path, now: Timestamp) -> Result<Vec<ActiveSilence>, Error> {
-    let all = of_file(path, run::silences_in_force)?.unwrap_or_default();
-    let active = |silence: Silence| {
-        let until = silence.when.until(now)?;
-        let covers = silences::covers(&silence);
-        let Silence { id, why, by, .. } = silence;
-        Some(ActiveSilence { id, covers, until, why, by })
-    };
-    Ok(all.into_iter().filter_map(active).collect())
+    Ok(active(silences_in_force(path)?, now))
 }
 
-/// The incidents that began and ended within a silence, of those that ended since then, the last to end first.
+/// All silences that the alerter has in force, those that are over and those that are to come too.
 ///
 /// # Errors
 /// As [`read`].
-pub fn silenced(path: &Path, since: Timestamp) -> Result<Vec<SilencedIncident>, Error> {
-    let sql = "SELECT id, place, kind, opened_at, resolved_at, max(muted_by) FROM incident JOIN notification USING (id)
-               WHERE resolved_at >= ?
-               GROUP BY id HAVING count(*) = sum(standing = 'silenced') ORDER BY resolved_at DESC, place";
-    let read = |file: &Connection| {
-        let mut rows = file.prepare(sql)?;
-        let rows = rows.query_map([since.as_micros()], |row| {
-            Ok(SilencedIncident {
-                id: row.get(0)?,
-                place: row.get(1)?,
-                verdict: row.get(2)?,
-                opened_at: Timestamp::from_micros(row.get(3)?),
-                resolved_at: Timestamp::from_micros(row.get(4)?),
-                muted: row.get(5)?,
-            })
-        })?;
-        rows.collect()
-    };
-    Ok(of_file(path, read)?.unwrap_or_default())
+pub fn silences_in_force(path: &Path) -> Result<Vec<Silence>, Error> {
+    Ok(of_file(path, run::silences_in_force)?.unwrap_or_default())
 }
 
-fn of_file<T>(
+fn active(all: Vec<Silence>, now: Timestamp) -> Vec<ActiveSilence> {
+    all.iter().filter_map(|silence| ActiveSilence::of(silence, now)).collect()
+}
+
+impl ActiveSilence {
+    /// The silence, if it is on at `now`.
+    #[must_use]
+    pub fn of(silence: &Silence, now: Timestamp) -> Option<Self> {
+        Some(Self {
+            id: silence.id.clone(),
+            covers: silences::covers(silence),
+            until: silence.when.until(now)?,
+            why: silence.why.clone(),
+            by: silence.by.clone(),
+        })
+    }
+}
+
+/// What one short transaction reads, so that all of it is of one moment; `None` while no alerter has begun the file.
+pub(crate) fn of_file<T>(
     path: &Path,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<Option<T>, Error> {
-    let Some(file) = SCHEMA.open_to_read(path)? else {
+    let Some(mut file) = SCHEMA.open_to_read(path)? else {
         return Ok(None);
     };
-    let read = read(&file);
-    read.map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
+    let done = file.transaction().and_then(|file| read(&file));
+    done.map(Some).map_err(|source| QueueError::from(JournalError::of(path, source)).into())
 }
 
 /// Silence is an incident of its own rule.
@@ -235,42 +207,6 @@ pub(crate) fn sites(file: &Connection) -> rusqlite::Result<Vec<SiteTime>> {
             })
         })
         .collect()
-}
-
-fn incidents(file: &Connection) -> rusqlite::Result<Vec<OpenIncident>> {
-    let sql = "SELECT id, place, link, kind, words, opened_at,
-                      (SELECT iif(count(*) = sum(standing = 'muted'), max(muted_by), NULL)
-                       FROM notification WHERE notification.id = incident.id)
-               FROM incident WHERE resolved_at IS NULL ORDER BY opened_at, place";
-    let mut open = all(file, sql, |row| {
-        Ok(OpenIncident {
-            id: row.get(0)?,
-            place: row.get(1)?,
-            link: row.get(2)?,
-            verdict: row.get(3)?,
-            summary: row.get(4)?,
-            opened_at: Timestamp::from_micros(row.get(5)?),
-            symptoms: Vec::new(),
-            muted: row.get(6)?,
-        })
-    })?;
-    let mut symptoms = file.prepare(
-        "SELECT rule, subject, fired_at, value, reason FROM symptom
-         WHERE incident = ? AND resolved_at IS NULL ORDER BY number",
-    )?;
-    for incident in &mut open {
-        let rows = symptoms.query_map([&incident.id], |row| {
-            Ok(OpenSymptom {
-                rule: row.get(0)?,
-                subject: row.get(1)?,
-                fired_at: Timestamp::from_micros(row.get(2)?),
-                value: row.get(3)?,
-                reason: row.get(4)?,
-            })
-        })?;
-        incident.symptoms = rows.collect::<rusqlite::Result<_>>()?;
-    }
-    Ok(open)
 }
 
 pub(crate) fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {

@@ -7,6 +7,7 @@
 
 pub mod browser;
 pub mod deployment;
+pub mod described;
 pub mod hook;
 pub mod http;
 pub mod inbox;
@@ -15,4 +16,5 @@ pub mod netns;
 pub mod peers;
 pub mod process;
 pub mod root;
+pub mod service;
 pub mod tools;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cronexpr::{Crontab, MakeTimestamp};
-use crosswatch_shared::config::topology::Topology;
+use crosswatch_shared::config::topology::{Link, Topology};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rustc_hash::FxHashMap;
@@ -35,6 +35,21 @@ pub struct Silence {
     pub why: String,
     /// Who wants it.
     pub by: Option<String>,
+}
+
+impl Silence {
+    /// Whether it mutes anything of a link: whole, or one of its subjects or rules.
+    #[must_use]
+    pub fn concerns(&self, link: &Link) -> bool {
+        let one = |globs: &[String], name: &str| globs.iter().any(|glob| matches(glob, name));
+        // A subject's name begins with its link's; which subjects there are is known only once they are seen.
+        let of_subject = |glob: &String| {
+            glob.starts_with('*') || matches(glob.split('/').next().unwrap_or_default(), &link.name)
+        };
+        (self.links.is_empty() || one(&self.links, &link.name))
+            && (self.sites.is_empty() || link.between.iter().any(|site| one(&self.sites, site)))
+            && (self.subjects.is_empty() || self.subjects.iter().any(of_subject))
+    }
 }
 
 /// When a silence is.
@@ -97,6 +112,28 @@ impl When {
                     .take_while(|time| *time <= now)
                     .last()?;
                 Some(began + *lasts)
+            }
+        }
+    }
+
+    /// Its times that are at some time from `from` up to but not including `to`, each from its first moment to the first after it; the
+    /// first `most` of them.
+    #[must_use]
+    pub fn times(&self, from: Timestamp, to: Timestamp, most: usize) -> Vec<(Timestamp, Timestamp)> {
+        match self {
+            Self::Once { from: begins, until } => {
+                let begins = begins.unwrap_or(Timestamp::MIN);
+                let is_in = begins < to && *until > from;
+                is_in.then_some((begins, *until)).into_iter().take(most).collect()
+            }
+            Self::Every { times, lasts, .. } => {
+                let after = MakeTimestamp::from_microsecond((from - *lasts).as_micros()).ok();
+                let times = after.and_then(|after| times.iter_after(after).ok());
+                let begins = times
+                    .into_iter()
+                    .flatten()
+                    .map_while(|time| Some(Timestamp::from_micros(time.ok()?.timestamp().as_microsecond())));
+                begins.take_while(|time| *time < to).take(most).map(|time| (time, time + *lasts)).collect()
             }
         }
     }
@@ -192,6 +229,45 @@ mod tests {
 
     fn every(cron: &str, zone: &str, hours: u64) -> When {
         When::every(cron, zone, Duration::from_secs(3_600 * hours)).unwrap()
+    }
+
+    #[test]
+    fn a_silence_concerns_the_links_that_its_globs_may_name() {
+        let between: Vec<Name> = ["us-east-1", "eu-west-1"].map(Name::from).to_vec();
+        let (vpns, appliances, probes) = (Vec::new(), Vec::new(), Vec::new());
+        let link = Link { name: "use1-euw1".into(), between, vpns, appliances, probes };
+        let globs = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let concerns = |links: &[&str], subjects: &[&str], sites: &[&str]| {
+            let silence = Silence {
+                id: "s".to_owned(),
+                links: globs(links),
+                subjects: globs(subjects),
+                rules: globs(&["ping-*"]),
+                sites: globs(sites),
+                when: When::Once { from: None, until: Timestamp::MAX },
+                why: "swap".to_owned(),
+                by: None,
+            };
+            silence.concerns(&link)
+        };
+        assert!(concerns(&[], &[], &[]) && concerns(&["use1-*"], &["use1-euw1/*/icmp:*"], &["eu-west-1"]));
+        assert!(concerns(&[], &["*/back"], &[]), "it may be one of its subjects");
+        assert!(!concerns(&["apne1-*"], &[], &[]) && !concerns(&[], &[], &["ap-south-1"]));
+        assert!(!concerns(&["use1-*"], &["use1-aps1/*"], &[]));
+    }
+
+    #[test]
+    fn the_times_of_a_silence_are_those_at_which_it_is() {
+        let weekly = every("0 2 * * SUN", "UTC", 2);
+        let times = |from: &str, to: &str| weekly.times(at(from), at(to), 9);
+        let sunday = (at("2026-11-22T02:00:00Z"), at("2026-11-22T04:00:00Z"));
+        assert_eq!(times("2026-11-22T03:59:59Z", "2026-11-22T05:00:00Z"), [sunday]);
+        assert_eq!(times("2026-11-22T01:00:00Z", "2026-11-22T02:00:01Z"), [sunday]);
+        assert_eq!(times("2026-11-22T04:00:00Z", "2026-11-29T02:00:00Z"), []);
+        assert_eq!(times("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z").len(), 9);
+        let once = When::Once { from: None, until: sunday.1 };
+        assert_eq!(once.times(at("2026-11-22T03:00:00Z"), sunday.1, 9), [(Timestamp::MIN, sunday.1)]);
+        assert_eq!(once.times(sunday.1, at("2027-01-01T00:00:00Z"), 9), []);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of their declaration.
+    /// Every kind, in the order of their declaration: what is down first, and of that a link before who watches it.
     pub const ALL: [Self; 15] = [
         Self::LinkLost,
         Self::TunnelsDown,
@@ -95,6 +95,12 @@ impl Kind {
             Self::CollectorBlind => "collector-blind",
             Self::ConfigRefused => "config-refused",
         }
+    }
+
+    /// The kind of a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
     /// Whether nothing gets through, or nobody can tell; otherwise something works less well than it should.

@@ -14,6 +14,7 @@ use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origi
 use super::*;
 use crate::config::{ConfiguredRule, Receiver, Secret};
 use crate::status::{self, Status};
+use crate::story::{self, Which};
 use crate::testing::{BOUND, Endpoint};
 
 const RULE: &str = "ping-failed";
@@ -455,8 +456,11 @@ async fn a_silence_mutes_what_begins_in_it_and_what_still_fires_at_its_end_pages
     assert!(clock::now() >= soon);
     scene.sees("c", &[true]);
     assert_eq!(oncall.next_of(RULE).await.id, second.id);
-    let quiet = status::silenced(&scene.file(), Timestamp::MIN).unwrap();
-    assert_eq!(quiet.iter().map(|of| (&*of.place, &*of.muted)).collect::<Vec<_>>(), [("b", "swap (b)")]);
+    let quiet = story::incidents(&scene.file(), Which::Silenced(Timestamp::MIN)).unwrap();
+    assert_eq!(
+        quiet.iter().map(|of| (&*of.place, of.muted.as_deref())).collect::<Vec<_>>(),
+        [("b", Some("swap (b)"))]
+    );
     Running { stop, task }.stop().await.unwrap();
     let told: Vec<String> = std::iter::from_fn(|| oncall.requests.try_recv().ok()).collect();
     assert!(told.iter().all(|told| !told.contains("\"link\":\"b\"")), "{told:?}");

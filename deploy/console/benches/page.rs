@@ -3,18 +3,23 @@
 //! `cargo bench -p crosswatch-console --bench page`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crosswatch_alerter::status::Standing;
+use crosswatch_alerter::story::{Incident, Story};
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
 use crosswatch_console::figures::Figures;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Story};
+use crosswatch_console::judged::{Alerter, Unexplained};
+use crosswatch_explain::Explanation;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
 use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
@@ -28,8 +33,8 @@ const MINUTES: u32 = 30 * 24 * 60;
 struct Quiet;
 
 impl Alerter for Quiet {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        Ok(Some(Judged::default()))
+    fn now(&self, _: Timestamp) -> Result<Option<Standing>, String> {
+        Ok(Some(Standing::default()))
     }
     fn incidents(
         &self,
@@ -42,6 +47,18 @@ impl Alerter for Quiet {
     }
     fn story(&self, _: &str) -> Result<Option<Story>, String> {
         Ok(None)
+    }
+    fn report(&self, _: &str, _: Timestamp) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    fn silences(&self) -> Result<Vec<Silence>, String> {
+        Ok(Vec::new())
+    }
+    fn baselines(&self, _: Timestamp) -> Result<HashMap<String, Option<f64>>, String> {
+        Ok(HashMap::new())
+    }
+    fn explain(&self, asked: &str, _: Option<Timestamp>, _: Timestamp) -> Result<Explanation, Unexplained> {
+        Err(Unexplained::Asked(format!("nothing is called '{asked}'")))
     }
 }
 

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crosswatch_alerter::silences::{covers, named};
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::Link;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 
 use crate::graph::{Graph, Lane, Mark, Panel, Span, Tone};
 use crate::history::{Cell, Error, History, Key, TunnelSpan};
-use crate::judged::Incident;
+use crosswatch_alerter::story::Incident;
 
 /// How many probes and tunnels a graph shows at most.
 const PANELS: usize = 12;
 const LANES: usize = 16;
+/// How many times of a silence are drawn at most.
+const TIMES: usize = 1_000;
 
 /// Polls that are farther apart left a time in which nothing was known.
 const GAP: Duration = Duration::from_secs(300);
@@ -50,6 +54,15 @@ pub fn bins(history: Option<&History>, key: &Key, span: &Span) -> Result<Vec<(Ti
     Ok(span.bins(&history.cells(key, span.grain, span.from, span.to)?))
 }
 
+/// What was judged of a link, to be drawn beside what was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Incidents.
+    pub incidents: Vec<Incident>,
+    /// Silences; those that do not concern the link are left out.
+    pub silences: Vec<Silence>,
+}
+
 /// A link's graph within a span.
 ///
 /// # Errors
@@ -57,7 +70,7 @@ pub fn bins(history: Option<&History>, key: &Key, span: &Span) -> Result<Vec<(Ti
 pub fn graph(
     history: Option<&History>,
     link: &Link,
-    incidents: &[Incident],
+    told: &Told,
     span: Span,
     now: Timestamp,
 ) -> Result<Graph, Error> {
@@ -72,7 +85,8 @@ pub fn graph(
     };
     let mut lanes = tunnels(spans);
     lanes.truncate(LANES);
-    let marks: Vec<Mark> = incidents
+    let marks: Vec<Mark> = told
+        .incidents
         .iter()
         .filter(|of| of.opened_at < span.to && of.resolved_at.is_none_or(|at| at >= span.from))
         .map(|of| Mark {
@@ -83,12 +97,32 @@ pub fn graph(
         })
         .collect();
     lanes.push(Lane { title: "incidents".to_owned(), unknown: false, marks });
+    lanes.extend(silences(&told.silences, link, span));
     Ok(Graph {
-        title: format!("{}: round-trip times, losses, tunnels and incidents", link.name),
+        title: format!("{}: round-trip times, losses, tunnels, incidents and silences", link.name),
         span,
         panels,
         lanes,
     })
+}
+
+/// When nobody is paged of it, or of a part of it; no lane where there is no such time.
+fn silences(all: &[Silence], link: &Link, span: Span) -> Option<Lane> {
+    let marks: Vec<Mark> = all
+        .iter()
+        .filter(|silence| silence.concerns(link))
+        .flat_map(|silence| {
+            let words = format!("{}: {}", covers(silence), named(silence));
+            let times = silence.when.times(span.from, span.to, TIMES);
+            times.into_iter().map(move |(from, to)| Mark {
+                from,
+                to,
+                tone: Tone::Quiet,
+                words: words.clone(),
+            })
+        })
+        .collect();
+    (!marks.is_empty()).then(|| Lane { title: "silences".to_owned(), unknown: false, marks })
 }
 
 fn tunnels(spans: Vec<TunnelSpan>) -> Vec<Lane> {

@@ -19,16 +19,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::figures::Figures;
 use crate::history::{Error, History, Key, TunnelSpan, Writer};
-use crate::judged::{Alerter, Judged};
+use crate::judged::Alerter;
 use crate::live::{Live, Told};
 use crate::state::{Overview, overview};
+use crosswatch_alerter::status::Standing;
 
 /// How long a read waits, and how often it is looked how things are.
 const TICK: Duration = Duration::from_millis(200);
 /// How often numbers are told anew while all else stays as it is.
 const NUMBERS: Duration = Duration::from_secs(2);
-/// How often the baselines are read.
-const BASELINES: Duration = Duration::from_secs(3_600);
+/// How often the medians of the history are read, of which there are many.
+const MEDIANS: Duration = Duration::from_secs(3_600);
+/// How often the baselines of the rules are.
+const BASELINES: Duration = Duration::from_secs(60);
 /// The pause after each page of a backlog: whoever detects comes first.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
@@ -83,8 +86,9 @@ impl Follower {
         let source = Source::gathered(self.journals.clone(), sites);
         let mut writer = Writer::open(&self.file, source)?;
         let mut live = Live::restored(writer.series()?);
+        let mut medians = HashMap::new();
         let mut baselines = HashMap::new();
-        let mut baselines_at: Option<Instant> = None;
+        let [mut medians_at, mut baselines_at]: [Option<Instant>; 2] = [None; 2];
         let mut told: Option<(u64, Instant)> = None;
         let mut looked: Option<Instant> = None;
         while let Some(page) = stop.run_until_cancelled(writer.receive(TICK, Instant::now())).await {
@@ -97,8 +101,13 @@ impl Follower {
             }
             let (steady, now) = (Instant::now(), clock::now());
             writer.turn(steady, now).await?;
+            if medians_at.is_none_or(|at| steady >= at) {
+                medians = self.read_medians(now)?;
+                medians_at = Some(steady + MEDIANS);
+                baselines_at = None;
+            }
             if baselines_at.is_none_or(|at| steady >= at) {
-                baselines = self.read_baselines(now)?;
+                baselines = self.baselines(&medians, now);
                 baselines_at = Some(steady + BASELINES);
             }
             if !page.empty {
@@ -110,7 +119,7 @@ impl Follower {
             looked = Some(steady);
             let mut problems: Vec<String> =
                 page.failing.into_iter().map(|why| format!("a journal cannot be read: {why}")).collect();
-            let judged = self.alerter.now().unwrap_or_else(|why| {
+            let judged = self.alerter.now(now).unwrap_or_else(|why| {
                 problems.push(format!("the alerter's file cannot be read: {why}"));
                 None
             });
@@ -139,7 +148,16 @@ impl Follower {
         self.told.send_replace(Arc::new(Snapshot { version, states, overview }));
     }
 
-    fn read_baselines(&self, now: Timestamp) -> Result<HashMap<Key, f64>, Error> {
+    /// What a rule holds a probe against, and what `status` shows of it; for others the median of the history.
+    fn baselines(&self, medians: &HashMap<Key, f64>, now: Timestamp) -> HashMap<Key, f64> {
+        let of_rules = self.alerter.baselines(now).unwrap_or_else(|why| {
+            tracing::warn!(%why, "the rules' baselines cannot be read; the page shows medians of its own");
+            HashMap::new()
+        });
+        joined(&self.topology, medians, &of_rules)
+    }
+
+    fn read_medians(&self, now: Timestamp) -> Result<HashMap<Key, f64>, Error> {
         let Some(history) = History::open(&self.file)? else { return Ok(HashMap::new()) };
         let keys = self.topology.probes().map(|(link, probe)| {
             let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
@@ -149,11 +167,29 @@ impl Follower {
     }
 }
 
+/// Of each probe the baseline of its rules, where one of them goes by one, which may not be there yet; else the median.
+fn joined(
+    topology: &Topology,
+    medians: &HashMap<Key, f64>,
+    of_rules: &HashMap<String, Option<f64>>,
+) -> HashMap<Key, f64> {
+    let keys = topology.probes().map(|(link, probe)| {
+        let key: Key = (link.name.clone(), probe.from.clone(), probe.name.clone());
+        let baseline = match of_rules.get(&format!("{}/{}/{}", key.0, key.1, key.2)) {
+            Some(baseline) => *baseline,
+            None => medians.get(&key).copied(),
+        };
+        (key, baseline)
+    });
+    keys.filter_map(|(key, baseline)| Some((key, baseline?))).collect()
+}
+
 /// Counts what was seen for whoever scrapes.
 fn count(figures: &Figures, told: &Told<'_>) {
     match told {
         Told::Probe { key, outcome, detail, .. } => figures.probe(key, *outcome, *detail),
         Told::Tunnels { link, vpn, tunnels, .. } => figures.tunnels(link, vpn, tunnels),
+        Told::Evidence { .. } => {}
     }
 }
 
@@ -166,6 +202,7 @@ fn keep(writer: &mut Writer, told: Told<'_>) {
                 writer.deltas().since(key, since);
             }
         }
+        Told::Evidence { key, evidence } => writer.deltas().evidence(key, evidence),
         Told::Tunnels { link, vpn, at, tunnels } => {
             for Tunnel { outside_ip, up, message, .. } in tunnels {
                 let span = TunnelSpan {
@@ -193,10 +230,29 @@ fn fingerprint(seen: &Overview) -> u64 {
         link.directions.iter().for_each(|of| of.state.hash(&mut hasher));
         link.vpns.iter().for_each(|of| (of.state, of.up).hash(&mut hasher));
     }
-    let incidents = seen.judged.iter().flat_map(|Judged { incidents, .. }| incidents);
+    let incidents = seen.judged.iter().flat_map(|Standing { incidents, .. }| incidents);
     for incident in incidents {
-        (&incident.id, &incident.verdict, incident.symptoms.len()).hash(&mut hasher);
+        (&incident.id, &incident.verdict, &incident.muted, incident.symptoms.len()).hash(&mut hasher);
+    }
+    for silence in seen.judged.iter().flat_map(|judged| &judged.silences) {
+        (&silence.id, silence.until).hash(&mut hasher);
     }
     seen.problems.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::topology;
+
+    #[test]
+    fn what_a_rule_goes_by_is_shown_and_no_other_median_where_it_has_none_yet() {
+        let links = topology(&["l", "m", "n"]);
+        let key = |link: &str| -> Key { (link.into(), "a".into(), "p".into()) };
+        let medians = ["l", "m", "n"].map(|link| (key(link), 80.0)).into();
+        let of_rules = [("l/a/p".to_owned(), Some(40.0)), ("m/a/p".to_owned(), None)].into();
+        let shown = joined(&links, &medians, &of_rules);
+        assert_eq!(shown, [(key("l"), 40.0), (key("n"), 80.0)].into());
+    }
 }

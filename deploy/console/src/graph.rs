@@ -1,14 +1,14 @@
-//! Smoke graphs as SVG: the median as a line, its percentiles as bands around it, losses as bars; states in lanes below, all on
-//! one time axis. Pure, and without anything fetched or any style of its own: presentation attributes say how it looks as a
-//! file, classes let a page say it otherwise.
+//! Smoke graphs: the median as a line, its percentiles as bands around it, losses as bars; states in lanes below, all on one time
+//! axis. Pure: [`Graph`] says what is where, and is drawn as SVG or as PNG.
 
-use std::fmt::Write as _;
+mod png;
+mod svg;
+
 use std::time::Duration;
 
 use crosswatch_shared::time::Timestamp;
 
 use crate::history::{Cell, Grain, MINUTES};
-use crate::text::escape;
 
 /// How many bins a graph has at most.
 const BINS: u64 = 240;
@@ -123,11 +123,12 @@ pub enum Tone {
     Good,
     /// It was not.
     Bad,
+    /// Nobody is told.
+    Quiet,
 }
 
-/// Colours that are told apart by who sees no red or no green (Okabe and Ito).
-const LOSS: [(&str, &str); 5] =
-    [("k0", "#0072b2"), ("k1", "#009e73"), ("k2", "#e69f00"), ("k3", "#d55e00"), ("k4", "#000000")];
+/// How many classes of loss there are.
+const CLASSES: usize = 5;
 
 /// The class of a loss: none, up to 2 %, 10 %, 50 %, more.
 fn class_of(loss: f64) -> usize {
@@ -140,6 +141,44 @@ fn class_of(loss: f64) -> usize {
     }
 }
 
+/// What something on a graph is, which says what it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paint {
+    /// Where something was seen.
+    Paper,
+    /// Where nothing is known.
+    Nothing,
+    /// The band from 5 % to 95 %.
+    Wide,
+    /// The middle half.
+    Narrow,
+    Grid,
+    /// The median, or the bar, of a class of loss.
+    Loss(usize),
+    Mark(Tone),
+}
+
+/// A rectangle: its left and upper edge, how wide and how high it is.
+type Area = (f64, f64, f64, f64);
+
+/// On which side of its place a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// What a graph is drawn on. It is 720 wide; nothing on it but upright rectangles and text.
+trait Canvas {
+    /// Fills all of these; together, so that where they meet nothing is seen. `says` tells who points at it more.
+    fn fill(&mut self, paint: Paint, areas: &[Area], says: Option<&str>);
+    /// Draws level lines, each from a place so far to the right.
+    fn lines(&mut self, paint: Paint, lines: &[(f64, f64, f64)]);
+    /// Writes at a place on the baseline.
+    fn text(&mut self, at: (f64, f64), anchor: Anchor, bold: bool, text: &str);
+}
+
 impl Graph {
     /// How high it is, in its own units; it is 720 wide.
     fn height(&self) -> f64 {
@@ -149,34 +188,33 @@ impl Graph {
     /// As an SVG element, which is a file too.
     #[must_use]
     pub fn svg(&self) -> String {
-        let mut out = String::with_capacity(16_384);
-        let height = self.height();
-        let (from, to) = (self.span.from.as_micros() / 1_000_000, self.span.to.as_micros() / 1_000_000);
-        let _ = write!(
-            out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"graph\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-             font-family=\"sans-serif\" font-size=\"11\" data-from=\"{from}\" data-to=\"{to}\" data-left=\"{LEFT}\" \
-             data-right=\"{RIGHT}\"><title>{}</title>\
-             <defs><pattern id=\"none\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
-             <path d=\"M0 6L6 0\" stroke=\"#999\" stroke-width=\"1\"/></pattern></defs>\
-             <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>",
-            escape(&self.title)
-        );
+        let mut svg = svg::Svg::new(self);
+        self.draw(&mut svg);
+        svg.end()
+    }
+
+    /// As a PNG file, on light paper.
+    #[must_use]
+    pub fn png(&self) -> Vec<u8> {
+        let mut png = png::Png::new(WIDTH, self.height());
+        self.draw(&mut png);
+        png.end()
+    }
+
+    fn draw(&self, canvas: &mut impl Canvas) {
         let mut top = 0.0;
         for panel in &self.panels {
-            panel.draw(&self.span, top, &mut out);
+            panel.draw(&self.span, top, canvas);
             top += PANEL;
         }
         for lane in &self.lanes {
-            lane.draw(&self.span, top, &mut out);
+            lane.draw(&self.span, top, canvas);
             top += LANE;
         }
-        self.draw_axis(top, &mut out);
-        out.push_str("</svg>");
-        out
+        self.draw_axis(top, canvas);
     }
 
-    fn draw_axis(&self, top: f64, out: &mut String) {
+    fn draw_axis(&self, top: f64, canvas: &mut impl Canvas) {
         let Span { from, to, .. } = self.span;
         let length = to.since(from).as_secs();
         let steps =
@@ -193,12 +231,8 @@ impl Graph {
                     &text[11..16]
                 };
                 let x = self.span.x(at);
-                let _ = write!(
-                    out,
-                    "<path class=\"grid\" d=\"M{x:.1} 0V{top}\" stroke=\"#000\" stroke-opacity=\".12\"/>\
-                     <text class=\"ink\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#222\">{label}</text>",
-                    top + 15.0
-                );
+                canvas.fill(Paint::Grid, &[(x - 0.5, 0.0, 1.0, top)], None);
+                canvas.text((x, top + 15.0), Anchor::Middle, false, label);
             }
             at = at + step;
         }
@@ -224,7 +258,7 @@ fn scale(lowest: f64, highest: f64) -> (f64, f64, f64) {
 }
 
 impl Panel {
-    fn draw(&self, span: &Span, top: f64, out: &mut String) {
+    fn draw(&self, span: &Span, top: f64, canvas: &mut impl Canvas) {
         let plot = top + 22.0;
         let base = plot + PLOT;
         let at = |cell: &Cell, part| cell.replies.quantile(part);
@@ -232,79 +266,51 @@ impl Panel {
         let highs = self.bins.iter().filter_map(|(_, cell)| at(cell, 0.95));
         let (low, high, step) = scale(lows.fold(f64::MAX, f64::min), highs.fold(0.0, f64::max));
         let y = |ms: f64| base - PLOT * ((ms - low) / (high - low).max(1e-9)).clamp(0.0, 1.0);
-        let _ = write!(
-            out,
-            "<text class=\"ink\" x=\"{LEFT}\" y=\"{:.1}\" fill=\"#222\" font-weight=\"bold\">{}</text>\
-             <rect class=\"none\" x=\"{LEFT}\" y=\"{plot}\" width=\"{}\" height=\"{PLOT}\" fill=\"url(#none)\"/>",
-            top + 15.0,
-            escape(&self.title),
-            RIGHT - LEFT
-        );
+        canvas.text((LEFT, top + 15.0), Anchor::Start, true, &self.title);
+        canvas.fill(Paint::Nothing, &[(LEFT, plot, RIGHT - LEFT, PLOT)], None);
         // Where something was seen the hatch is covered.
-        let mut seen = String::new();
-        let mut wide = String::new();
-        let mut narrow = String::new();
-        let mut medians: [String; LOSS.len()] = Default::default();
-        let mut losses: [String; LOSS.len()] = Default::default();
+        let (mut seen, mut wide, mut narrow) = (Vec::<Area>::new(), Vec::new(), Vec::new());
+        let mut medians: [Vec<_>; CLASSES] = Default::default();
+        let mut losses: [Vec<_>; CLASSES] = Default::default();
         for (begins, cell) in &self.bins {
             let (x, end) = (span.x(*begins), span.x(*begins + span.step));
             let width = end - x;
             let Some(loss) = cell.loss() else { continue };
-            let _ = write!(seen, "M{x:.1} {plot}h{width:.1}v{PLOT}h-{width:.1}z");
-            let band = |band: &mut String, from, to| {
+            match seen.last_mut() {
+                Some((from, _, wide, _)) if (*from + *wide - x).abs() < 0.01 => *wide += width,
+                _ => seen.push((x, plot, width, PLOT)),
+            }
+            let band = |band: &mut Vec<Area>, from, to| {
                 if let (Some(from), Some(to)) = (at(cell, from), at(cell, to)) {
-                    let (lower, upper) = (y(from), y(to));
-                    let _ = write!(band, "M{x:.1} {upper:.1}h{width:.1}V{lower:.1}h-{width:.1}z");
+                    band.push((x, y(to), width, y(from) - y(to)));
                 }
             };
             band(&mut wide, 0.05, 0.95);
             band(&mut narrow, 0.25, 0.75);
             let class = class_of(loss);
-            if let (Some(median), Some(path)) = (at(cell, 0.5), medians.get_mut(class)) {
-                let _ = write!(path, "M{x:.1} {:.1}h{width:.1}", y(median));
+            if let (Some(median), Some(lines)) = (at(cell, 0.5), medians.get_mut(class)) {
+                lines.push((x, y(median), width));
             }
-            if let (true, Some(path)) = (loss > 0.0, losses.get_mut(class)) {
+            if let (true, Some(areas)) = (loss > 0.0, losses.get_mut(class)) {
                 // Also of the smallest loss something is seen.
                 let tall = (loss * 18.0).max(2.0);
-                let _ = write!(path, "M{x:.1} {:.1}h{width:.1}v{tall:.1}h-{width:.1}z", base + 20.0 - tall);
+                areas.push((x, base + 20.0 - tall, width, tall));
             }
         }
-        let _ = write!(
-            out,
-            "<path class=\"paper\" d=\"{seen}\" fill=\"#fff\"/>\
-             <path class=\"smoke\" d=\"{wide}\" fill=\"#000\" fill-opacity=\".14\"/>\
-             <path class=\"smoke\" d=\"{narrow}\" fill=\"#000\" fill-opacity=\".22\"/>"
-        );
+        canvas.fill(Paint::Paper, &seen, None);
+        canvas.fill(Paint::Wide, &wide, None);
+        canvas.fill(Paint::Narrow, &narrow, None);
         let mut mark = low;
         while mark <= high + step / 2.0 {
-            let _ = write!(
-                out,
-                "<path class=\"grid\" d=\"M{LEFT} {0:.1}H{RIGHT}\" stroke=\"#000\" stroke-opacity=\".12\"/>\
-                 <text class=\"ink\" x=\"{1:.1}\" y=\"{2:.1}\" text-anchor=\"end\" fill=\"#222\">{3}</text>",
-                y(mark),
-                LEFT - 5.0,
-                y(mark) + 4.0,
-                milliseconds(mark)
-            );
+            canvas.fill(Paint::Grid, &[(LEFT, y(mark) - 0.5, RIGHT - LEFT, 1.0)], None);
+            canvas.text((LEFT - 5.0, y(mark) + 4.0), Anchor::End, false, &milliseconds(mark));
             mark += step;
         }
-        for ((median, loss), (class, colour)) in medians.iter().zip(&losses).zip(LOSS) {
-            if !median.is_empty() {
-                let _ = write!(
-                    out,
-                    "<path class=\"{class}\" d=\"{median}\" stroke=\"{colour}\" stroke-width=\"2\" fill=\"none\"/>"
-                );
-            }
-            if !loss.is_empty() {
-                let _ = write!(out, "<path class=\"loss {class}\" d=\"{loss}\" fill=\"{colour}\"/>");
-            }
+        for (class, (median, loss)) in medians.iter().zip(&losses).enumerate() {
+            canvas.lines(Paint::Loss(class), median);
+            canvas.fill(Paint::Loss(class), loss, None);
         }
-        let _ = write!(
-            out,
-            "<text class=\"ink\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#222\">loss</text>",
-            LEFT - 5.0,
-            base + 16.0
-        );
+        canvas.text((LEFT - 5.0, base + 16.0), Anchor::End, false, "loss");
     }
 }
 
@@ -322,32 +328,17 @@ pub fn milliseconds(ms: f64) -> String {
 }
 
 impl Lane {
-    fn draw(&self, span: &Span, top: f64, out: &mut String) {
+    fn draw(&self, span: &Span, top: f64, canvas: &mut impl Canvas) {
         // Where nothing is known of a tunnel it is hatched; where there was no incident there was none.
-        let fill = if self.unknown { "url(#none)" } else { "none" };
-        let _ = write!(
-            out,
-            "<rect class=\"none\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{}\" height=\"8\" fill=\"{fill}\"/>\
-             <text class=\"ink\" x=\"{LEFT}\" y=\"{:.1}\" fill=\"#222\" font-size=\"10\">{}</text>",
-            top + 12.0,
-            RIGHT - LEFT,
-            top + 9.5,
-            escape(&self.title)
-        );
+        if self.unknown {
+            canvas.fill(Paint::Nothing, &[(LEFT, top + 12.0, RIGHT - LEFT, 8.0)], None);
+        }
+        canvas.text((LEFT, top + 9.5), Anchor::Start, false, &self.title);
         for mark in &self.marks {
             let (x, end) = (span.x(mark.from), span.x(mark.to));
-            let (class, colour, tall, up) = match mark.tone {
-                Tone::Good => ("good", "#0072b2", 4.0, 2.0),
-                Tone::Bad => ("bad", "#d55e00", 8.0, 0.0),
-            };
-            let _ = write!(
-                out,
-                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall}\" fill=\"{colour}\">\
-                 <title>{}</title></rect>",
-                top + 12.0 + up,
-                (end - x).max(2.0),
-                escape(&mark.words)
-            );
+            let (tall, up) = if mark.tone == Tone::Good { (4.0, 2.0) } else { (8.0, 0.0) };
+            let area = (x, top + 12.0 + up, (end - x).max(2.0), tall);
+            canvas.fill(Paint::Mark(mark.tone), &[area], Some(&mark.words));
         }
     }
 }
@@ -374,6 +365,10 @@ mod tests {
     }
 
     fn graph(title: &str, bins: Vec<(Timestamp, Cell)>) -> String {
+        graph_of(title, bins).svg()
+    }
+
+    fn graph_of(title: &str, bins: Vec<(Timestamp, Cell)>) -> Graph {
         let span = Span::new(now() - hours(1), now(), now());
         let lane = Lane {
             title: title.to_owned(),
@@ -381,7 +376,7 @@ mod tests {
             marks: vec![Mark { from: now() - hours(1), to: now(), tone: Tone::Bad, words: title.to_owned() }],
         };
         let panel = Panel { title: title.to_owned(), bins };
-        Graph { title: title.to_owned(), span, panels: vec![panel], lanes: vec![lane] }.svg()
+        Graph { title: title.to_owned(), span, panels: vec![panel], lanes: vec![lane] }
     }
 
     #[test]
@@ -421,8 +416,8 @@ mod tests {
         assert!(
             lossy.contains("class=\"loss k4\"") && lossy.contains("v18.0") && !lossy.contains("class=\"k4\"")
         );
-        // Covered where something was seen: three bins of sixty.
-        assert_eq!(lossy.matches("v104h").count(), 3);
+        // Covered where something was seen: three bins of sixty, as one.
+        assert!(lossy.contains("h32.6v104.0h"), "{lossy}");
         assert!(!graph("l", Vec::new()).contains("v104h"));
     }
 
@@ -431,6 +426,28 @@ mod tests {
         let svg = graph("<script>alert(1)</script>\u{1b}[31m\u{0}\"'&", vec![(now() - hours(1), cell(1, 0))]);
         assert!(!svg.contains("<script") && svg.contains("&lt;script&gt;"), "{svg}");
         assert!(!svg.chars().any(char::is_control), "{svg}");
+    }
+
+    #[test]
+    fn a_picture_has_what_was_seen_in_its_colours_and_its_words() {
+        let minute = Duration::from_secs(60);
+        let bins = vec![(now() - hours(1), cell(60, 0)), (now() - hours(1) + minute, cell(0, 60))];
+        let (width, height, pixels) = png::decoded(&graph_of("l → m", bins).png());
+        assert_eq!((width, height), (1_440, 392));
+        let at = |x: f64, y: f64| pixels[(y * 2.0) as usize * width + (x * 2.0) as usize];
+        let (plot, base) = (22.0, 126.0);
+        assert_eq!(at(LEFT + 300.0, base + 50.0), [255; 3], "nothing is there");
+        assert_ne!(at(LEFT + 5.0, base - 20.0), at(LEFT + 16.0, base - 20.0), "smoke, and none of a loss");
+        assert_eq!(at(LEFT + 16.0, base + 10.0), [0; 3], "all is lost");
+        assert_eq!(at(LEFT + 5.0, base + 10.0), [255; 3], "and before it nothing");
+        let median = (plot as usize..base as usize).any(|y| at(LEFT + 5.0, y as f64) == [0x00, 0x72, 0xb2]);
+        assert!(median, "the median has the colour of no loss");
+        let hatched = (0..24).filter(|x| at(LEFT + 400.0 + f64::from(*x), plot + 50.0) == [0x99; 3]).count();
+        assert!((2..12).contains(&hatched), "{hatched}");
+        let dark = |from: usize, to: usize| {
+            pixels[from * width..to * width].iter().filter(|of| of[0] < 0x60).count()
+        };
+        assert!(dark(0, 40) > 20, "the title is written");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::{Batch, Body, Detail, Lost, Name, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
 
@@ -138,7 +139,11 @@ impl Live {
                     self.tunnels(link, vpn, at, tunnels);
                     each(Told::Tunnels { link, vpn, at, tunnels });
                 }
-                Body::Evidence { .. } | Body::Collection { .. } | Body::Drill { .. } => {}
+                Body::Evidence { link, probe, evidence } => {
+                    let key = (link.clone(), batch.origin.site.clone(), probe.clone());
+                    each(Told::Evidence { key: &key, evidence });
+                }
+                Body::Collection { .. } | Body::Drill { .. } => {}
             }
         }
     }
@@ -165,6 +170,7 @@ impl Live {
 pub(crate) enum Told<'a> {
     Probe { key: &'a Key, at: Timestamp, outcome: Outcome, detail: Option<&'a Detail>, since: Option<Since> },
     Tunnels { link: &'a Name, vpn: &'a Name, at: Timestamp, tunnels: &'a [Tunnel] },
+    Evidence { key: &'a Key, evidence: &'a Evidence },
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crosswatch_explain::Explanation;
 use crosswatch_host::clock;
 use crosswatch_shared::config::topology::{Link, Topology};
-use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::time::{NotATime, Timestamp};
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -19,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
-use crate::drawing;
+use crate::drawing::{self, Told};
 use crate::follow::Snapshot;
-use crate::graph::Span;
+use crate::graph::{Graph, Span};
 use crate::guard::{Guard, LASTS, Refusal, SESSION};
 use crate::history::History;
 use crate::html;
-use crate::judged::Alerter;
+use crate::judged::{Alerter, Unexplained};
 use crate::window::Window;
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -42,6 +43,8 @@ const FORM_BYTES: usize = 4 << 10;
 const FORM_TIME: Duration = Duration::from_secs(10);
 /// How many incidents a page lists, and how far back.
 const INCIDENTS: usize = 200;
+/// How many bundles of evidence a link's page has.
+const BUNDLES: usize = 20;
 const INCIDENTS_BACK: Duration = Duration::from_secs(35 * 86_400);
 
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -56,7 +59,9 @@ pub(crate) struct Site {
     pub(crate) alerter: Arc<dyn Alerter>,
     pub(crate) guard: Guard,
     pub(crate) stop: CancellationToken,
-    drawing: Arc<Semaphore>,
+    pub(crate) drawing: Arc<Semaphore>,
+    /// What is past is judged anew for an explanation, which may take seconds: one at a time.
+    pub(crate) explaining: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
     /// The overview's first page as it was drawn last, and of which state.
     drawn: Mutex<Option<(u64, Bytes)>>,
@@ -64,7 +69,7 @@ pub(crate) struct Site {
 
 /// What a request gets, when it is not what it asked for.
 pub(crate) enum Failure {
-    NotFound(&'static str),
+    NotFound(String),
     Busy,
     Broken(String),
 }
@@ -80,9 +85,9 @@ impl Site {
         guard: Guard,
         stop: CancellationToken,
     ) -> Self {
-        let drawing = Arc::new(Semaphore::new(DRAWING));
-        let viewers = Arc::new(Semaphore::new(VIEWERS));
-        Self { topology, told, file, alerter, guard, stop, drawing, viewers, drawn: Mutex::default() }
+        let [drawing, explaining, viewers] = [DRAWING, 1, VIEWERS].map(|of| Arc::new(Semaphore::new(of)));
+        let drawn = Mutex::default();
+        Self { topology, told, file, alerter, guard, stop, drawing, explaining, viewers, drawn }
     }
 
     /// Answers a request from an address. A body is read of the token's form alone.
@@ -142,27 +147,34 @@ impl Site {
                 let id = (*id).to_owned();
                 self.draw(move |site, snapshot, now| site.incident(&id, snapshot, now)).await
             }
+            ["incident", id, "report"] => {
+                let id = (*id).to_owned();
+                self.work(&self.explaining, move |site, _, now| site.report(&id, now)).await
+            }
             ["link", name] => {
                 let (name, query) = (decoded(name), query.to_owned());
                 self.draw(move |site, snapshot, now| site.link(&name, &query, snapshot, now)).await
             }
             ["graph", name] => {
-                let name = name.strip_suffix(".svg").ok_or(Failure::NotFound("a graph ends in .svg"))?;
-                let (name, query) = (decoded(name), query.to_owned());
-                self.draw(move |site, _, now| site.graph(&name, &query, now)).await
+                let parts = name.rsplit_once('.').filter(|(_, kind)| ["svg", "png"].contains(kind));
+                let no_graph = || Failure::NotFound("a graph ends in .svg or .png".to_owned());
+                let (name, kind) = parts.ok_or_else(no_graph)?;
+                let (name, query, as_png) = (decoded(name), query.to_owned(), kind == "png");
+                self.draw(move |site, _, now| site.graph(&name, &query, as_png, now)).await
+            }
+            ["explain"] => {
+                let query = query.to_owned();
+                self.work(&self.explaining, move |site, _, now| site.explain(&query, now)).await
             }
             ["assets", name] => asset(name),
             ["api", "v1", rest @ ..] => api::answer(self, rest, query).await,
-            _ => Err(Failure::NotFound("there is no such page")),
+            _ => Err(Failure::NotFound("there is no such page".to_owned())),
         }
     }
 
     fn overview(&self, query: &str) -> Answer {
         let snapshot = self.told.borrow().clone();
-        let from = form_urlencoded::parse(query.as_bytes())
-            .find(|(key, _)| key == "from")
-            .and_then(|(_, value)| value.parse::<usize>().ok())
-            .unwrap_or(0);
+        let from = get(query, "from").and_then(|value| value.parse::<usize>().ok()).unwrap_or(0);
         if from > 0 {
             return Ok(html_page(
                 StatusCode::OK,
@@ -190,13 +202,26 @@ impl Site {
 
     fn incident(&self, id: &str, snapshot: &Snapshot, now: Timestamp) -> Answer {
         let story = self.alerter.story(id).map_err(Failure::Broken)?;
-        let story = story.ok_or(Failure::NotFound("there is no such incident"))?;
+        let story = story.ok_or(Failure::NotFound("there is no such incident".to_owned()))?;
         Ok(html_page(StatusCode::OK, html::incident::incident(&story, snapshot.version, now)))
+    }
+
+    /// To be kept, not to be shown here: it has a style of its own.
+    fn report(&self, id: &str, now: Timestamp) -> Answer {
+        let report = self.alerter.report(id, now).map_err(Failure::Broken)?;
+        let report = report.ok_or_else(|| Failure::NotFound("there is no such incident".to_owned()))?;
+        let mut response = html_page(StatusCode::OK, report);
+        let name: String = id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        let kept = format!("attachment; filename=\"incident-{name}.html\"");
+        if let Ok(kept) = HeaderValue::from_str(&kept) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, kept);
+        }
+        Ok(response)
     }
 
     pub(crate) fn link_named(&self, name: &str) -> Result<&Link, Failure> {
         let link = self.topology.links.iter().find(|link| *link.name == *name);
-        link.ok_or(Failure::NotFound("the config has no such link"))
+        link.ok_or(Failure::NotFound("the config has no such link".to_owned()))
     }
 
     pub(crate) fn history(&self) -> Result<Option<History>, Failure> {
@@ -205,41 +230,76 @@ impl Site {
 
     fn link(&self, name: &str, query: &str, snapshot: &Snapshot, now: Timestamp) -> Answer {
         let state = snapshot.overview.links.iter().find(|link| link.link == name);
-        let state = state.ok_or(Failure::NotFound("the config has no such link"))?;
+        let state = state.ok_or(Failure::NotFound("the config has no such link".to_owned()))?;
         let window = Window::of_query(query, now);
         let span = Span::new(window.from(), window.to(), now);
-        let incidents =
-            self.alerter.incidents(span.from, span.to, Some(name), INCIDENTS).map_err(Failure::Broken)?;
-        let svg = self.drawn(name, &incidents, span, now)?;
+        let told = self.told(name, &span)?;
+        let svg = self.drawn(name, &told, span, now)?.svg();
+        let evidence = match self.history()? {
+            Some(history) => history
+                .evidence(name, span.from, span.to, BUNDLES)
+                .map_err(|error| Failure::Broken(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let why = window.is_live().then(|| self.why(name, None, now));
         let shown = html::link::Shown {
             link: state,
             version: snapshot.version,
             window,
             span,
             svg,
-            incidents: &incidents,
+            incidents: &told.incidents,
+            evidence: &evidence,
+            bundles: BUNDLES,
+            why: why.as_ref(),
         };
         Ok(html_page(StatusCode::OK, html::link::link(&shown)))
     }
 
-    fn graph(&self, name: &str, query: &str, now: Timestamp) -> Answer {
+    fn graph(&self, name: &str, query: &str, as_png: bool, now: Timestamp) -> Answer {
         let window = Window::of_query(query, now);
         let span = Span::new(window.from(), window.to(), now);
-        let incidents =
-            self.alerter.incidents(span.from, span.to, Some(name), INCIDENTS).map_err(Failure::Broken)?;
-        let svg = self.drawn(name, &incidents, span, now)?;
+        let graph = self.drawn(name, &self.told(name, &span)?, span, now)?;
+        if as_png {
+            return Ok(typed(StatusCode::OK, "image/png", graph.png()));
+        }
+        let svg = graph.svg();
         Ok(typed(StatusCode::OK, "image/svg+xml; charset=utf-8", svg))
     }
 
-    fn drawn(
-        &self,
-        name: &str,
-        incidents: &[crate::judged::Incident],
-        span: Span,
-        now: Timestamp,
-    ) -> Result<String, Failure> {
-        let graph = drawing::graph(self.history()?.as_ref(), self.link_named(name)?, incidents, span, now);
-        Ok(graph.map_err(|error| Failure::Broken(error.to_string()))?.svg())
+    /// What was judged of a link within a span.
+    fn told(&self, name: &str, span: &Span) -> Result<Told, Failure> {
+        let incidents = self.alerter.incidents(span.from, span.to, Some(name), INCIDENTS);
+        let silences = self.alerter.silences().map_err(Failure::Broken)?;
+        Ok(Told { incidents: incidents.map_err(Failure::Broken)?, silences })
+    }
+
+    /// Why something pages, or why not; or why that cannot be told.
+    fn why(&self, asked: &str, at: Option<Timestamp>, now: Timestamp) -> Result<Explanation, String> {
+        self.alerter.explain(asked, at, now).map_err(|failure| match failure {
+            Unexplained::Asked(why) => why,
+            Unexplained::Broken(why) => {
+                tracing::warn!(%why, "nothing can be explained");
+                why
+            }
+        })
+    }
+
+    fn explain(&self, query: &str, now: Timestamp) -> Answer {
+        let asked = get(query, "of").unwrap_or_default();
+        let at = match get(query, "at").filter(|at| !at.trim().is_empty()) {
+            None => Ok(None),
+            Some(at) => at.trim().parse().map(Some).map_err(|error: NotATime| error.to_string()),
+        };
+        let explained = (!asked.is_empty()).then(|| self.why(&asked, at.clone()?, now));
+        let status = if let Some(Err(_)) = explained { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        let at = at.unwrap_or_default();
+        Ok(html_page(status, html::explain::explain(&asked, at, explained.as_ref())))
+    }
+
+    fn drawn(&self, name: &str, told: &Told, span: Span, now: Timestamp) -> Result<Graph, Failure> {
+        let graph = drawing::graph(self.history()?.as_ref(), self.link_named(name)?, told, span, now);
+        graph.map_err(|error| Failure::Broken(error.to_string()))
     }
 
     /// Runs what reads files on a thread for that, a few at a time.
@@ -247,7 +307,16 @@ impl Site {
         self: &Arc<Self>,
         draw: impl FnOnce(&Self, &Snapshot, Timestamp) -> Answer + Send + 'static,
     ) -> Answer {
-        let slot = tokio::time::timeout(PATIENCE, Arc::clone(&self.drawing).acquire_owned()).await;
+        self.work(&self.drawing, draw).await
+    }
+
+    /// The same, where these slots limit how many.
+    pub(crate) async fn work(
+        self: &Arc<Self>,
+        slots: &Arc<Semaphore>,
+        draw: impl FnOnce(&Self, &Snapshot, Timestamp) -> Answer + Send + 'static,
+    ) -> Answer {
+        let slot = tokio::time::timeout(PATIENCE, Arc::clone(slots).acquire_owned()).await;
         let Ok(Ok(slot)) = slot else { return Err(Failure::Busy) };
         let site = Arc::clone(self);
         let drawn = tokio::task::spawn_blocking(move || {
@@ -361,7 +430,7 @@ fn refuse(refusal: &Refusal, for_programs: bool) -> Response<Body> {
 
 fn failed(failure: Failure, for_programs: bool) -> Response<Body> {
     let (status, words) = match failure {
-        Failure::NotFound(words) => (StatusCode::NOT_FOUND, words.to_owned()),
+        Failure::NotFound(words) => (StatusCode::NOT_FOUND, words),
         Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many ask at once: try again".to_owned()),
         Failure::Broken(why) => {
             tracing::warn!(%why, "a page cannot be drawn");
@@ -381,7 +450,7 @@ fn asset(name: &str) -> Answer {
         "page.css" => ("text/css; charset=utf-8", include_str!("assets/page.css")),
         "page.js" => ("text/javascript; charset=utf-8", include_str!("assets/page.js")),
         "icon.svg" => ("image/svg+xml", include_str!("assets/icon.svg")),
-        _ => return Err(Failure::NotFound("there is no such file")),
+        _ => return Err(Failure::NotFound("there is no such file".to_owned())),
     };
     let mut response = typed(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
     // An upgraded program has others under the same names.
@@ -389,7 +458,12 @@ fn asset(name: &str) -> Answer {
     Ok(response)
 }
 
-fn decoded(part: &str) -> String {
+/// A value of a query.
+pub(crate) fn get(query: &str, key: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes()).find(|(of, _)| of == key).map(|(_, value)| value.into_owned())
+}
+
+pub(crate) fn decoded(part: &str) -> String {
     // A plus is a plus in a path.
     let pair = part.replace('+', "%2B");
     form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()

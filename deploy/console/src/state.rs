@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::history::Key;
-use crate::judged::{Judged, gravity};
+use crate::judged::{gravity, is_down};
 use crate::live::{Live, Seen};
+use crosswatch_alerter::status::Standing;
 
 /// So many losses in a row are an outage; fewer are a loss.
 const OUTAGE: usize = 3;
 
 /// How something is. In the order of trouble: the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Nothing is answered.
@@ -45,7 +47,7 @@ impl State {
 }
 
 /// Everything at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Overview {
     /// The moment.
     pub at: Timestamp,
@@ -54,13 +56,13 @@ pub struct Overview {
     /// In the order of trouble, then of the config.
     pub links: Vec<LinkState>,
     /// What the alerter knows; `null` where none has run.
-    pub judged: Option<Judged>,
+    pub judged: Option<Standing>,
     /// Why that, or the journals, cannot be read.
     pub problems: Vec<String>,
 }
 
 /// A site.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct SiteState {
     /// Its name.
     pub site: String,
@@ -71,7 +73,7 @@ pub struct SiteState {
 }
 
 /// A link.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct LinkState {
     /// Its name.
     pub link: String,
@@ -92,7 +94,7 @@ pub struct LinkState {
 }
 
 /// What one site measures of a link.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Direction {
     /// The site.
     pub from: String,
@@ -111,7 +113,7 @@ pub struct Direction {
 }
 
 /// A probe.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ProbeState {
     /// Its name.
     pub probe: String,
@@ -123,7 +125,7 @@ pub struct ProbeState {
     pub last_at: Option<Timestamp>,
     /// Median round-trip time of the newest replies, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// The median of the week before, in milliseconds.
+    /// What is usual, in milliseconds: the baseline of the rule that holds it against one, else the median of the week before.
     pub baseline_ms: Option<f64>,
     /// Why the newest was lost, if it was.
     pub lost: Option<&'static str>,
@@ -134,7 +136,7 @@ pub struct ProbeState {
 }
 
 /// A VPN connection.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct VpnState {
     /// Its id.
     pub vpn: String,
@@ -161,7 +163,7 @@ const fn silence(queue: &QueueKind) -> Duration {
 pub(crate) fn overview(
     topology: &Topology,
     live: &Live,
-    judged: Option<&Judged>,
+    judged: Option<&Standing>,
     baselines: &HashMap<Key, f64>,
     problems: Vec<String>,
     now: Timestamp,
@@ -180,7 +182,7 @@ pub(crate) fn overview(
     });
     let view = View { live, judged, baselines, site_state: &site_state, hold, now };
     let mut links: Vec<LinkState> = topology.links.iter().map(|link| view.link(link)).collect();
-    links.sort_by_key(|link| (link.state, link.verdict.as_deref().map_or(3, gravity)));
+    links.sort_by_key(|link| (link.state, link.verdict.as_deref().map_or(usize::MAX, gravity)));
     let mut judged = judged.cloned();
     if let Some(judged) = &mut judged {
         judged.incidents.sort_by_key(|of| (gravity(&of.verdict), std::cmp::Reverse(of.opened_at)));
@@ -190,7 +192,7 @@ pub(crate) fn overview(
 
 struct View<'a> {
     live: &'a Live,
-    judged: Option<&'a Judged>,
+    judged: Option<&'a Standing>,
     baselines: &'a HashMap<Key, f64>,
     site_state: &'a dyn Fn(&str) -> State,
     hold: Duration,
@@ -212,7 +214,7 @@ impl View<'_> {
         let directions: Vec<Direction> =
             from.into_iter().filter_map(|site| self.direction(link, site)).collect();
         let vpns: Vec<VpnState> = self.vpns(link);
-        let firing = incident.map(|of| if gravity(&of.verdict) == 2 { State::Degraded } else { State::Down });
+        let firing = incident.map(|of| if is_down(&of.verdict) { State::Down } else { State::Degraded });
         let parts = directions.iter().map(|of| of.state);
         // Without anything that is measured nothing is known.
         let state = parts.chain(vpns.iter().map(|of| of.state)).chain(firing).min().unwrap_or(State::Unknown);

@@ -1,17 +1,22 @@
 //! The page as it is served: what it answers to whom, and that who means ill, or is slow, harms nobody.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crosswatch_alerter::status::Standing;
+use crosswatch_alerter::story::{Incident, Story};
 use crosswatch_console::Page;
 use crosswatch_console::config::Config;
 use crosswatch_console::figures::Figures;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Story};
+use crosswatch_console::judged::{Alerter, Unexplained};
+use crosswatch_explain::Explanation;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, QueueKind, Site, Target, Topology};
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
@@ -26,8 +31,8 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 struct Quiet;
 
 impl Alerter for Quiet {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        Ok(Some(Judged::default()))
+    fn now(&self, _: Timestamp) -> Result<Option<Standing>, String> {
+        Ok(Some(Standing::default()))
     }
     fn incidents(
         &self,
@@ -40,6 +45,18 @@ impl Alerter for Quiet {
     }
     fn story(&self, _: &str) -> Result<Option<Story>, String> {
         Ok(None)
+    }
+    fn report(&self, _: &str, _: Timestamp) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    fn silences(&self) -> Result<Vec<Silence>, String> {
+        Ok(Vec::new())
+    }
+    fn baselines(&self, _: Timestamp) -> Result<HashMap<String, Option<f64>>, String> {
+        Ok(HashMap::new())
+    }
+    fn explain(&self, asked: &str, _: Option<Timestamp>, _: Timestamp) -> Result<Explanation, Unexplained> {
+        Err(Unexplained::Asked(format!("nothing is called '{asked}'")))
     }
 }
 

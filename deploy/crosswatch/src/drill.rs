@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use crosswatch_alerter::account::{self, Entry};
 use crosswatch_alerter::drill::{DRILL, PASSED};
+use crosswatch_alerter::story::{self, Notice};
 use crosswatch_collector::drill::{Request, Requests};
 use crosswatch_collector::forward::{Stage, file as forwarders_file};
 use crosswatch_host::clock;
@@ -164,7 +164,7 @@ struct Drill {
     history: Option<Search>,
     alerter: PathBuf,
     /// The hops that were told.
-    passed: Vec<String>,
+    passed: Vec<(usize, String)>,
 }
 
 /// Which hop has not answered.
@@ -182,31 +182,31 @@ impl Drill {
         let Some(found) = self.journal.look()? else {
             return Ok(Some(Missing::Collector));
         };
-        self.passed("collector observed it", found.observed)?;
-        self.passed("journal has it", found.written)?;
+        self.passed(0, "collector observed it", found.observed)?;
+        self.passed(0, "journal has it", found.written)?;
         // What the alerter has needs no other proof of its way there.
-        let entries = account::entries(&self.alerter, &self.id)?;
+        let entries = story::notices(&self.alerter, &self.id)?;
         if let (Some(forwarder), true) = (&self.forwarder, entries.is_empty()) {
             let places = crosswatch_queue::places(forwarder).unwrap_or_default();
             if !places.iter().any(|place| place.id >= found.id) {
                 return Ok(Some(Missing::Forwarder));
             }
-            self.passed("alerter's queue took it", clock::now())?;
+            self.passed(0, "alerter's queue took it", clock::now())?;
         }
         if let Some(history) = &mut self.history
             && let Some(found) = history.look()?
         {
-            self.passed("alerter received it", found.written)?;
+            self.passed(0, "alerter received it", found.written)?;
         }
         let Some(first) = entries.first() else {
             return Ok(Some(Missing::Alerter));
         };
-        self.passed("ledger owes it", first.created)?;
+        self.passed(0, "ledger owes it", first.created)?;
         let mut waiting = Vec::new();
-        let mut accepted: Vec<&Entry> = Vec::new();
-        for entry in &entries {
-            match entry.accepted {
-                Some(_) => accepted.push(entry),
+        let mut accepted: Vec<(Timestamp, usize, &Notice)> = Vec::new();
+        for (place, entry) in entries.iter().enumerate() {
+            match entry.accepted_at {
+                Some(at) => accepted.push((at, place, entry)),
                 None => waiting.push(format!(
                     "{} by {} has not accepted {}: {}",
                     entry.receiver,
@@ -216,20 +216,21 @@ impl Drill {
                 )),
             }
         }
-        accepted.sort_by_key(|entry| entry.accepted);
-        for entry in accepted {
+        accepted.sort_by_key(|(at, ..)| *at);
+        for (at, place, entry) in accepted {
             let hop = format!("{} by {} accepted {}", entry.receiver, entry.channel, entry.state);
-            self.passed(&hop, entry.accepted.unwrap_or(entry.created))?;
+            self.passed(place, &hop, at)?;
         }
         Ok((!waiting.is_empty()).then_some(Missing::Receivers(waiting)))
     }
 
-    /// Tells of a hop once.
-    fn passed(&mut self, hop: &str, at: Timestamp) -> io::Result<()> {
-        if self.passed.iter().any(|known| known == hop) {
+    /// Tells of a hop once; of several that are called the same, such as two phones of a receiver, the place tells which it is.
+    fn passed(&mut self, place: usize, hop: &str, at: Timestamp) -> io::Result<()> {
+        let known = (place, hop.to_owned());
+        if self.passed.contains(&known) {
             return Ok(());
         }
-        self.passed.push(hop.to_owned());
+        self.passed.push(known);
         writeln!(io::stdout(), "{:>9.1} ms  {hop}", at.millis_since(self.asked))
     }
 }

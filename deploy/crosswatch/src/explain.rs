@@ -2,8 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use crosswatch_explain::{Ask, explain, words};
+use crosswatch_explain::{Ask, ExplainError, Explanation, explain, words};
 use crosswatch_host::clock;
+use crosswatch_shared::time::Timestamp;
 
 use crate::cli::Format;
 use crate::config::Config;
@@ -18,23 +19,27 @@ pub(crate) fn run(
     since: Option<When>,
     format: Format,
 ) -> anyhow::Result<()> {
-    let Config { topology, alerts, .. } = config;
     let now = clock::now();
-    let file = topology.queue.path.join(ALERTER_FILE);
-    let explanation = explain(&Ask {
-        asked: subject,
-        at: at.map(|at| at.at(now)),
-        now,
-        since: since.map(|since| since.at(now)),
-        topology,
-        config: alerts,
-        file: &file,
-        journal: &|site| archive(&topology.queue, site),
-    })?;
+    let [at, since] = [at, since].map(|when| when.map(|when| when.at(now)));
+    let explanation = of(config, subject, at, since, now)?;
     let shown = match format {
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
         Format::Text => words(&explanation),
     };
     io::stdout().lock().write_all(shown.as_bytes())?;
     Ok(())
+}
+
+/// The explanation of a subject, now or at a moment.
+pub(crate) fn of(
+    config: &Config,
+    subject: &str,
+    at: Option<Timestamp>,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Explanation, ExplainError> {
+    let Config { topology, alerts, .. } = config;
+    let file = topology.queue.path.join(ALERTER_FILE);
+    let journal = &|site: &str| archive(&topology.queue, site);
+    explain(&Ask { asked: subject, at, now, since, topology, config: alerts, file: &file, journal })
 }

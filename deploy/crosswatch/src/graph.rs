@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crosswatch_console::drawing;
+use crosswatch_console::drawing::{self, Told};
 use crosswatch_console::graph::Span;
 use crosswatch_console::history::{FILE, History};
 use crosswatch_host::clock;
@@ -56,15 +56,21 @@ pub(crate) fn run(
         );
     }
     let span = Span::new(from, to, now);
-    let incidents = page::alerter(topology)
-        .incidents(span.from, span.to, Some(link), INCIDENTS)
-        .map_err(anyhow::Error::msg)?;
-    let svg = drawing::graph(history.as_ref(), found, &incidents, span, now)?.svg();
+    let alerter = page::alerter(config, None);
+    let told = Told {
+        incidents: alerter
+            .incidents(span.from, span.to, Some(link), INCIDENTS)
+            .map_err(anyhow::Error::msg)?,
+        silences: alerter.silences().map_err(anyhow::Error::msg)?,
+    };
+    let graph = drawing::graph(history.as_ref(), found, &told, span, now)?;
+    let is_png = out.and_then(Path::extension).is_some_and(|of| of.eq_ignore_ascii_case("png"));
+    let bytes = if is_png { graph.png() } else { graph.svg().into_bytes() };
     match out {
         Some(path) => {
-            fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
+            fs::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
         }
-        None => io::stdout().lock().write_all(svg.as_bytes())?,
+        None => io::stdout().lock().write_all(&bytes)?,
     }
     Ok(())
 }

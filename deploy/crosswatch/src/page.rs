@@ -1,18 +1,31 @@
-//! The status page, put together: the console, and what the alerter's file tells.
+//! The status page, put together: the console, and what the alerter's file and the config tell.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crosswatch_alerter::story;
-use crosswatch_console::judged::{Alerter, Incident, Judged, Notice, Story, Symptom};
+use crosswatch_alerter::config::Config as Alerts;
+use crosswatch_alerter::status::{self, Standing};
+use crosswatch_alerter::story::{self, Incident, Story, Which};
+use crosswatch_console::judged::{Alerter, Unexplained};
+use crosswatch_explain::{Ask, ExplainError, Explanation, explain};
+use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
 
-use crate::run::{ALERTER_FILE, journals};
+use crate::config::Config;
+use crate::report;
+use crate::run::{ALERTER_FILE, archive, journals};
+use crate::status::baselines;
 
-/// What the alerter of this folder knows.
-pub(crate) fn alerter(topology: &Topology) -> Arc<dyn Alerter> {
-    Arc::new(File(topology.queue.path.join(ALERTER_FILE)))
+/// What the alerter of this config knows; `file` is where the config is from, whose rules may be edited meanwhile.
+pub(crate) fn alerter(config: &Config, file: Option<&Path>) -> Arc<dyn Alerter> {
+    Arc::new(Known {
+        file: config.topology.queue.path.join(ALERTER_FILE),
+        topology: config.topology.clone(),
+        config: file.map(Path::to_owned),
+        alerts: Mutex::new((Vec::new(), config.alerts.clone())),
+    })
 }
 
 /// The journals to follow: with SQS the alerter's own history of what it received.
@@ -23,16 +36,35 @@ pub(crate) fn folder(topology: &Topology) -> PathBuf {
     }
 }
 
-struct File(PathBuf);
+struct Known {
+    /// The alerter's.
+    file: PathBuf,
+    topology: Topology,
+    config: Option<PathBuf>,
+    /// The text that was read last, and what the newest one that was right says.
+    alerts: Mutex<(Vec<u8>, Alerts)>,
+}
 
-impl Alerter for File {
-    fn now(&self) -> Result<Option<Judged>, String> {
-        let standing = story::standing(&self.0).map_err(|error| error.to_string())?;
-        Ok(standing.map(|of| Judged {
-            incidents: of.incidents.into_iter().map(incident).collect(),
-            silent: of.silent,
-            owed: of.owed,
-        }))
+impl Known {
+    /// What is judged now: an edit that is wrong changes nothing, as for the alerter.
+    fn alerts(&self) -> Alerts {
+        let mut known = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &self.config
+            && let Ok(text) = std::fs::read(path)
+            && text != known.0
+        {
+            if let Ok(config) = Config::parse(&text, path) {
+                known.1 = config.alerts;
+            }
+            known.0 = text;
+        }
+        known.1.clone()
+    }
+}
+
+impl Alerter for Known {
+    fn now(&self, now: Timestamp) -> Result<Option<Standing>, String> {
+        status::standing(&self.file, now).map_err(|error| error.to_string())
     }
 
     fn incidents(
@@ -42,53 +74,49 @@ impl Alerter for File {
         link: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Incident>, String> {
-        let found = story::between(&self.0, from, to, link, limit).map_err(|error| error.to_string())?;
-        Ok(found.into_iter().map(incident).collect())
+        let which = Which::Between { from, to, link, limit };
+        story::incidents(&self.file, which).map_err(|error| error.to_string())
     }
 
     fn story(&self, id: &str) -> Result<Option<Story>, String> {
-        let found = story::of(&self.0, id).map_err(|error| error.to_string())?;
-        Ok(found.map(|(of, notices)| Story {
-            incident: incident(of),
-            notices: notices.into_iter().map(notice).collect(),
-        }))
+        let found = story::stories(&self.file, Which::Id(id)).map_err(|error| error.to_string())?;
+        // The beginning of an id is not the id.
+        Ok(found.into_iter().find(|of| of.incident.id == id))
     }
-}
 
-fn incident(of: story::Told) -> Incident {
-    let symptom = |of: story::Symptom| Symptom {
-        rule: of.rule,
-        subject: of.subject,
-        fired_at: of.fired_at,
-        value: of.value,
-        reason: of.reason,
-        resolved_at: of.resolved_at,
-        resolved_reason: of.resolved_reason,
-    };
-    Incident {
-        id: of.id,
-        place: of.place,
-        link: of.link,
-        verdict: of.verdict,
-        summary: of.summary,
-        opened_at: of.opened_at,
-        resolved_at: of.resolved_at,
-        resolved_reason: of.resolved_reason,
-        symptoms: of.symptoms.into_iter().map(symptom).collect(),
+    fn report(&self, id: &str, now: Timestamp) -> Result<Option<String>, String> {
+        let Some(story) = self.story(id)? else { return Ok(None) };
+        report::of_incident(&self.topology, story, now).map(Some).map_err(|error| format!("{error:#}"))
     }
-}
 
-fn notice(of: story::Notice) -> Notice {
-    Notice {
-        state: of.state,
-        revision: of.revision,
-        receiver: of.receiver,
-        channel: of.channel,
-        standing: of.standing,
-        created: of.created,
-        attempts: of.attempts,
-        error: of.error,
-        accepted_at: of.accepted_at,
-        text: of.text,
+    fn silences(&self) -> Result<Vec<Silence>, String> {
+        status::silences_in_force(&self.file).map_err(|error| error.to_string())
+    }
+
+    fn baselines(&self, now: Timestamp) -> Result<HashMap<String, Option<f64>>, String> {
+        let usual = baselines(&self.topology, &self.alerts(), now).map_err(|error| format!("{error:#}"))?;
+        Ok(usual.into_iter().map(|(subject, of)| (subject, of.ms)).collect())
+    }
+
+    fn explain(
+        &self,
+        asked: &str,
+        at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Explanation, Unexplained> {
+        let explained = explain(&Ask {
+            asked,
+            at,
+            now,
+            since: None,
+            topology: &self.topology,
+            config: &self.alerts(),
+            file: &self.file,
+            journal: &|site| archive(&self.topology.queue, site),
+        });
+        explained.map_err(|error| match error {
+            ExplainError::NotKnown(_) | ExplainError::Future { .. } => Unexplained::Asked(error.to_string()),
+            ExplainError::Alerter(_) | ExplainError::Journal { .. } => Unexplained::Broken(error.to_string()),
+        })
     }
 }

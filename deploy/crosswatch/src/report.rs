@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crosswatch_alerter::past::{self, PastIncident, PastMessage, PastSymptom, Which};
+use crosswatch_alerter::story::{self, Notice, Story, Symptom, Which};
 use crosswatch_host::clock;
 use crosswatch_replay::report::{Incident, Seen, html};
 use crosswatch_replay::source::{Source, SourceError, Wanted};
+use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::time::Timestamp;
 
 use crate::cli::RangeArgs;
@@ -35,10 +36,11 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let (since, until) = options.range.at(now);
     let until = until.min(now);
     let which = match &options.incident {
-        Some(id) => Which::Id(id.clone()),
-        None => Which::Between(since, until),
+        Some(id) => Which::Id(id),
+        None => Which::Between { from: since, to: until, link: None, limit: usize::MAX },
     };
-    let mut found = past::read(&file, &which)?;
+    let mut found = story::stories(&file, which)?;
+    found.reverse();
     if let Some(id) = &options.incident {
         match found.as_slice() {
             [_] => {}
@@ -47,20 +49,17 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
                 file.display()
             ),
             several => {
-                let ids: Vec<_> = several.iter().map(|of| of.id.as_str()).collect();
+                let ids: Vec<_> = several.iter().map(|of| of.incident.id.as_str()).collect();
                 bail!("{id} is the start of several incidents' ids: {}", ids.join(", "));
             }
         }
     }
     if let Some(link) = &options.link {
-        found.retain(|incident| incident.link.is_empty() || incident.link == *link);
+        found.retain(|of| of.incident.link.is_empty() || of.incident.link == *link);
     }
-    let of_one = found.first().filter(|_| options.incident.is_some());
+    let of_one = found.first().map(|of| &of.incident).filter(|_| options.incident.is_some());
     let (from, until) = match of_one {
-        Some(of) => {
-            let end = of.resolved.as_ref().map_or(now, |(at, _)| *at);
-            (of.opened_at - AROUND, (end + AROUND).min(now))
-        }
+        Some(of) => around(of, now),
         None => (since, until),
     };
     let link =
@@ -69,10 +68,13 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let known = link.filter(|link| {
         options.link.is_some() || config.topology.links.iter().any(|known| *known.name == **link)
     });
-    let seen = seen(config, from, until, known)?;
+    let (seen, problem) = seen(&config.topology, from, until, known)?;
+    if let Some(problem) = problem {
+        eprintln!("{problem}");
+    }
 
     let title = match of_one {
-        Some(of) => format!("{} {}, {}", of.verdict, of.place, second(of.opened_at)),
+        Some(of) => titled(of),
         None => format!("{} to {}", second(from), second(until)),
     };
     let default = of_one.map_or_else(
@@ -94,23 +96,45 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was seen in that time, of one link or of all.
-fn seen(config: &Config, from: Timestamp, until: Timestamp, link: Option<String>) -> anyhow::Result<Seen> {
+/// The report of an incident, as a page.
+pub(crate) fn of_incident(topology: &Topology, story: Story, now: Timestamp) -> anyhow::Result<String> {
+    let of = &story.incident;
+    let (from, until) = around(of, now);
+    let known = |link: &String| topology.links.iter().any(|known| *known.name == **link);
+    let (seen, _) = seen(topology, from, until, Some(of.link.clone()).filter(known))?;
+    let title = titled(of);
+    Ok(html(&title, &[incident(story)], &seen)?)
+}
+
+/// The time that is shown of an incident.
+fn around(of: &story::Incident, now: Timestamp) -> (Timestamp, Timestamp) {
+    let end = of.resolved_at.unwrap_or(now);
+    (of.opened_at - AROUND, (end + AROUND).min(now))
+}
+
+fn titled(of: &story::Incident) -> String {
+    format!("{} {}, {}", of.verdict, of.place, second(of.opened_at))
+}
+
+/// What was seen in that time, of one link or of all; and why that is nothing, where there is no journal of it.
+fn seen(
+    topology: &Topology,
+    from: Timestamp,
+    until: Timestamp,
+    link: Option<String>,
+) -> anyhow::Result<(Seen, Option<SourceError>)> {
     let wanted = Wanted { since: from, until, link, site: None };
-    wanted.check(&config.topology)?;
+    wanted.check(topology)?;
     let mut seen = Seen::new(from, until);
-    let mut source = match input::journals(&config.topology, None, wanted) {
+    let mut source = match input::journals(topology, None, wanted) {
         // What was judged can be told without what was seen.
-        Err(error @ SourceError::Nothing { .. }) => {
-            eprintln!("{error}");
-            return Ok(seen);
-        }
+        Err(error @ SourceError::Nothing { .. }) => return Ok((seen, Some(error))),
         source => source?,
     };
     while let Some(piece) = source.next()? {
         seen.take(&piece);
     }
-    Ok(seen)
+    Ok((seen, None))
 }
 
 /// A time to its second.
@@ -118,21 +142,21 @@ fn second(at: Timestamp) -> String {
     at.to_string().get(..19).unwrap_or_default().replace('T', " ")
 }
 
-fn incident(past: PastIncident) -> Incident {
-    let symptom =
-        |of: PastSymptom| (of.rule, of.subject, of.fired_at, of.reason, of.resolved.map(|(at, _)| at));
-    let message = |of: PastMessage| {
+fn incident(story: Story) -> Incident {
+    let Story { incident: of, told, .. } = story;
+    let symptom = |of: Symptom| (of.rule, of.subject, of.fired_at, of.reason, of.resolved_at);
+    let message = |of: Notice| {
         let words = std::iter::once(of.text).chain(of.evidence).collect::<Vec<_>>().join("; ");
-        (of.created, format!("{} by {}", of.receiver, of.channel), of.standing, words, of.accepted)
+        (of.created, format!("{} by {}", of.receiver, of.channel), of.standing, words, of.accepted_at)
     };
     Incident {
-        id: past.id,
-        place: past.place,
-        verdict: past.verdict,
-        summary: past.summary,
-        opened: past.opened_at,
-        resolved: past.resolved,
-        symptoms: past.symptoms.into_iter().map(symptom).collect(),
-        told: past.told.into_iter().map(message).collect(),
+        id: of.id,
+        place: of.place,
+        verdict: of.verdict,
+        summary: of.summary,
+        opened: of.opened_at,
+        resolved: of.resolved_at.map(|at| (at, of.resolved_reason.unwrap_or_default())),
+        symptoms: of.symptoms.into_iter().map(symptom).collect(),
+        told: told.into_iter().filter(|of| !of.is_digest).map(message).collect(),
     }
 }

@@ -243,7 +243,10 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         }
         life.spawn("alerter", stage(alerter.run(life.stop())));
         if let Some(page) = page {
-            let (folder, alerter) = (page::folder(&topology), page::alerter(&topology));
+            let (folder, alerter) = (
+                page::folder(&topology),
+                page::alerter(&Config { topology: topology.clone(), ..config.clone() }, file.as_deref()),
+            );
             let figures = Figures::register(&mut registry, &topology);
             let part = health.part("page");
             life.spawn("page", stage(page.run(topology, folder, alerter, figures, part, life.stop())));

@@ -9,9 +9,11 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use crosswatch_explain::words;
 use crosswatch_host::clock;
 
 use crate::config::Config;
+use crate::explain;
 use crate::status::{self, Status};
 use screen::Screen;
 use terminal::{Key, Terminal};
@@ -40,6 +42,15 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
             terminal.show(&screen.draw(width, height))?;
             match terminal.key(next.saturating_duration_since(Instant::now())) {
                 Some(Key::Quit) => return Ok(()),
+                Some(Key::Back) if !screen.explains() => return Ok(()),
+                Some(Key::Back) => screen.back(),
+                Some(Key::Explain) if screen.explains() => screen.back(),
+                Some(Key::Explain) => {
+                    if let Some(subject) = screen.first_subject() {
+                        let explained = explain::of(config, &subject, None, None, clock::now());
+                        screen.explain(&explained.map_or_else(|error| error.to_string(), |of| words(&of)));
+                    }
+                }
                 Some(Key::Move(lines)) => screen.scroll(lines),
                 None => break,
             }

@@ -1,5 +1,5 @@
-//! A collector by itself, whose queues are those of a local AWS: what it sees arrives there, and nothing is lost when
-//! the queues are away. Wants `ministack`: named by `MINISTACK`, or found by `PATH`.
+//! Stages by themselves, whose queues are those of a local AWS: what a collector sees arrives there, nothing is lost when the queues
+//! are away, and an alerter's page shows what came. Wants `ministack`: named by `MINISTACK`, or found by `PATH`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -143,8 +143,14 @@ fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 
 /// A collector of the site `here`, and the port on which it listens.
 fn collector(config: &Path, aws: &Aws) -> (Process, u16) {
+    stage(&["collector", "--site", "here"], "listening on", config, aws)
+}
+
+/// A stage, and the port that it prints after these words.
+fn stage(job: &[&str], words: &str, config: &Path, aws: &Aws) -> (Process, u16) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_crosswatch"))
-        .args(["collector", "--site", "here", "--config"])
+        .args(job)
+        .arg("--config")
         .arg(config)
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", aws.front))
         .envs([("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
@@ -153,13 +159,12 @@ fn collector(config: &Path, aws: &Aws) -> (Process, u16) {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let process = Process(child);
+    let start = format!("{words} http://127.0.0.1:");
     let port = lines
         .by_ref()
         .map(Result::unwrap)
         .inspect(|line| println!("{line}"))
-        .find_map(|line| {
-            line.strip_prefix("listening on http://127.0.0.1:").map(|port| port.parse().unwrap())
-        })
+        .find_map(|line| line.strip_prefix(&start).map(|port| port.parse().unwrap()))
         .expect("it listens");
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
     (process, port)
@@ -232,4 +237,53 @@ fn what_a_collector_sees_arrives_in_both_queues_and_nothing_is_lost_while_they_a
         let seqs: Vec<_> = of_boot().flat_map(|batch| &batch.observations).map(|one| one.seq).collect();
         assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "nothing is missing or twice");
     }
+}
+
+#[test]
+fn the_page_of_an_alerter_over_sqs_shows_and_explains_what_it_received() {
+    let aws = Aws::start();
+    let (publisher, alerter) = (aws.queue("publisher"), aws.queue("alerter"));
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [near, far] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let config_of = |folder: &Path| {
+        let file = config(folder, target.local_addr().unwrap().port(), &publisher, &alerter);
+        let rule = "[[rule]]\nname = \"lost\"\nmetric = \"ping_ok\"\nbelow = 1\nbreach = \"3 of 3\"\nnotify = [\"me\"]\n\
+                    [notify.me]\nconsole = true\n[page]\nlisten = \"127.0.0.1:0\"\n";
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text + rule).unwrap();
+        file
+    };
+    // The alerter is elsewhere: it has nothing but the queue.
+    let (_collector, _) = collector(&config_of(near.path()), &aws);
+    let (_alerter, port) = stage(&["alerter"], "status page on", &config_of(far.path()), &aws);
+    let get = |path: &str| http(port, "GET", path, &[], "");
+    let json = |path: &str| serde_json::from_str::<Value>(&get(path)).unwrap_or_default();
+    let state = || json("/api/v1/state");
+    until("the link is up", || (state()["links"][0]["state"] == "up").then_some(()));
+    drop(target);
+    let id = until("an incident is open", || {
+        let state = state();
+        let id = state["judged"]["incidents"][0]["id"].as_str()?.to_owned();
+        (state["links"][0]["state"] == "down").then_some(id)
+    });
+    let told = until("somebody was told", || {
+        let told = json(&format!("/api/v1/incidents/{id}"))["told"][0].clone();
+        (told["standing"] == "accepted").then_some(told)
+    });
+    assert_eq!((&told["receiver"], &told["channel"]), (&json!("me"), &json!("console")));
+    let now = json("/api/v1/explain?of=l");
+    assert_eq!(now["subjects"][0]["judged"][0]["state"], "firing", "{now}");
+    // What is past is judged anew from the alerter's own history.
+    let fired = now["incidents"][0]["opened_at"].as_str().unwrap();
+    let then = json(&format!("/api/v1/explain?of=l&at={fired}"));
+    assert_eq!(then["basis"]["by"], "history", "{then}");
+    assert_eq!(then["subjects"][0]["judged"][0]["state"], "firing", "{then}");
+    let seen = until("what was seen is kept", || {
+        let seen = json("/api/v1/series?link=l&range=1h")[0]["points"][0].clone();
+        (!seen.is_null()).then_some(seen)
+    });
+    assert!(seen["replies"].as_u64() > Some(0), "{seen}");
+    until("what was captured is kept", || get("/link/l?range=1h").contains("class=\"bundle\"").then_some(()));
+    let page = get("/link/l?range=1h");
+    assert!(page.contains("lost: FIRING since"), "{page}");
 }

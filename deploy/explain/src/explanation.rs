@@ -1,10 +1,13 @@
 //! An explanation: data, complete by itself, from which the words are made.
 
+use crosswatch_alerter::status::ActiveSilence;
+use crosswatch_alerter::story::Story;
 use crosswatch_shared::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is behind the state of a subject, a link or an incident.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// The subject's, link's or incident's name.
     pub asked: String,
@@ -19,11 +22,11 @@ pub struct Explanation {
     /// What is judged, in the order of the config.
     pub subjects: Vec<Subject>,
     /// What came of it, by the alerter's file: the open ones first, then the newest that is over.
-    pub incidents: Vec<Incident>,
+    pub incidents: Vec<Story>,
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// What a rule is judged for.
@@ -35,7 +38,7 @@ pub enum Kind {
 }
 
 /// What the state is known by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "by", rename_all = "lowercase")]
 pub enum Basis {
     /// The alerter's file, as it is now.
@@ -50,7 +53,7 @@ pub enum Basis {
 }
 
 /// A site that observes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
     /// The site.
     pub site: String,
@@ -58,10 +61,12 @@ pub struct Site {
     pub event_time: Option<Timestamp>,
     /// Since when it is silent, if it is.
     pub silent_since: Option<Timestamp>,
+    /// The silence that its silence's page falls into at that moment.
+    pub silence: Option<ActiveSilence>,
 }
 
 /// What rules are judged for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     /// `LINK/SITE/PROBE`, `LINK/VPN-ID`, `SITE/SOURCE`, a site, or `alerter`.
     pub subject: String,
@@ -72,7 +77,7 @@ pub struct Subject {
 }
 
 /// What a rule makes of a subject, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judged {
     /// The rule.
     pub rule: String,
@@ -96,6 +101,8 @@ pub struct Judged {
     pub statistic: Option<String>,
     /// Who is told; nobody while the rule is on trial.
     pub notify: Vec<String>,
+    /// The silence that a page of it falls into at that moment, as silences are now.
+    pub silence: Option<ActiveSilence>,
     /// `ok`, `firing` or `unknown`.
     pub state: String,
     /// Whether it fires; also of one that is unknown.
@@ -121,7 +128,7 @@ pub struct Judged {
 }
 
 /// What is usual of a subject: the median over seven days.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Baseline {
     /// How many times it the threshold is.
     pub factor: f64,
@@ -134,7 +141,7 @@ pub struct Baseline {
 }
 
 /// M of N.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Breach {
     /// So many.
     pub m: usize,
@@ -143,7 +150,7 @@ pub struct Breach {
 }
 
 /// When something was decided, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// When.
     pub at: Timestamp,
@@ -154,7 +161,7 @@ pub struct Moment {
 }
 
 /// A number that was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Datapoint {
     /// When.
     pub at: Timestamp,
@@ -165,7 +172,7 @@ pub struct Datapoint {
 }
 
 /// A change of a rule's state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
     /// When.
     pub at: Timestamp,
@@ -173,69 +180,4 @@ pub struct Transition {
     pub state: String,
     /// Why.
     pub reason: String,
-}
-
-/// An incident, and what was told of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Incident {
-    /// Its id.
-    pub id: String,
-    /// The link or site, or `alerter`.
-    pub place: String,
-    /// What is broken.
-    pub verdict: String,
-    /// What that rests on.
-    pub summary: String,
-    /// Since when.
-    pub opened_at: Timestamp,
-    /// When it ended, and why.
-    pub resolved: Option<Moment>,
-    /// What fired, oldest first.
-    pub symptoms: Vec<Symptom>,
-    /// What was captured of probes that failed, a line each.
-    pub evidence: Vec<String>,
-    /// The ledger's entries, oldest first.
-    pub told: Vec<Notification>,
-}
-
-/// A rule that fired for a subject.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Symptom {
-    /// The rule.
-    pub rule: String,
-    /// The subject.
-    pub subject: String,
-    /// When it fired, and why.
-    pub fired: Moment,
-    /// When it ended, and why.
-    pub resolved: Option<Moment>,
-}
-
-/// An entry of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Notification {
-    /// `firing` or `resolved`.
-    pub state: String,
-    /// 0 for the first that was told; more for what refined it, or said that it was worse.
-    pub revision: u32,
-    /// To whom.
-    pub receiver: String,
-    /// By which way.
-    pub channel: String,
-    /// `owed`, `held`, `digested`, `accepted`, `abandoned`, or another word of the ledger's.
-    pub standing: String,
-    /// Whether it is a digest, which tells of others as well.
-    pub is_digest: bool,
-    /// When it was written.
-    pub created: Timestamp,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why the last try failed.
-    pub error: Option<String>,
-    /// When it is tried next, while it is owed.
-    pub next_try: Option<Timestamp>,
-    /// When it was accepted.
-    pub accepted_at: Option<Timestamp>,
-    /// What it says.
-    pub text: String,
 }

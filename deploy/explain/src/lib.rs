@@ -19,8 +19,7 @@ mod words;
 
 pub use asked::NotKnown;
 pub use explanation::{
-    Baseline, Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site,
-    Subject, Symptom, Transition,
+    Baseline, Basis, Breach, Datapoint, Explanation, Judged, Kind, Moment, Site, Subject, Transition,
 };
 pub use made::{Ask, ExplainError, explain};
 pub use words::words;

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crosswatch_alerter::account::{self, Account, Which};
+use crosswatch_alerter::account::{self, Account};
 use crosswatch_alerter::config::Config;
-use crosswatch_alerter::status;
+use crosswatch_alerter::status::{self, ActiveSilence};
+use crosswatch_alerter::story::{self, Story, Which};
 use crosswatch_journal::JournalError;
 use crosswatch_judge::baseline::HOURS;
 use crosswatch_judge::facts::Facts;
+use crosswatch_judge::mute::{Silence, Silences};
 use crosswatch_judge::rule::{Metric, Missing, Rule, Side, Statistic, Threshold};
+use crosswatch_judge::verdict::{Kind as Verdict, Symptom};
 use crosswatch_judge::{Engine, Judgement};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::observation::Name;
@@ -18,8 +21,7 @@ use crosswatch_shared::time::Timestamp;
 
 use crate::asked::{self, Asked, NotKnown};
 use crate::explanation::{
-    Baseline, Basis, Breach, Datapoint, Explanation, Incident, Judged, Kind, Moment, Notification, Site,
-    Subject, Symptom, Transition,
+    Baseline, Basis, Breach, Datapoint, Explanation, Judged, Kind, Moment, Site, Subject, Transition,
 };
 use crate::history::{self, Past, Span};
 
@@ -113,7 +115,7 @@ fn not_of_the_config(ask: &Ask<'_>) -> Result<Explanation, ExplainError> {
         (Some(_), Some(_), _) => Err(NotKnown::several(ask.asked).into()),
         (Some(incident), None, Some(account)) => of_incident(ask, incident, account),
         _ => {
-            let ids = account::newest_ids(ask.file, IDS)?;
+            let ids = story::newest_ids(ask.file, IDS)?;
             Err(NotKnown::new(ask.asked, ask.topology, &seen, &ids).into())
         }
     }
@@ -152,52 +154,50 @@ fn of(ask: &Ask<'_>, asked: Asked) -> Result<Explanation, ExplainError> {
             kind,
             at,
             basis: Basis::Alerter,
-            sites: sites(&wanted.sites, &account.sites),
-            subjects: wanted.subjects(ask.config, &account, &[]),
-            incidents: account.incidents.into_iter().map(incident).collect(),
+            sites: sites(&wanted.sites, &account.sites, &Muting::new(ask, &account.silences, at)),
+            subjects: wanted.subjects(ask, &account, at),
+            incidents: account.incidents,
         }),
         account => {
             let past = history::judge(&wanted.span(ask, at))?;
-            let incidents = match account {
-                Some(account) => account.incidents,
-                None => past.rehearsal.incidents(which)?,
+            let (incidents, silences) = match account {
+                Some(account) => (account.incidents, account.silences),
+                None => (past.rehearsal.incidents(which)?, Vec::new()),
             };
-            wanted.of_past(ask, kind, at, &past, incidents)
+            wanted.of_past(ask, kind, &past, incidents, &Muting::new(ask, &silences, at))
         }
     }
 }
 
 /// An incident: as things are while it is open, else as they were when it opened.
-fn of_incident(
-    ask: &Ask<'_>,
-    found: account::Incident,
-    account: Account,
-) -> Result<Explanation, ExplainError> {
-    let link = ask.topology.links.iter().find(|link| *link.name == *found.place).map(|link| &*link.name);
+fn of_incident(ask: &Ask<'_>, found: Story, account: Account) -> Result<Explanation, ExplainError> {
+    let of = &found.incident;
+    let link = ask.topology.links.iter().find(|link| *link.name == *of.place).map(|link| &*link.name);
     let mut wanted = Wanted::new(ask.topology, link, None);
-    wanted.names = found.symptoms.iter().map(|symptom| symptom.subject.clone()).collect();
+    wanted.names = of.symptoms.iter().map(|symptom| symptom.subject.clone()).collect();
     wanted.names.dedup();
     wanted.names.truncate(SUBJECTS);
     wanted.all_of = None;
     if wanted.sites.is_empty() {
         wanted.sites = ask.topology.sites.iter().map(|site| site.name.clone()).collect();
-        wanted.sites.retain(|site| *found.place == **site || &*found.place == "alerter");
+        wanted.sites.retain(|site| *of.place == **site || &*of.place == "alerter");
     }
-    let at = ask.at.or(found.resolved.as_ref().map(|_| found.opened_at));
+    let at = ask.at.or(of.resolved_at.map(|_| of.opened_at));
     let Some(at) = at else {
         return Ok(Explanation {
-            asked: found.id.clone(),
+            asked: of.id.clone(),
             kind: Kind::Incident,
             at: ask.now,
             basis: Basis::Alerter,
-            sites: sites(&wanted.sites, &account.sites),
-            subjects: wanted.subjects(ask.config, &account, &[]),
-            incidents: vec![incident(found)],
+            sites: sites(&wanted.sites, &account.sites, &Muting::new(ask, &account.silences, ask.now)),
+            subjects: wanted.subjects(ask, &account, ask.now),
+            incidents: vec![found],
         });
     };
     let past = history::judge(&wanted.span(ask, at))?;
-    let id = found.id.clone();
-    let told = wanted.of_past(ask, Kind::Incident, at, &past, vec![found])?;
+    let id = of.id.clone();
+    let told =
+        wanted.of_past(ask, Kind::Incident, &past, vec![found], &Muting::new(ask, &account.silences, at))?;
     Ok(Explanation { asked: id, ..told })
 }
 
@@ -257,33 +257,32 @@ impl<'a> Wanted<'a> {
         &self,
         ask: &Ask<'_>,
         kind: Kind,
-        at: Timestamp,
         past: &Past,
-        incidents: Vec<account::Incident>,
+        incidents: Vec<Story>,
+        muting: &Muting,
     ) -> Result<Explanation, ExplainError> {
         let subjects = past.rehearsal.subjects()?;
-        let known =
-            Known { engine: past.rehearsal.engine(), subjects: &subjects, otherwise: &BTreeMap::new() };
+        let known = Known {
+            engine: past.rehearsal.engine(),
+            subjects: &subjects,
+            otherwise: &BTreeMap::new(),
+            muting,
+        };
         Ok(Explanation {
             asked: ask.asked.to_owned(),
             kind,
-            at,
+            at: muting.at,
             basis: Basis::History { from: past.from, observations: past.observations },
-            sites: sites(&self.sites, &past.rehearsal.sites()?),
+            sites: sites(&self.sites, &past.rehearsal.sites()?, muting),
             subjects: self.of_known(ask.config, &known, &past.transitions),
-            incidents: incidents.into_iter().map(incident).collect(),
+            incidents,
         })
     }
 
-    fn subjects(
-        &self,
-        config: &Config,
-        account: &Account,
-        transitions: &[crosswatch_judge::Transition],
-    ) -> Vec<Subject> {
-        let known =
-            Known { engine: &account.engine, subjects: &account.subjects, otherwise: &account.otherwise };
-        self.of_known(config, &known, transitions)
+    fn subjects(&self, ask: &Ask<'_>, account: &Account, at: Timestamp) -> Vec<Subject> {
+        let Account { engine, subjects, otherwise, silences, .. } = account;
+        let muting = &Muting::new(ask, silences, at);
+        self.of_known(ask.config, &Known { engine, subjects, otherwise, muting }, &[])
     }
 
     fn of_known(
@@ -327,6 +326,26 @@ struct Known<'a> {
     engine: &'a Engine,
     subjects: &'a [status::Subject],
     otherwise: &'a BTreeMap<String, String>,
+    muting: &'a Muting,
+}
+
+/// What the silences mute at the moment that is told.
+struct Muting {
+    silences: Silences,
+    at: Timestamp,
+}
+
+impl Muting {
+    fn new(ask: &Ask<'_>, silences: &[Silence], at: Timestamp) -> Self {
+        Self { silences: Silences::new(silences.to_vec(), ask.topology), at }
+    }
+
+    /// The silence that a page of a rule for a subject would fall into; without a metric that of a built-in rule.
+    fn of(&self, rule: &str, metric: Option<Metric>, subject: &str) -> Option<ActiveSilence> {
+        let (rule, subject) = (rule.into(), subject.into());
+        let symptom = Symptom { rule, metric, subject, at: self.at, value: None, reason: String::new() };
+        ActiveSilence::of(self.silences.muting(&symptom, self.at)?, self.at)
+    }
 }
 
 /// What was captured of a probe that is lost.
@@ -352,13 +371,14 @@ fn looks_back(rule: &Rule, topology: &Topology) -> Duration {
     step.saturating_mul(count.saturating_mul(2)) + rule.deadline.unwrap_or(step * 3)
 }
 
-fn sites(wanted: &[Name], known: &[status::SiteTime]) -> Vec<Site> {
+fn sites(wanted: &[Name], known: &[status::SiteTime], muting: &Muting) -> Vec<Site> {
     let site = |name: &Name| {
         let of = known.iter().find(|of| *of.site == **name);
         Site {
             site: name.to_string(),
             event_time: of.and_then(|of| of.event_time),
             silent_since: of.and_then(|of| of.silent_since),
+            silence: muting.of(Verdict::SiteSilent.word(), None, name),
         }
     };
     wanted.iter().map(site).collect()
@@ -404,6 +424,7 @@ fn judged(
             .window
             .filter(|_| !rule.metric.needs_period())
             .map(|window| statistic(window.statistic)),
+        silence: known.muting.of(&rule.name, Some(rule.metric), subject),
         notify: notify.into_iter().flat_map(|of| &of.notify).map(ToString::to_string).collect(),
         state: judgement.state.word().to_owned(),
         firing: judgement.firing,
@@ -437,46 +458,5 @@ fn statistic(statistic: Statistic) -> String {
         Statistic::Minimum => "minimum".to_owned(),
         Statistic::Maximum => "maximum".to_owned(),
         Statistic::Percentile(of) => format!("p{of}"),
-    }
-}
-
-fn incident(of: account::Incident) -> Incident {
-    let moment = |(at, reason)| Moment { at, value: None, reason };
-    Incident {
-        id: of.id,
-        place: of.place,
-        verdict: of.verdict,
-        summary: of.summary,
-        opened_at: of.opened_at,
-        resolved: of.resolved.map(moment),
-        symptoms: of
-            .symptoms
-            .into_iter()
-            .map(|of| Symptom {
-                rule: of.rule,
-                subject: of.subject,
-                fired: moment(of.fired),
-                resolved: of.resolved.map(moment),
-            })
-            .collect(),
-        evidence: of.evidence,
-        told: of
-            .told
-            .into_iter()
-            .map(|of| Notification {
-                next_try: (of.standing == "owed").then_some(of.next_try),
-                state: of.state,
-                revision: of.revision,
-                receiver: of.receiver,
-                channel: of.channel,
-                standing: of.standing,
-                is_digest: of.is_digest,
-                created: of.created,
-                attempts: of.attempts,
-                error: of.error,
-                accepted_at: of.accepted,
-                text: of.text,
-            })
-            .collect(),
     }
 }

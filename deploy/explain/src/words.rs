@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crosswatch_alerter::status::ActiveSilence;
+use crosswatch_alerter::story::{Incident, Notice, Story};
 use crosswatch_shared::time::Timestamp;
 
-use crate::explanation::{
-    Baseline, Basis, Datapoint, Explanation, Incident, Judged, Kind, Notification, Site, Subject,
-};
+use crate::explanation::{Baseline, Basis, Datapoint, Explanation, Judged, Kind, Site, Subject};
 
 /// How many datapoints are told.
 const DATAPOINTS: usize = 10;
@@ -55,11 +55,17 @@ pub fn words(of: &Explanation) -> String {
 
 /// Only where it explains why nothing is judged.
 fn site_words(site: &Site, at: Timestamp) -> String {
-    let Site { site, event_time, silent_since } = site;
+    let Site { site, event_time, silent_since, silence } = site;
     match (silent_since, event_time) {
-        (Some(since), _) => format!(
-            "site {site} is silent since {since}: no rule can be judged for what it observes, and site-silent tells everybody\n"
-        ),
+        (Some(since), _) => {
+            let told = match silence {
+                Some(silence) => format!("is muted {}", muted_until(silence)),
+                None => "tells everybody".to_owned(),
+            };
+            format!(
+                "site {site} is silent since {since}: no rule can be judged for what it observes, and site-silent {told}\n"
+            )
+        }
         (None, None) => format!("site {site} was never heard of: nothing is judged for what it observes\n"),
         (None, Some(known)) => {
             let behind = at.since(*known).as_secs();
@@ -86,7 +92,7 @@ fn subject_words(text: &mut String, subject: &Subject, of: &Explanation) {
     for judged in &subject.judged {
         // Of a link what is in order is told in a line.
         if of.kind == Kind::Link && judged.state == "ok" {
-            let _ = writeln!(text, "  {}: ok; {}", judged.rule, counted(judged));
+            let _ = writeln!(text, "  {}: ok; {}{}", judged.rule, counted(judged), quiet(judged));
         } else {
             judged_words(text, judged, &subject.subject, of);
         }
@@ -94,6 +100,25 @@ fn subject_words(text: &mut String, subject: &Subject, of: &Explanation) {
     if let Some(evidence) = &subject.evidence {
         let _ = writeln!(text, "  evidence: {evidence}");
     }
+}
+
+/// Why a rule that is in order would tell nobody even if it were not.
+fn quiet(judged: &Judged) -> String {
+    let baseline = match judged.baseline {
+        Some(Baseline { value: None, fixed: None, .. }) => "; no baseline yet, until then it does not fire",
+        Some(Baseline { value: None, .. }) => "; no baseline yet",
+        _ => "",
+    };
+    let silence = judged.silence.as_ref().filter(|_| !judged.notify.is_empty());
+    let muted = silence.map(|of| format!("; muted {}", muted_until(of)));
+    format!("{baseline}{}", muted.unwrap_or_default())
+}
+
+/// `until 2026-11-22T09:00:00.000000Z by the silence 3f9a01c7 of link use1-euw1: router swap`.
+fn muted_until(silence: &ActiveSilence) -> String {
+    let ActiveSilence { id, covers, until, why, by } = silence;
+    let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
+    format!("until {until} by the silence {id} of {covers}: {why}{by}")
 }
 
 fn judged_words(text: &mut String, judged: &Judged, subject: &str, of: &Explanation) {
@@ -130,6 +155,9 @@ fn judged_words(text: &mut String, judged: &Judged, subject: &str, of: &Explanat
         );
     }
     let _ = writeln!(text, "    {}", pages(judged, subject, of));
+    if let (Some(silence), false) = (&judged.silence, judged.notify.is_empty()) {
+        let _ = writeln!(text, "    muted {}; what still fires then pages then", muted_until(silence));
+    }
     if let Some(otherwise) = &judged.otherwise {
         let _ = writeln!(
             text,
@@ -245,11 +273,11 @@ fn pages(judged: &Judged, subject: &str, of: &Explanation) -> String {
     let is_it = |rule: &str, its: &str| rule == judged.rule && its == subject;
     let open = |incident: &&Incident| {
         incident.symptoms.iter().any(|symptom| {
-            let ended = symptom.resolved.as_ref().is_some_and(|end| end.at <= of.at);
-            is_it(&symptom.rule, &symptom.subject) && symptom.fired.at <= of.at && !ended
+            let ended = symptom.resolved_at.is_some_and(|end| end <= of.at);
+            is_it(&symptom.rule, &symptom.subject) && symptom.fired_at <= of.at && !ended
         })
     };
-    let Some(incident) = of.incidents.iter().find(open) else {
+    let Some(incident) = of.incidents.iter().map(|of| &of.incident).find(open) else {
         return match (judged.firing, &of.basis) {
             (true, Basis::History { .. }) => {
                 "the alerter has no incident of this: the rules were others then, or it was not judging"
@@ -264,48 +292,52 @@ fn pages(judged: &Judged, subject: &str, of: &Explanation) -> String {
     let opened_it = incident.symptoms.first().is_some_and(|first| is_it(&first.rule, &first.subject));
     match (judged.notify.is_empty(), opened_it) {
         (true, _) => format!("it is a symptom of {its}, and pages nobody itself: the rule has no notify"),
-        (false, true) => format!("it opened {its}, which pages {whom}"),
+        (false, true) => match &incident.muted {
+            Some(muted) => format!("it opened {its}, of which nobody was told: muted by {muted}"),
+            None => format!("it opened {its}, which pages {whom}"),
+        },
         (false, false) => {
             format!("it joined {its}, which was open: who of {whom} had been told of that is not told again")
         }
     }
 }
 
-fn incident_words(text: &mut String, incident: &Incident, at: Timestamp) {
-    let Incident { id, place, verdict, summary, opened_at, resolved, .. } = incident;
-    let until = match resolved {
-        Some(end) => format!("from {opened_at} to {}, {} s", end.at, end.at.since(*opened_at).as_secs()),
+fn incident_words(text: &mut String, story: &Story, at: Timestamp) {
+    let incident = &story.incident;
+    let Incident { id, place, verdict, summary, opened_at, resolved_at, .. } = incident;
+    let until = match resolved_at {
+        Some(end) => format!("from {opened_at} to {end}, {} s", end.since(*opened_at).as_secs()),
         None => format!("open since {opened_at}, for {} s", at.since(*opened_at).as_secs()),
     };
     let _ = writeln!(text, "incident {verdict} {place} ({id}) {until}: {summary}");
     for symptom in incident.symptoms.iter().take(SYMPTOMS) {
-        let end = symptom.resolved.as_ref().map_or_else(
+        let end = symptom.resolved_at.map_or_else(
             || ", and still does".to_owned(),
-            |end| format!(", until {}: {}", end.at, end.reason),
+            |end| format!(", until {end}: {}", symptom.resolved_reason.as_deref().unwrap_or_default()),
         );
         let _ = writeln!(
             text,
             "  {} fired for {} at {}: {}{end}",
-            symptom.rule, symptom.subject, symptom.fired.at, symptom.fired.reason
+            symptom.rule, symptom.subject, symptom.fired_at, symptom.reason
         );
     }
     let more = incident.symptoms.len().saturating_sub(SYMPTOMS);
     if more > 0 {
         let _ = writeln!(text, "  and {more} more");
     }
-    for line in &incident.evidence {
+    for line in &story.evidence {
         let _ = writeln!(text, "  evidence: {line}");
     }
-    if incident.told.is_empty() {
+    if story.told.is_empty() {
         *text += "  nobody was told: none of its rules has a notify\n";
     }
-    for of in &incident.told {
+    for of in &story.told {
         let _ = writeln!(text, "  {}", told_words(of));
     }
 }
 
 /// One entry of the ledger.
-fn told_words(of: &Notification) -> String {
+fn told_words(of: &Notice) -> String {
     let what = match (of.is_digest, of.revision) {
         (true, _) => format!("a digest's {}", of.state),
         (false, 0) => of.state.clone(),
@@ -321,6 +353,15 @@ fn told_words(of: &Notification) -> String {
         ("owed", ..) => "not tried yet".to_owned(),
         ("held", ..) => "held back by at_most until its digest".to_owned(),
         ("digested", ..) => "held back by at_most, and told by a digest".to_owned(),
+        ("muted" | "silenced", ..) => {
+            let by = of.muted_by.as_deref().unwrap_or("a silence");
+            let then = if of.standing == "muted" {
+                "told once that is over, if it still fires"
+            } else {
+                "over before that was"
+            };
+            format!("muted by {by}, {then}")
+        }
         ("abandoned", ..) => {
             "given up: something newer was to be told, or the config lost the receiver".to_owned()
         }

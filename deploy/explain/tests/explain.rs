@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crosswatch_alerter::Alerter;
 use crosswatch_alerter::config::Config;
+use crosswatch_alerter::edit::Edit;
+use crosswatch_alerter::silences::{self, Known};
 use crosswatch_explain::{Ask, Basis, ExplainError, Explanation, Kind, explain, words};
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
@@ -115,13 +117,22 @@ impl Scene {
 
     /// A real alerter runs over the journals until its receiver has accepted so many notifications.
     fn alerted(&self, accepted: usize) {
+        self.alerted_with("", "accepted", accepted);
+    }
+
+    /// The same with these silences, until so many notifications stand so.
+    fn alerted_with(&self, silences: &str, standing: &str, count: usize) {
         let sites: Vec<Name> = self.topology.sites.iter().map(|site| site.name.clone()).collect();
         let source = Source::embedded(self.journals(), sites);
         let part = Health::default().part("alerter");
         let mut registry = Registry::default();
-        let alerter =
+        let mut alerter =
             Alerter::open(self.config.clone(), &self.topology, &self.file(), source, &mut registry, part)
                 .unwrap();
+        let known = Known::of(&self.topology, &self.config);
+        let (text, file) = (silences.as_bytes(), Name::from("silences.toml"));
+        let all = silences::parse(text, file.as_ref().as_ref(), Some(&known), second(0)).unwrap();
+        alerter.take(&Edit::Silences { file, text: text.to_vec(), all }).unwrap().unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
@@ -131,7 +142,7 @@ impl Scene {
                 loop {
                     let explained = self.ask("l", None).unwrap();
                     let told = explained.incidents.iter().flat_map(|of| &of.told);
-                    if told.filter(|of| of.standing == "accepted").count() >= accepted {
+                    if told.filter(|of| of.standing == standing).count() >= count {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -155,7 +166,7 @@ fn outage(lost: usize) -> Vec<Option<f64>> {
 fn an_outage_is_told_from_its_datapoints_to_who_was_told() {
     let scene = Scene::new(&[("east", "p", &outage(4)), ("west", "q", &[UP; 14])]);
     let explained = scene.ask("l/east/p", Some(second(13))).unwrap();
-    let id = explained.incidents[0].id.clone();
+    let id = explained.incidents[0].incident.id.clone();
     assert_eq!(
         words(&explained),
         format!(
@@ -193,14 +204,15 @@ fn what_the_alerter_did_is_told_from_its_own_file() {
     let values: Vec<Option<f64>> = judged.datapoints.iter().map(|of| of.value).collect();
     assert_eq!(values, [Some(1.0), Some(0.0), Some(0.0), Some(0.0), Some(0.0)]);
     let incident = &now.incidents[0];
-    assert_eq!((incident.opened_at, &incident.resolved), (second(12), &None));
+    assert_eq!((incident.incident.opened_at, incident.incident.resolved_at), (second(12), None));
     assert_eq!((&*incident.told[0].receiver, &*incident.told[0].standing), ("oncall", "accepted"));
     assert!(incident.told[0].text.starts_with("FIRING filtered l: "), "{incident:?}");
 
     // By its id, or the beginning of that; and the same as JSON.
-    for asked in [&*incident.id, &incident.id[..8]] {
+    let id = &incident.incident.id;
+    for asked in [&**id, &id[..8]] {
         let by_id = scene.ask(asked, None).unwrap();
-        assert_eq!((by_id.kind, &by_id.asked), (Kind::Incident, &incident.id));
+        assert_eq!((by_id.kind, &by_id.asked), (Kind::Incident, id));
         assert_eq!(by_id.subjects[0].subject, "l/east/p");
         let json = serde_json::to_string(&by_id).unwrap();
         assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), by_id);
@@ -223,7 +235,7 @@ fn an_incident_that_is_over_is_told_as_things_were_when_it_opened() {
     scene.alerted(2);
     let over = scene.ask("l", None).unwrap();
     assert_eq!(over.subjects.iter().find(|of| of.subject == "l/east/p").unwrap().judged[0].state, "ok");
-    let id = &over.incidents.iter().find(|of| of.symptoms[0].rule == "lost").unwrap().id;
+    let id = &over.incidents.iter().find(|of| of.incident.symptoms[0].rule == "lost").unwrap().incident.id;
     let explained = scene.ask(id, None).unwrap();
     assert_eq!(explained.at, second(12));
     assert!(matches!(explained.basis, Basis::History { observations: 26, .. }), "{:?}", explained.basis);
@@ -283,6 +295,33 @@ fn a_site_that_is_not_heard_explains_why_nothing_pages() {
 }
 
 #[test]
+fn what_a_silence_mutes_is_told_with_until_when_and_by_which() {
+    let scene = Scene::new(&[("east", "p", &outage(4)), ("west", "q", &[UP; 14])]);
+    let text = |until: &str| {
+        let times = format!("from = \"2026-11-01T00:00:00Z\"\nuntil = \"{until}\"\n");
+        format!("[[silence]]\nid = \"swap1\"\nlink = \"l\"\n{times}why = \"router swap\"\nby = \"ana\"\n")
+    };
+    scene.alerted_with(&text("2099-01-01T00:00:00Z"), "muted", 1);
+    let explained = scene.ask("l/east/p", None).unwrap();
+    let told = words(&explained);
+    let until = "until 2099-01-01T00:00:00.000000Z by the silence swap1 of link l: router swap, says ana";
+    assert!(told.contains(&format!("    muted {until}; what still fires then pages then\n")), "{told}");
+    assert!(told.contains("of which nobody was told: muted by router swap (swap1)\n"), "{told}");
+    assert!(
+        told.contains("muted by router swap (swap1), told once that is over, if it still fires"),
+        "{told}"
+    );
+    let silence = explained.subjects[0].judged[0].silence.clone().unwrap();
+    assert_eq!((&*silence.id, &*silence.why), ("swap1", "router swap"));
+    // Of a link what is in order says it in its line.
+    let told = words(&scene.ask("l", None).unwrap());
+    assert!(
+        told.contains(&format!("  lost: ok; 0 of the newest 3 breach; it takes 3; muted {until}\n")),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_there_is_not_is_told_with_the_nearest() {
     let scene = Scene::new(&[("east", "p", &outage(4)), ("west", "q", &[UP; 14])]);
     scene.alerted(1);
@@ -292,7 +331,7 @@ fn what_there_is_not_is_told_with_the_nearest() {
         error("l/eats/p"),
         format!("nothing is called 'l/eats/p': {nothing}; the nearest is 'l/east/p'")
     );
-    let id = scene.ask("l", None).unwrap().incidents[0].id.clone();
+    let id = scene.ask("l", None).unwrap().incidents[0].incident.id.clone();
     let mistyped = format!("{}0{}", &id[..10], &id[11..]);
     let (near, told) = (format!("the nearest is '{id}'"), error(&mistyped));
     assert!(mistyped == id || told.ends_with(&near), "{told}");

@@ -14,7 +14,7 @@ use crosswatch_queue::QueueError;
 
 pub use cell::Cell;
 pub use histogram::{ACCURACY, Histogram};
-pub use store::{FILE, Grain, HOURS, History, Key, MINUTES, Since, TunnelSpan};
+pub use store::{Captured, FILE, Grain, HOURS, History, Key, MINUTES, Since, TunnelSpan};
 pub(crate) use writer::Writer;
 
 /// The history cannot be read or written.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crosswatch_journal::JournalError;
 use crosswatch_queue::{QueueError, Schema};
+use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -22,11 +23,14 @@ pub const MINUTES: Duration = Duration::from_secs(35 * 86_400);
 /// How long hours are kept, and the states of tunnels.
 pub const HOURS: Duration = Duration::from_secs(400 * 86_400);
 
+/// How many bundles of evidence are kept at most, a few kilobytes each, and no longer than minutes are.
+const BUNDLES: i64 = 20_000;
+
 /// A tunnel of which nothing was heard for so long was not known in between.
 const TUNNEL_GAP: Duration = Duration::from_secs(300);
 
 pub(super) const SCHEMA: Schema =
-    Schema { what: "history of the graphs", application_id: 0x4357_4731, migrations: &[TABLES] };
+    Schema { what: "history of the graphs", application_id: 0x4357_4731, migrations: &[TABLES, EVIDENCE] };
 
 const TABLES: &str = "
 -- A probe of a site on a link. Since when its outcomes are replies or losses without a break.
@@ -57,6 +61,19 @@ CREATE TABLE tunnel (
     until      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX tunnel_of ON tunnel (link, vpn, outside_ip, until);
+";
+
+/// What was captured once a probe was lost.
+const EVIDENCE: &str = "
+CREATE TABLE evidence (
+    series INTEGER NOT NULL,
+    -- When looking began, in microseconds.
+    at     INTEGER NOT NULL,
+    -- As JSON, in the form of an observation.
+    body   TEXT NOT NULL,
+    PRIMARY KEY (series, at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX evidence_at ON evidence (at);
 ";
 
 const ROW_BITS: u32 = 24;
@@ -125,6 +142,17 @@ pub struct TunnelSpan {
     pub until: Timestamp,
 }
 
+/// What was captured of a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// The site that captured it.
+    pub site: String,
+    /// The probe.
+    pub probe: String,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
 /// Since when a probe is as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
@@ -141,6 +169,7 @@ pub(crate) struct Deltas {
     /// By series and the number of the minute since the epoch.
     cells: HashMap<Key, BTreeMap<i64, Cell>>,
     tunnels: Vec<(Name, TunnelSpan)>,
+    evidence: Vec<(Key, Evidence)>,
     since: HashMap<Key, Since>,
 }
 
@@ -159,6 +188,11 @@ impl Deltas {
     /// What a poll said of a tunnel.
     pub(crate) fn tunnel(&mut self, link: &Name, span: TunnelSpan) {
         self.tunnels.push((link.clone(), span));
+    }
+
+    /// What was captured of a probe that was lost.
+    pub(crate) fn evidence(&mut self, key: &Key, evidence: &Evidence) {
+        self.evidence.push((key.clone(), evidence.clone()));
     }
 
     /// How many minutes of probes it holds.
@@ -190,6 +224,12 @@ impl Deltas {
                 of.up,
                 of.since.as_micros()
             ])?;
+        }
+        for (key, evidence) in &self.evidence {
+            let Ok(body) = serde_json::to_string(evidence) else { continue };
+            let series = ids.of(file, key)?;
+            file.prepare_cached("INSERT OR IGNORE INTO evidence (series, at, body) VALUES (?, ?, ?)")?
+                .execute(params![series, evidence.at.as_micros(), body])?;
         }
         self.tunnels.iter().try_for_each(|(link, span)| add_tunnel(file, link, span))
     }
@@ -302,6 +342,11 @@ pub(super) fn prune(file: &Connection, now: Timestamp) -> Result<(), Error> {
         }
     }
     file.execute("DELETE FROM tunnel WHERE until < ?", [(now - HOURS).as_micros()])?;
+    let newest = "SELECT at FROM evidence ORDER BY at DESC LIMIT 1 OFFSET ?2";
+    file.execute(
+        &format!("DELETE FROM evidence WHERE at < max(?1, ifnull(({newest}), ?1))"),
+        [(now - MINUTES).as_micros(), BUNDLES - 1],
+    )?;
     Ok(())
 }
 
@@ -384,6 +429,33 @@ impl History {
         Ok(spans.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// What was captured of a link's probes within a span of time, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn evidence(
+        &self,
+        link: &str,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Captured>, Error> {
+        let mut query = self.file.prepare_cached(
+            "SELECT series.site, series.probe, body FROM evidence JOIN series ON series.id = evidence.series
+             WHERE series.link = ? AND at >= ? AND at < ? ORDER BY at DESC LIMIT ?",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = query.query_map(params![link, from.as_micros(), to.as_micros(), limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
+        })?;
+        let captured = rows.map(|row| {
+            let (site, probe, body) = row?;
+            let evidence = serde_json::from_str(&body).map_err(|_| Error::Odd { what: "evidence" })?;
+            Ok(Captured { site, probe, evidence })
+        });
+        captured.collect()
+    }
+
     /// The median round-trip time of the week before `now`, in milliseconds: what a probe's latency is held against.
     ///
     /// # Errors
@@ -421,7 +493,7 @@ pub(super) fn told(path: &Path, error: Error) -> Error {
 #[cfg(test)]
 pub(super) fn row_of_test(deltas: &Deltas) -> [usize; 2] {
     let mut file = Connection::open_in_memory().unwrap();
-    file.execute_batch(TABLES).unwrap();
+    SCHEMA.migrations.iter().for_each(|sql| file.execute_batch(sql).unwrap());
     let step = file.transaction().unwrap();
     deltas.write(&step, &mut Ids::default()).unwrap();
     step.commit().unwrap();

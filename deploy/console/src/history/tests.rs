@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crosswatch_journal::Writer as Journal;
 use crosswatch_queue::Source;
+use crosswatch_shared::evidence::{Evidence, Protocol};
 use crosswatch_shared::observation::{Batch, Body, Lost, Name, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 
@@ -139,6 +140,31 @@ async fn a_tunnels_polls_are_spans_and_a_long_time_without_a_poll_is_none() {
         .map(|of| (of.up, of.since.since(start()).as_secs() / 60, of.until.since(start()).as_secs() / 60))
         .collect();
     assert_eq!(told, [(true, 0, 1), (false, 2, 3), (false, 20, 20)]);
+}
+
+#[tokio::test]
+async fn evidence_is_kept_once_for_as_long_as_minutes_are() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("journal")).unwrap();
+    let mut journal = Journal::open(&folder.path().join("journal"), "a").unwrap();
+    let mut writer = open(folder.path());
+    let target = "10.1.0.10".parse().unwrap();
+    let captured = |ago: u32| Evidence::new(start() - SECOND * 86_400 * ago, Protocol::Icmp, target, None);
+    for number in 0..2 {
+        journal.append_all([&batch(number, Outcome::Reply { rtt_ms: 1.0 })], start()).unwrap();
+        writer.receive(Duration::ZERO, Instant::now()).await.unwrap();
+        // What is read again after a death.
+        [36, 34, 0].iter().for_each(|ago| writer.deltas().evidence(&key(), &captured(*ago)));
+        writer.settle().await.unwrap();
+    }
+    let history = History::open(&folder.path().join(FILE)).unwrap().unwrap();
+    let found = |link, limit| history.evidence(link, Timestamp::MIN, Timestamp::MAX, limit).unwrap();
+    assert_eq!(found("l", 9).len(), 3);
+    writer.turn(Instant::now(), start()).await.unwrap();
+    let told: Vec<_> = found("l", 9).into_iter().map(|of| (of.site, of.probe, of.evidence)).collect();
+    let (site, probe) = ("a".to_owned(), "p".to_owned());
+    assert_eq!(told, [(site.clone(), probe.clone(), captured(0)), (site, probe, captured(34))]);
+    assert_eq!((found("l", 1).len(), found("m", 9).len()), (1, 0));
 }
 
 /// A link of 80 ms whose jitter has a long tail, measured each second.

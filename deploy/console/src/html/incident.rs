@@ -1,12 +1,11 @@
-//! An incident: what happened when, and what was told to whom. What explains a verdict in words, and a report to hand on, belong
-//! between the two.
+//! An incident: what happened when, why, and what was told to whom.
 
 use crosswatch_shared::time::Timestamp;
 use maud::{Markup, html};
 
-use super::{Frame, href, page};
-use crate::judged::{Incident, Notice, Story};
+use super::{Frame, href, page, why_href};
 use crate::text::{moment, spell};
+use crosswatch_alerter::story::{Incident, Notice, Story};
 
 /// An incident's page.
 pub(crate) fn incident(story: &Story, version: u64, now: Timestamp) -> String {
@@ -20,8 +19,14 @@ pub(crate) fn incident(story: &Story, version: u64, now: Timestamp) -> String {
             ": " (of.summary)
         }
         @if !of.link.is_empty() { p { a href=(around(of, now)) { "The link's graphs around it" } } }
+        @if let Some(silence) = &of.muted { p { "Nobody was told: muted by " (silence) "." } }
+        p {
+            a href=(why_href(&of.id, None)) { "Why it paged, or why not" } ", "
+            a href={ "/incident/" (of.id) "/report" } { "the report, as a file to keep" }
+        }
         (timeline(story))
-        (told(&story.notices))
+        (captured(&story.evidence))
+        (told(&story.told))
     };
     page(&Frame { title: &title, version, refresh: if of.resolved_at.is_none() { 10 } else { 0 } }, &main)
 }
@@ -52,7 +57,7 @@ fn timeline(story: &Story) -> Markup {
             ));
         }
     }
-    for notice in &story.notices {
+    for notice in &story.told {
         if let Some(at) = notice.accepted_at {
             let line = html! { (notice.receiver) " was told " em { (notice.state) } " by " (notice.channel) };
             lines.push((at, 1, line));
@@ -66,6 +71,18 @@ fn timeline(story: &Story) -> Markup {
         section aria-labelledby="h-timeline" {
             h2 #h-timeline { "Timeline" }
             ol.timeline { @for (at, _, line) in lines { li { time datetime=(at) { (at.to_string().replace('T', " ")) } " " (line) } } }
+        }
+    }
+}
+
+/// What was captured of its probes, as it was told last.
+fn captured(evidence: &[String]) -> Markup {
+    html! {
+        @if !evidence.is_empty() {
+            section aria-labelledby="h-evidence" {
+                h2 #h-evidence { "Evidence" }
+                ul.evidence { @for line in evidence { li { (line) } } }
+            }
         }
     }
 }
@@ -87,7 +104,7 @@ fn told(notices: &[Notice]) -> Markup {
                         tbody {
                             @for of in notices {
                                 tr {
-                                    th scope="row" { (of.receiver) " " small { (of.channel) } }
+                                    th scope="row" { (of.receiver) " " small { (of.channel) @if of.is_digest { " digest" } } }
                                     td { (of.state) @if of.revision > 0 { " (" (of.revision + 1) ")" } }
                                     td { time datetime=(of.created) { (moment(of.created)) } }
                                     td {

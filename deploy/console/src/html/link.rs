@@ -2,13 +2,17 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use super::evidence::evidence;
+use super::explain::why;
 use super::overview::measured;
-use super::{Frame, badge, href, incident_line, page};
+use super::{Frame, badge, href, incident_line, page, why_href};
 use crate::graph::{Span, milliseconds};
-use crate::judged::Incident;
+use crate::history::Captured;
 use crate::state::{LinkState, ProbeState};
 use crate::text::{moment, spell};
 use crate::window::{RANGES, Window};
+use crosswatch_alerter::story::Incident;
+use crosswatch_explain::Explanation;
 
 /// What a link's page is made of.
 pub(crate) struct Shown<'a> {
@@ -20,6 +24,12 @@ pub(crate) struct Shown<'a> {
     pub(crate) svg: String,
     /// Those of the time shown.
     pub(crate) incidents: &'a [Incident],
+    /// What was captured in it, the newest first.
+    pub(crate) evidence: &'a [Captured],
+    /// How many bundles are shown at most.
+    pub(crate) bundles: usize,
+    /// Why the link pages, or why not, or why that cannot be told; nothing for a time that is over.
+    pub(crate) why: Option<&'a Result<Explanation, String>>,
 }
 
 /// A link's page.
@@ -39,14 +49,21 @@ pub(crate) fn link(shown: &Shown<'_>) -> String {
                 "Line: median. Bands: the middle half, and 5 % to 95 %. Loss: "
                 span.k0 { "■ none" } " " span.k1 { "■ to 2 %" } " " span.k2 { "■ to 10 %" } " " span.k3 { "■ to 50 %" } " "
                 span.k4 { "■ more" } ". Hatched: nothing was seen. Drag over the graph to zoom. "
-                a href={ "/graph/" (path.trim_start_matches("/link/")) ".svg?" (window.query()) } { "As a file" }
+                "As a file: "
+                a href={ "/graph/" (path.trim_start_matches("/link/")) ".svg?" (window.query()) } { "SVG" } ", "
+                a href={ "/graph/" (path.trim_start_matches("/link/")) ".png?" (window.query()) } { "PNG" }
             }
         }
-        (parts(link, shown))
+        (parts(link))
         section aria-labelledby="h-incidents" {
             h2 #h-incidents { "Incidents" }
             @if shown.incidents.is_empty() { p { "None in this time." } }
             @else { ul.incidents { @for of in shown.incidents { (incident_line(of)) } } }
+        }
+        (evidence(shown.evidence, shown.bundles))
+        @match shown.why {
+            Some(explained) => (why(explained)),
+            None => p { a href=(why_href(&link.link, Some(span.to))) { "Why it paged then, or why not" } },
         }
     };
     let refresh = if window.is_live() { 10 } else { 0 };
@@ -66,8 +83,7 @@ fn ranges(path: &str, window: &Window) -> Markup {
     }
 }
 
-fn parts(link: &LinkState, shown: &Shown<'_>) -> Markup {
-    let _ = shown;
+fn parts(link: &LinkState) -> Markup {
     html! {
         section aria-labelledby="h-now" {
             h2 #h-now { "Now" }

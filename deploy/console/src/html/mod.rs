@@ -1,16 +1,19 @@
 //! The pages, as HTML. Pure: what is shown and the time are arguments; nothing in them is markup but what stands here.
 
+mod evidence;
+pub(crate) mod explain;
 pub(crate) mod incident;
 pub(crate) mod link;
 pub(crate) mod overview;
 #[cfg(test)]
 mod tests;
 
+use crosswatch_shared::time::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
-use crate::judged::Incident;
 use crate::state::State;
 use crate::text::{harmless, moment};
+use crosswatch_alerter::story::Incident;
 
 /// What is around a page.
 pub(crate) struct Frame<'a> {
@@ -45,6 +48,7 @@ pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> String {
                         a.brand href="/" { "Crosswatch" }
                         a href="/" { "Overview" }
                         a href="/incidents" { "Incidents" }
+                        a href="/explain" { "Why" }
                     }
                     p #live hidden { "live" }
                 }
@@ -98,6 +102,16 @@ fn href(link: &str) -> String {
     format!("/link/{}", encoded.replace('+', "%20"))
 }
 
+/// The explanation of something at a moment.
+fn why_href(asked: &str, at: Option<Timestamp>) -> String {
+    let mut query = form_urlencoded::Serializer::for_suffix("/explain?".to_owned(), "/explain?".len());
+    query.append_pair("of", asked);
+    if let Some(at) = at {
+        query.append_pair("at", &at.to_string());
+    }
+    query.finish()
+}
+
 /// An incident in a list.
 fn incident_line(of: &Incident) -> Markup {
     html! {
@@ -107,6 +121,7 @@ fn incident_line(of: &Incident) -> Markup {
             small {
                 "since " time datetime=(of.opened_at) { (moment(of.opened_at)) }
                 @if let Some(at) = of.resolved_at { ", over at " time datetime=(at) { (moment(at)) } }
+                @if let Some(silence) = &of.muted { ", muted: " (silence) }
             }
         }
     }

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::{Frame, badge, href, incident_line, page, sign};
 use crate::graph::milliseconds;
-use crate::judged::Incident;
 use crate::state::{Direction, LinkState, Overview, State};
 use crate::text::{moment, spell};
+use crosswatch_alerter::story::Incident;
 
 /// How many links a page lists; the others are on the next.
 pub(crate) const LINKS: usize = 200;

@@ -3,17 +3,33 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crosswatch_shared::evidence::{Evidence, Part, Protocol, Route, RouteKind};
+
 use super::overview::LINKS;
 use super::*;
-use crate::judged::{Judged, Notice, Story};
+use crate::history::Captured;
 use crate::live::Live;
 use crate::state::tests::{LOSS, REPLY, incident, now, saw, topology};
 use crate::state::{Overview, overview as seen};
+use crosswatch_alerter::status::Standing;
+use crosswatch_alerter::story::{Notice, Story};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&\u{1b}[31m\u{0}\u{202e}x";
 
-fn view(links: &[&str], live: &Live, judged: Option<&Judged>) -> Overview {
+fn view(links: &[&str], live: &Live, judged: Option<&Standing>) -> Overview {
     seen(&topology(links), live, judged, &HashMap::new(), Vec::new(), now())
+}
+
+/// What was captured, with all that may be text in it.
+fn hostile() -> Captured {
+    let target = "10.1.0.10".parse().unwrap();
+    let mut evidence = Evidence::new(now(), Protocol::Icmp, target, None);
+    evidence.path = Part::absent(HOSTILE);
+    let kind = RouteKind::Unicast;
+    let interface = Some(HOSTILE.to_owned());
+    let (source, gateway, table, route_mtu, interface_mtu) = (None, None, None, None, None);
+    evidence.route = Part::Seen(Route { kind, source, gateway, interface, table, route_mtu, interface_mtu });
+    Captured { site: HOSTILE.to_owned(), probe: HOSTILE.to_owned(), evidence }
 }
 
 fn assert_harmless(page: &str) {
@@ -26,7 +42,7 @@ fn the_overview_says_what_is_wrong_before_all_else() {
     let mut live = Live::default();
     saw(&mut live, "l", "a", &[REPLY]);
     saw(&mut live, "l", "b", &[LOSS, LOSS, LOSS]);
-    let judged = Judged { incidents: vec![incident("l", "black-hole", "l/b/p")], ..Judged::default() };
+    let judged = Standing { incidents: vec![incident("l", "black-hole", "l/b/p")], ..Standing::default() };
     let page = super::overview::overview(&view(&["l"], &live, Some(&judged)), 7, 0);
     let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text} is not in {page}"));
     assert!(
@@ -68,7 +84,7 @@ fn a_thousand_links_take_less_than_200_kilobytes_and_each_is_on_a_page() {
 #[test]
 fn names_and_messages_with_markup_and_control_characters_are_text() {
     let mut live = Live::default();
-    let mut judged = Judged::default();
+    let mut judged = Standing::default();
     judged.incidents.push(incident(HOSTILE, HOSTILE, HOSTILE));
     live.tunnels(&HOSTILE.into(), &HOSTILE.into(), now(), &[]);
     let mut overview = view(&[HOSTILE], &live, Some(&judged));
@@ -80,13 +96,18 @@ fn names_and_messages_with_markup_and_control_characters_are_text() {
         receiver: HOSTILE.to_owned(),
         channel: HOSTILE.to_owned(),
         standing: HOSTILE.to_owned(),
+        muted_by: None,
+        is_digest: false,
         created: now(),
         attempts: 1,
+        next_try: None,
         error: Some(HOSTILE.to_owned()),
         accepted_at: None,
         text: HOSTILE.to_owned(),
+        evidence: Vec::new(),
     };
-    let story = Story { incident: judged.incidents[0].clone(), notices: vec![notice] };
+    let evidence = vec![HOSTILE.to_owned()];
+    let story = Story { incident: judged.incidents[0].clone(), evidence, told: vec![notice] };
     assert_harmless(&super::incident::incident(&story, 1, now()));
     assert_harmless(&note(HOSTILE, HOSTILE));
     assert_harmless(&login(Some(HOSTILE)));
@@ -98,8 +119,18 @@ fn names_and_messages_with_markup_and_control_characters_are_text() {
         span: crate::graph::Span::new(window.from(), window.to(), now()),
         svg: String::new(),
         incidents: &judged.incidents,
+        evidence: &[hostile()],
+        bundles: 1,
+        why: Some(&Err(HOSTILE.to_owned())),
     };
-    assert_harmless(&super::link::link(&shown));
+    let page = super::link::link(&shown);
+    assert_harmless(&page);
+    assert!(page.contains("unicast dev &lt;script&gt;") && page.contains("1 of this time"), "{page}");
+    assert_harmless(&super::explain::explain(HOSTILE, None, Some(&Err(HOSTILE.to_owned()))));
+    assert!(
+        super::why_href("a b/c&d", Some(now()))
+            .ends_with("/explain?of=a+b%2Fc%26d&at=2026-11-22T08%3A00%3A00.000000Z")
+    );
 }
 
 #[test]
@@ -113,14 +144,20 @@ fn an_incident_tells_what_happened_in_its_order_and_who_was_told_when() {
         receiver: "oncall".to_owned(),
         channel: "webhook".to_owned(),
         standing: "owed".to_owned(),
+        muted_by: None,
+        is_digest: false,
         created: now() - Duration::from_secs(60),
         attempts: 3,
+        next_try: None,
         error: Some("503".to_owned()),
         accepted_at,
         text: "FIRING".to_owned(),
+        evidence: Vec::new(),
     };
     let told = |accepted| {
-        super::incident::incident(&Story { incident: of.clone(), notices: vec![notice(accepted)] }, 1, now())
+        let told = vec![notice(accepted)];
+        let story = Story { incident: of.clone(), evidence: Vec::new(), told };
+        super::incident::incident(&story, 1, now())
     };
     let page = told(Some(now() - Duration::from_secs(59)));
     let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text} is not in {page}"));

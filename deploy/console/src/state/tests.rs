@@ -4,7 +4,7 @@ use crosswatch_shared::config::topology::{Host, Probe, Queue, Site, Target};
 use crosswatch_shared::observation::{Batch, Lost, Name, Origin, Outcome};
 
 use super::*;
-use crate::judged::{Incident, Symptom};
+use crosswatch_alerter::story::{Incident, Symptom};
 
 pub(crate) const REPLY: Outcome = Outcome::Reply { rtt_ms: 80.0 };
 pub(crate) const LOSS: Outcome = Outcome::Lost(Lost::Timeout);
@@ -63,7 +63,7 @@ pub(crate) fn saw(live: &mut Live, link: &str, site: &str, outcomes: &[Outcome])
     heard(live, site, now());
 }
 
-fn view(topology: &Topology, live: &Live, judged: Option<&Judged>) -> Overview {
+fn view(topology: &Topology, live: &Live, judged: Option<&Standing>) -> Overview {
     overview(topology, live, judged, &HashMap::new(), Vec::new(), now())
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn incident(link: &str, verdict: &str, subject: &str) -> Incident {
         opened_at: now() - Duration::from_secs(60),
         resolved_at: None,
         resolved_reason: None,
+        muted: None,
         symptoms: vec![Symptom {
             rule: "ping-failed".to_owned(),
             subject: subject.to_owned(),
@@ -135,7 +136,7 @@ fn what_is_silent_never_seen_or_not_seen_for_long_is_never_up() {
     let seen = overview(&topology, &live, None, &HashMap::new(), Vec::new(), at);
     assert_eq!(states(&seen, "l"), (State::Unknown, vec![State::Unknown, State::Unknown]));
     // The alerter's word counts first.
-    let judged = Judged { silent: vec!["a".to_owned()], ..Judged::default() };
+    let judged = Standing { silent: vec!["a".to_owned()], ..Standing::default() };
     let seen = overview(&topology, &live, Some(&judged), &HashMap::new(), Vec::new(), at);
     assert_eq!(states(&seen, "l").1, [State::Silent, State::Unknown]);
 }
@@ -148,9 +149,9 @@ fn what_fires_is_not_up_and_the_worst_comes_first() {
         saw(&mut live, link, "a", &[REPLY]);
         saw(&mut live, link, "b", &[REPLY]);
     }
-    let judged = Judged {
+    let judged = Standing {
         incidents: vec![incident("slow", "slow", "slow/a/p"), incident("gone", "black-hole", "gone/a/p")],
-        ..Judged::default()
+        ..Standing::default()
     };
     let seen = view(&topology, &live, Some(&judged));
     let order: Vec<_> = seen.links.iter().map(|of| (&*of.link, of.state)).collect();

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crosswatch_alerter::account;
-use crosswatch_alerter::status::{ActiveSilence, OpenIncident, Owed, SilencedIncident};
+use crosswatch_alerter::config::Config as Alerts;
+use crosswatch_alerter::status::{ActiveSilence, Owed};
+use crosswatch_alerter::story::{self, Incident, Which};
 use crosswatch_host::clock;
 use crosswatch_judge::rule::{Metric, Rule, Threshold};
-use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Vpn, VpnSelect};
+use crosswatch_shared::config::topology::{Link, Probe, QueueKind, Site, Topology, Vpn, VpnSelect};
 use crosswatch_shared::evidence::Evidence;
 use crosswatch_shared::observation::Outcome;
 use crosswatch_shared::time::Timestamp;
@@ -44,13 +46,13 @@ pub(crate) struct Status {
     pub(crate) sites: Vec<SiteStatus>,
     pub(crate) links: Vec<LinkStatus>,
     /// The incidents that are open; `null` where no alerter has run.
-    pub(crate) incidents: Option<Vec<OpenIncident>>,
+    pub(crate) incidents: Option<Vec<Incident>>,
     /// Notifications that no receiver has accepted yet.
     pub(crate) owed: Vec<Owed>,
     /// The silences that are on.
     pub(crate) silences: Vec<ActiveSilence>,
     /// The incidents of the last day that began and ended within a silence.
-    pub(crate) silenced: Vec<SilencedIncident>,
+    pub(crate) silenced: Vec<Incident>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,7 +185,7 @@ pub(crate) fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
         }
         None => Vec::new(),
     };
-    let usual = baselines(config, now)?;
+    let usual = baselines(topology, &config.alerts, now)?;
     let hold = silence(&topology.queue.kind);
     let mut tails = Vec::new();
     let mut sites = Vec::new();
@@ -253,21 +255,25 @@ pub(crate) fn read(config: &Config, now: Timestamp) -> anyhow::Result<Status> {
     };
     let file = folder.join(ALERTER_FILE);
     let silences = crosswatch_alerter::status::silences(&file, now)?;
-    let silenced = crosswatch_alerter::status::silenced(&file, now - SILENCED)?;
+    let silenced = story::incidents(&file, Which::Silenced(now - SILENCED))?;
     Ok(Status { at: now, sites, links, incidents, owed, silences, silenced })
 }
 
 /// What is usual of each probe that a rule of the baseline asks for.
-fn baselines(config: &Config, now: Timestamp) -> anyhow::Result<HashMap<String, BaselineStatus>> {
-    let rules = config.alerts.rules.iter().map(|of| &of.rule);
+pub(crate) fn baselines(
+    topology: &Topology,
+    alerts: &Alerts,
+    now: Timestamp,
+) -> anyhow::Result<HashMap<String, BaselineStatus>> {
+    let rules = alerts.rules.iter().map(|of| &of.rule);
     let rules: Vec<Rule> =
         rules.filter(|rule| matches!(rule.threshold, Threshold::OfBaseline { .. })).cloned().collect();
     if rules.is_empty() {
         return Ok(HashMap::new());
     }
-    let file = config.topology.queue.path.join(ALERTER_FILE);
-    let usual = account::baselines(&file, rules, &config.topology, now)
-        .context("the alerter's baselines cannot be read")?;
+    let file = topology.queue.path.join(ALERTER_FILE);
+    let usual =
+        account::baselines(&file, rules, topology, now).context("the alerter's baselines cannot be read")?;
     let of_probes = usual.into_iter().filter(|of| of.metric == Metric::LatencyMs);
     let status = |of: account::Usual| (of.subject, BaselineStatus { ms: of.value, since: of.since });
     Ok(of_probes.map(status).collect())

@@ -81,11 +81,14 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
         );
     }
     for incident in &status.silenced {
-        let lasted = ago(incident.resolved_at, incident.opened_at);
+        let lasted = ago(incident.resolved_at.unwrap_or(status.at), incident.opened_at);
         let _ = writeln!(
             text,
             "muted {} {} since {}, over after {lasted}: {}",
-            incident.verdict, incident.place, incident.opened_at, incident.muted
+            incident.verdict,
+            incident.place,
+            incident.opened_at,
+            incident.muted.as_deref().unwrap_or_default()
         );
     }
     let on_its_way = |owed: &Owed| owed.error.is_none() && status.at.since(owed.created) < ON_ITS_WAY;

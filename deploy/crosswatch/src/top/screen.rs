@@ -38,6 +38,8 @@ pub(super) struct Screen {
     status: Option<Status>,
     newest: Newest,
     first: usize,
+    /// An explanation, which is shown instead, and from which of its lines on.
+    why: Option<(Vec<String>, usize)>,
     /// Why it cannot be read how things are.
     pub(super) problem: Option<String>,
 }
@@ -49,7 +51,30 @@ impl Screen {
         self.problem = None;
     }
 
+    /// What the first line of the list is about.
+    pub(super) fn first_subject(&self) -> Option<String> {
+        let (subject, ..) = lines(self.status.as_ref()?).nth(self.first)?;
+        Some(subject.to_owned())
+    }
+
+    /// Shows this instead, until it goes back.
+    pub(super) fn explain(&mut self, words: &str) {
+        self.why = Some((words.lines().map(printable).collect(), 0));
+    }
+
+    pub(super) fn explains(&self) -> bool {
+        self.why.is_some()
+    }
+
+    pub(super) fn back(&mut self) {
+        self.why = None;
+    }
+
     pub(super) fn scroll(&mut self, by: isize) {
+        if let Some((lines, first)) = &mut self.why {
+            *first = first.saturating_add_signed(by).min(lines.len().saturating_sub(1));
+            return;
+        }
         let last = self.status.as_ref().map_or(0, |status| lines(status).count().saturating_sub(1));
         self.first = self.first.saturating_add_signed(by).min(last);
     }
@@ -129,13 +154,21 @@ impl Screen {
             let words = self.problem.as_deref().unwrap_or("reading the journals");
             return vec![cut(vec![(Look::Plain, printable(words))], width)];
         };
+        if let Some((words, first)) = &self.why {
+            let lines = words.iter().skip(*first).flat_map(|line| wrapped(line, width));
+            let mut drawn: Vec<Line> = lines.take(height.saturating_sub(1)).collect();
+            drawn.resize_with(height.saturating_sub(1), Vec::new);
+            drawn.push(vec![(Look::Faint, "q back  ↑↓ scroll".to_owned())]);
+            return drawn.into_iter().map(|line| cut(line, width)).collect();
+        }
         let mut drawn = vec![head(status)];
         drawn.extend(incidents(status));
         let room = height.saturating_sub(drawn.len() + 1);
         let shown = lines(status).skip(self.first).take(room);
         drawn.extend(shown.map(|row| self.row(&row, width)));
         drawn.resize_with(height.saturating_sub(1), Vec::new);
-        let keys = self.problem.as_deref().map_or("q quit  ↑↓ scroll".to_owned(), printable);
+        let keys =
+            self.problem.as_deref().map_or("q quit  ↑↓ scroll  e explain the first".to_owned(), printable);
         drawn.push(vec![(Look::Faint, keys)]);
         drawn.into_iter().map(|line| cut(line, width)).collect()
     }
@@ -192,6 +225,29 @@ fn incidents(status: &Status) -> Vec<Line> {
     lines
 }
 
+/// A line of an explanation over several of the screen, at its words; what goes on is set in as far as it begins, and more.
+fn wrapped(line: &str, width: usize) -> Vec<Line> {
+    let indent = line.chars().take_while(|c| *c == ' ').count();
+    let more = (indent + 2).min(width / 2);
+    let mut lines = vec![" ".repeat(indent)];
+    let mut empty = true;
+    for word in line.split_whitespace() {
+        let (count, now) = (word.chars().count(), lines.last().map_or(0, |line| line.chars().count()));
+        if !empty && now + 1 + count > width {
+            lines.push(" ".repeat(more));
+            empty = true;
+        }
+        if let Some(line) = lines.last_mut() {
+            if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        empty = false;
+    }
+    lines.into_iter().map(|text| vec![(Look::Plain, text)]).collect()
+}
+
 /// A line without what is beyond the screen's edge.
 fn cut(line: Line, width: usize) -> Line {
     let mut left = width;
@@ -216,7 +272,7 @@ fn shortened(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crosswatch_alerter::status::OpenIncident;
+    use crosswatch_alerter::story::Incident;
     use crosswatch_shared::time::Timestamp;
 
     use super::*;
@@ -245,13 +301,15 @@ mod tests {
             vpns: Vec::new(),
         };
         let (state, rtt) = if down { (State::Down, None) } else { (State::Up, Some(80.0)) };
-        let incident = OpenIncident {
+        let incident = Incident {
             id: "1".to_owned(),
             place: "use1-euw1".to_owned(),
             link: "use1-euw1".to_owned(),
             verdict: "black-hole".to_owned(),
             summary: "2 of 2 tunnels up,\u{1b}[2J 1 of 1 probes lost".to_owned(),
             opened_at: Timestamp::from_secs(at),
+            resolved_at: None,
+            resolved_reason: None,
             symptoms: Vec::new(),
             muted: None,
         };
@@ -287,7 +345,7 @@ mod tests {
         assert_eq!(lines[1], "black-hole use1-euw1 2 of 2 tunnels up,?[2J 1 of 1 probes lost");
         assert_eq!(lines[2], "…-euw1/us-east-1/icmp:10.1.0.10 ✕ DOWN         timeout ▁▁✕✕");
         assert_eq!(lines[3], "loopback/here/icmp:127.0.0.1    ✓ up           0.04 ms ▁▁▁▁");
-        assert_eq!(lines[23], "q quit  ↑↓ scroll");
+        assert_eq!(lines[23], "q quit  ↑↓ scroll  e explain the first");
     }
 
     #[test]
@@ -300,6 +358,23 @@ mod tests {
         assert!(drawn(&screen)[2].starts_with("…"), "{:?}", drawn(&screen));
         screen.scroll(isize::MIN);
         assert_eq!(screen.first, 0);
+    }
+
+    #[test]
+    fn an_explanation_takes_the_screen_and_gives_it_back() {
+        let mut screen = Screen::default();
+        screen.take(status(1, true));
+        assert_eq!(screen.first_subject().as_deref(), Some("use1-euw1/us-east-1/icmp:10.1.0.10"));
+        screen.explain(&format!("first\n    {}\u{1b}[2J", "many words ".repeat(10)));
+        let lines = drawn(&screen);
+        assert_eq!(lines[0], "first");
+        assert!(lines[1].starts_with("    many") && lines[2].starts_with("      "), "{lines:?}");
+        assert!(lines[2].ends_with("?[2J") && lines[3].is_empty(), "{lines:?}");
+        assert_eq!(lines[23], "q back  ↑↓ scroll");
+        screen.scroll(1);
+        assert!(drawn(&screen)[0].starts_with("    many"));
+        screen.back();
+        assert!(drawn(&screen)[0].starts_with("Crosswatch"));
     }
 
     #[test]

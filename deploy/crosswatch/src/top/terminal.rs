@@ -16,6 +16,10 @@ pub(super) enum Key {
     Quit,
     /// So many lines further down; all the way up or down by the least and the largest number.
     Move(isize),
+    /// Leave what is shown, or all of it.
+    Back,
+    /// Explain the first line of the list, or no more.
+    Explain,
 }
 
 /// The terminal, until it is dropped.
@@ -114,8 +118,11 @@ fn keys() -> Receiver<Key> {
 /// What the bytes of a key mean, which come together.
 fn key(bytes: &[u8]) -> Option<Key> {
     match bytes {
-        // q, Escape alone, Ctrl-C and Ctrl-D.
-        b"q" | b"\x1b" | b"\x03" | b"\x04" => Some(Key::Quit),
+        // Escape alone.
+        b"q" | b"\x1b" => Some(Key::Back),
+        // Ctrl-C and Ctrl-D.
+        b"\x03" | b"\x04" => Some(Key::Quit),
+        b"e" | b"\r" | b"\n" => Some(Key::Explain),
         b"j" | b"\x1b[B" | b"\x1bOB" => Some(Key::Move(1)),
         b"k" | b"\x1b[A" | b"\x1bOA" => Some(Key::Move(-1)),
         b" " | b"\x1b[6~" => Some(Key::Move(10)),
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_sent_as_several_bytes_are_not_taken_for_escape() {
-        assert_eq!(key(b"\x1b"), Some(Key::Quit));
+        assert_eq!(key(b"\x1b"), Some(Key::Back));
         assert_eq!(key(b"\x1b[A"), Some(Key::Move(-1)));
         assert_eq!(key(b"\x1b[1;5A"), None);
     }
