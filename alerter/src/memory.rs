@@ -14,6 +14,7 @@ use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::event_time::EventTime;
 use crosswatch_shared::observation::{Body, Name};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::wire::PutBack;
 use rusqlite::{Connection, params};
 
 use crate::drill::Drill;
@@ -214,6 +215,27 @@ impl Memory {
         change
     }
 
+    /// Judges what replays put back to be judged, as it stands in time; what was seen before changes nothing. It moves nobody's
+    /// event time, and no site is heard by it. Gives also how many observations are of boots that nobody knows the place of.
+    pub(crate) fn put_back(&mut self, all: &[PutBack]) -> (Change, u64) {
+        let (mut change, mut unplaced) = (Change::default(), 0);
+        for PutBack { origin, observations, .. } in all.iter().filter(|of| of.pages) {
+            if !self.engine.is_placed(origin) {
+                unplaced += observations.len() as u64;
+                continue;
+            }
+            for observation in observations {
+                let place = match self.engine.observe(origin, observation, &mut change.transitions) {
+                    Taken::Judged => 0,
+                    Taken::Seen => 1,
+                    Taken::Foreign => 2,
+                };
+                change.taken[place] += 1;
+            }
+        }
+        (self.conclude(change), unplaced)
+    }
+
     /// The rules' state.
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
@@ -285,6 +307,18 @@ impl Memory {
 }
 
 impl Change {
+    /// Puts what was brought about after this to it, to be written as one.
+    pub(crate) fn join(&mut self, after: Self) {
+        let Self { transitions, events, drills, incidents, engine, sites, taken } = after;
+        self.transitions.extend(transitions);
+        self.events.extend(events);
+        self.drills.extend(drills);
+        self.incidents.extend(incidents);
+        self.engine.extend(engine);
+        self.sites.extend(sites);
+        self.taken.iter_mut().zip(taken).for_each(|(sum, more)| *sum += more);
+    }
+
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.transitions.is_empty()

@@ -42,7 +42,7 @@ impl Metrics {
         );
         all.register(
             "observations",
-            "Observations by what became of them: judged, seen before, foreign to the config, late, of unknown kind",
+            "Observations by what became of them: judged, seen before, foreign to the config, late, of unknown kind, or replayed and not to be judged",
             metrics.observations.clone(),
         );
         all.register("transitions", "Transitions of rules by the new state", metrics.transitions.clone());

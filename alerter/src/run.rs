@@ -266,7 +266,8 @@ impl Judging {
         let failing = received.failing.clone();
         let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);
         let late = self.memory.late();
-        let change = self.memory.step(&received.deliveries, received.empty, steady, now);
+        let mut change = self.memory.step(&received.deliveries, received.empty, steady, now);
+        let unjudged = self.put_back(&received, &mut change);
         let late = self.memory.late().saturating_sub(late);
         if let Err(error) = self.write(received, &change, now).await {
             self.stale = true;
@@ -275,6 +276,7 @@ impl Judging {
         self.metrics.received("applied", u64::try_from(batches).unwrap_or(u64::MAX));
         self.metrics.observed("late", late);
         self.metrics.observed("unknown", unknown);
+        self.metrics.observed("replayed", unjudged);
         self.count(&change, now);
         self.unmute(now)?;
         match failing {
@@ -288,6 +290,24 @@ impl Judging {
             }
         }
         Ok(())
+    }
+
+    /// Judges what replays put back for that. Gives how many observations are not to be judged.
+    fn put_back(&mut self, received: &Received, change: &mut Change) -> u64 {
+        let others = received.put_back.iter().filter(|of| !of.pages);
+        let unjudged = others.map(|of| of.observations.len() as u64).sum();
+        if received.put_back.iter().all(|of| !of.pages) {
+            return unjudged;
+        }
+        let (judged, unplaced) = self.memory.put_back(&received.put_back);
+        if unplaced > 0 {
+            tracing::warn!(
+                observations = unplaced,
+                "what a replay put back is of boots that were never seen and whose ids tell no order: it is not judged"
+            );
+        }
+        change.join(judged);
+        unjudged + unplaced
     }
 
     /// Takes an edit over, where there is one. When it cannot be written it is tried again with the next step.
@@ -400,7 +420,7 @@ impl Judging {
 
     async fn write(&mut self, received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
         let Self { consumer, recorder, .. } = self;
-        if !received.deliveries.is_empty() {
+        if !received.deliveries.is_empty() || !received.put_back.is_empty() {
             let write = |step: &rusqlite::Transaction<'_>, _: &[_]| {
                 Ok::<_, Error>(recorder.write(step, change, now)?)
             };
@@ -425,7 +445,8 @@ impl Judging {
             tracing::error!(missed, "the queue let batches go before they were judged");
             self.metrics.received("missed", missed);
         }
-        let settled = received.deliveries.is_empty() && received.repeated + received.dead > 0;
+        let nothing_new = received.deliveries.is_empty() && received.put_back.is_empty();
+        let settled = nothing_new && received.repeated + received.dead > 0;
         self.missed = if settled { 0 } else { received.missed };
     }
 

@@ -9,12 +9,14 @@ use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::event_time::{Advance, EventTime};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::wire::PutBack;
 use crosswatch_window::{Datapoint, GRACE, Metric, Saved, Taken, Windows};
 use rusqlite::{Connection, Transaction, params};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Error;
 use crate::config::{Config, Kind};
+use crate::had::Had;
 use crate::sink::Sink;
 use crate::watched::Watched;
 
@@ -36,6 +38,7 @@ pub(crate) struct Aggregate {
     watched: Watched,
     sink: Box<dyn Sink>,
     windows: Windows,
+    had: Had,
     event_times: FxHashMap<Name, EventTime>,
     /// How long a site settles.
     settling: Duration,
@@ -80,6 +83,10 @@ pub(crate) struct Done {
     pub(crate) gaps_skipped: u64,
     pub(crate) datapoints: u64,
     pub(crate) late_datapoints: u64,
+    /// Observations that a replay put back and that count now.
+    pub(crate) put_back: u64,
+    /// Observations that came by a replay and by a batch, or twice by replays, and count once.
+    pub(crate) had: u64,
 }
 
 impl Aggregate {
@@ -89,6 +96,7 @@ impl Aggregate {
             watched: Watched::new(topology),
             sink,
             windows: windows(&config),
+            had: Had::default(),
             event_times: FxHashMap::default(),
             settling: match topology.queue.kind {
                 QueueKind::Embedded => Duration::ZERO,
@@ -103,6 +111,7 @@ impl Aggregate {
     /// Takes its state from the file, whatever memory held.
     pub(crate) fn load(&mut self, db: &Connection) -> Result<(), Error> {
         self.windows = windows(&self.config);
+        self.had = Had::load(db)?;
         self.event_times.clear();
         let mut saved = db.prepare_cached("SELECT key, value FROM window_state")?;
         let saved = saved.query_map([], |row| Ok(Saved { key: row.get(0)?, value: Some(row.get(1)?) }))?;
@@ -134,8 +143,11 @@ impl Aggregate {
             done.batches += 1;
             done.observations += observations.len() as u64;
             let watched = self.watched.has_site(&origin.site);
+            let asked = self.had.batch(origin, observations);
             for observation in observations {
-                if !watched || !self.watched.has(&origin.site, &observation.body) {
+                if asked && self.had.was_put_back(origin, observation.seq) {
+                    done.had += 1;
+                } else if !watched || !self.watched.has(&origin.site, &observation.body) {
                     done.foreign += 1;
                 } else if self.windows.observe(origin, observation) == Taken::Late {
                     done.late += 1;
@@ -164,6 +176,43 @@ impl Aggregate {
         }
         self.finish(tx, &closed, &sites, now, &mut done)?;
         Ok(done)
+    }
+
+    /// Counts what replays put back and did not come before, and puts it at once, as a part of windows that are over or not:
+    /// it moves nobody's event time, and so waits for nobody's.
+    pub(crate) fn put_back(
+        &mut self,
+        tx: &Transaction<'_>,
+        all: &[PutBack],
+        now: Timestamp,
+        done: &mut Done,
+    ) -> rusqlite::Result<()> {
+        let mut windows = windows(&self.config);
+        let mut sites: FxHashSet<&Name> = FxHashSet::default();
+        for PutBack { origin, observations, .. } in all {
+            let foreign = done.foreign;
+            let watched = self.watched.has_site(&origin.site);
+            for observation in observations {
+                if !watched || !self.watched.has(&origin.site, &observation.body) {
+                    done.foreign += 1;
+                } else if self.had.put_back(origin, observation.seq) {
+                    done.put_back += 1;
+                    windows.observe(origin, observation);
+                } else {
+                    done.had += 1;
+                }
+            }
+            if done.foreign > foreign {
+                self.tell_foreign(&origin.site);
+            }
+            sites.insert(&origin.site);
+        }
+        let mut closed = Vec::new();
+        for site in sites {
+            closed.append(&mut windows.advance(site, Timestamp::MAX));
+        }
+        closed.iter_mut().for_each(|datapoint| datapoint.late = true);
+        self.finish(tx, &closed, &[], now, done)
     }
 
     /// Whether a gap has been open long enough to be skipped.
@@ -219,6 +268,7 @@ impl Aggregate {
         if !closed.is_empty() {
             self.sink.put(tx, closed, now)?;
         }
+        self.had.save(tx)?;
         done.datapoints += closed.len() as u64;
         done.late_datapoints += closed.iter().filter(|datapoint| datapoint.late).count() as u64;
 

@@ -6,6 +6,7 @@
 
 mod aggregate;
 pub mod config;
+mod had;
 pub mod query;
 mod run;
 mod sink;

@@ -17,13 +17,13 @@ use crate::config::Config;
 use crate::sink::cloudwatch::{Owing, Sender};
 use crate::sink::{self, Embedded, Sink};
 use crate::telemetry::{Metrics, Receipt};
-use crate::{Error, FILE};
+use crate::{Error, FILE, had};
 
 /// The publisher's file.
 pub(crate) const SCHEMA: Schema = Schema {
     what: "publisher's file",
     application_id: 0x4357_5031,
-    migrations: &[aggregate::SCHEMA, sink::SCHEMA, sink::cloudwatch::SCHEMA],
+    migrations: &[aggregate::SCHEMA, sink::SCHEMA, sink::cloudwatch::SCHEMA, had::SCHEMA],
 };
 
 /// How many batches one transaction takes at most.
@@ -135,7 +135,7 @@ impl Publisher {
             unknown_kinds: received.unknown_kinds,
             dead: received.dead,
         };
-        if !received.deliveries.is_empty() {
+        if !received.deliveries.is_empty() || !received.put_back.is_empty() {
             self.settle(received).await?;
         }
         if receipt.missed > 0 {
@@ -159,9 +159,10 @@ impl Publisher {
         Ok(())
     }
 
-    async fn settle(&mut self, received: Received) -> Result<(), Error> {
+    async fn settle(&mut self, mut received: Received) -> Result<(), Error> {
         let begun = Instant::now();
         let now = received.at;
+        let put_back = std::mem::take(&mut received.put_back);
         // Until the commit is known to have happened, memory may be ahead of the file.
         self.stale = true;
         let aggregate = &mut self.aggregate;
@@ -169,7 +170,11 @@ impl Publisher {
             .consumer
             .settle(received, |tx, deliveries| {
                 let batches = deliveries.iter().map(|delivery| &delivery.batch);
-                aggregate.apply(tx, batches, now).map_err(Error::from)
+                let mut done = aggregate.apply(tx, batches, now)?;
+                if !put_back.is_empty() {
+                    aggregate.put_back(tx, &put_back, now, &mut done)?;
+                }
+                Ok::<_, Error>(done)
             })
             .await?;
         self.stale = false;

@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     datapoints: Counter,
     late_datapoints: Counter,
     dead_letters: Counter,
+    put_back: Counter,
+    had: Counter,
     pub(crate) failures: Counter,
     queue_age: Gauge<f64, AtomicU64>,
     lag: Family<SiteLabel, Gauge<f64, AtomicU64>>,
@@ -62,6 +64,8 @@ impl Metrics {
             datapoints: Counter::default(),
             late_datapoints: Counter::default(),
             dead_letters: Counter::default(),
+            put_back: Counter::default(),
+            had: Counter::default(),
             failures: Counter::default(),
             queue_age: Gauge::default(),
             lag: Family::default(),
@@ -100,6 +104,16 @@ impl Metrics {
                 &metrics.late_datapoints,
             ),
             ("dead_letters", "Batches that could not be read, kept as dead letters", &metrics.dead_letters),
+            (
+                "put_back_observations",
+                "Observations that a replay put back and that count",
+                &metrics.put_back,
+            ),
+            (
+                "repeated_observations",
+                "Observations that came by a replay and otherwise, or by two replays; they count once",
+                &metrics.had,
+            ),
             ("failures", "Transactions that failed and were tried again", &metrics.failures),
         ] {
             registry.register(format!("crosswatch_publisher_{name}"), help, counter.clone());
@@ -134,6 +148,8 @@ impl Metrics {
         self.gaps_skipped.inc_by(done.gaps_skipped);
         self.datapoints.inc_by(done.datapoints);
         self.late_datapoints.inc_by(done.late_datapoints);
+        self.put_back.inc_by(done.put_back);
+        self.had.inc_by(done.had);
         self.commit.observe(took.as_secs_f64());
     }
 

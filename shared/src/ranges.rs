@@ -38,6 +38,27 @@ impl Ranges {
         true
     }
 
+    /// Adds all numbers from `first` to `last`, both ends in. Nothing where `first` is greater.
+    pub fn insert_all(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        // Those that overlap or touch it become one with it.
+        let from = self.0.partition_point(|range| range.1 < first && first - range.1 > 1);
+        let to = self.0.partition_point(|range| range.0 <= last || range.0 - last == 1);
+        let joined = self.0.get(from..to).unwrap_or_default();
+        let first = joined.first().map_or(first, |range| range.0.min(first));
+        let last = joined.last().map_or(last, |range| range.1.max(last));
+        self.0.splice(from..to, [(first, last)]);
+    }
+
+    /// Whether any number from `first` to `last`, both ends in, is in.
+    #[must_use]
+    pub fn meets(&self, first: u64, last: u64) -> bool {
+        let from = self.0.partition_point(|range| range.1 < first);
+        self.0.get(from).is_some_and(|range| range.0 <= last)
+    }
+
     /// Whether a number is in.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
@@ -75,6 +96,22 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn spans_agree_with_a_set(spans in proptest::collection::vec((0..40u64, 0..6u64), 0..20), asked in (0..46u64, 0..6u64)) {
+            let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
+            for (first, length) in spans {
+                ranges.insert_all(first, first + length);
+                set.extend(first..=first + length);
+                let listed: Vec<u64> = ranges.iter().flat_map(|(first, last)| first..=last).collect();
+                prop_assert_eq!(listed, set.iter().copied().collect::<Vec<_>>());
+                for ((_, last), (first, _)) in ranges.iter().zip(ranges.iter().skip(1)) {
+                    prop_assert!(first - last > 1, "neighbours are joined");
+                }
+                let (from, length) = asked;
+                prop_assert_eq!(ranges.meets(from, from + length), set.range(from..=from + length).next().is_some());
+            }
+        }
+
         #[test]
         fn agrees_with_a_set(numbers in proptest::collection::vec(prop_oneof![0..40u64, u64::MAX - 3..=u64::MAX], 0..80)) {
             let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());

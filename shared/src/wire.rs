@@ -3,6 +3,8 @@
 //! A line carries its origin; in a batch the origin stands once, in the envelope. A reader skips fields it does not
 //! know and observations of a kind it does not know, and refuses a major version it does not know.
 
+mod put_back;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -14,7 +16,10 @@ use crate::evidence::Evidence;
 use crate::observation::{Batch, Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel, Way};
 use crate::time::Timestamp;
 
-/// The major version written, and the only one read. An absent version field means 1.
+pub use put_back::{Message, PutBack, decode_message, encode_put_back};
+
+/// The major version written, and the only one read. An absent version field means 1; 2 is what a replay put back
+/// ([`PutBack`]), so that the next one is 3.
 pub const VERSION: u32 = 1;
 
 /// Why a message could not be read. Reading it again cannot help.
@@ -26,6 +31,9 @@ pub enum WireError {
         /// The version the message names.
         found: u32,
     },
+    /// A replay put it back: only who asks for such messages reads them, as [`decode_message`] does.
+    #[error("a replay put these observations back, for a publisher and an alerter alone")]
+    PutBack,
     /// Not JSON, cut off, or a field of another type.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -142,6 +150,15 @@ pub fn encode_batch(batch: &Batch) -> String {
 /// # Errors
 /// As [`WireError`] says. One observation that means nothing condemns the whole batch, since its sender is broken.
 pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError> {
+    match batch(text, names) {
+        Err(WireError::Version { found: put_back::VERSION }) if put_back::is_marked(text) => {
+            Err(WireError::PutBack)
+        }
+        read => read,
+    }
+}
+
+fn batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError> {
     let read = match envelope(text) {
         Ok(read) => read,
         Err(error) => {
@@ -152,17 +169,7 @@ pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError
         }
     };
     version(read.v)?;
-    let mut observations = Vec::with_capacity(read.observations.len());
-    let mut unknown_kinds = 0;
-    for observation in read.observations {
-        match observation {
-            Some(observation) => match understood(observation, names)? {
-                Ok(observation) => observations.push(observation),
-                Err(_) => unknown_kinds += 1,
-            },
-            None => unknown_kinds += 1,
-        }
-    }
+    let (observations, unknown_kinds) = each_understood(read.observations, names)?;
     let origin = Origin {
         site: names.get(&read.site.0),
         collector: names.get(&read.collector.0),
@@ -172,6 +179,25 @@ pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError
         batch: Batch { origin, number: read.batch, through: read.through, observations },
         unknown_kinds,
     })
+}
+
+/// The observations of a message, and how many are of kinds that are not known.
+fn each_understood(
+    read: Vec<Option<Read<'_>>>,
+    names: &mut Names,
+) -> Result<(Vec<Observation>, u64), WireError> {
+    let mut observations = Vec::with_capacity(read.len());
+    let mut unknown_kinds = 0;
+    for observation in read {
+        match observation {
+            Some(observation) => match understood(observation, names)? {
+                Ok(observation) => observations.push(observation),
+                Err(_) => unknown_kinds += 1,
+            },
+            None => unknown_kinds += 1,
+        }
+    }
+    Ok((observations, unknown_kinds))
 }
 
 /// Reads one observation; `Err` in it is the name of a kind that is not known, whose fields may be of any type.
@@ -197,11 +223,13 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
     // Either it is broken, or a newer kind gives a field another type: then one by one.
     let read: ReadBatch<&RawValue, Text<'_>> = serde_json::from_slice(text)?;
     let ReadBatch { v, site, collector, boot, batch, through, observations } = read;
-    let observations = observations
-        .into_iter()
-        .map(|raw| Ok(item(raw.get().as_bytes())?.ok()))
-        .collect::<Result<_, WireError>>()?;
+    let observations = one_by_one(observations)?;
     Ok(ReadBatch { v, site, collector, boot, batch, through, observations })
+}
+
+/// `None` for those of kinds that are not known.
+fn one_by_one<'a>(raw: Vec<&'a RawValue>) -> Result<Vec<Option<Read<'a>>>, WireError> {
+    raw.into_iter().map(|raw| Ok(item(raw.get().as_bytes())?.ok())).collect()
 }
 
 const KINDS: [&str; 5] = ["probe", "tunnels", "evidence", "drill", "collection"];

@@ -30,21 +30,34 @@ fn the_tour_shows_a_page_its_verdict_and_the_all_clear_and_leaves_nothing_runnin
     assert!(output.status.success(), "{told}{failed}");
     let mut rest = told.as_str();
     let shown = [
-        "1 of 6",
+        "1 of 7",
         "2 tunnels up, 2 expected",
-        "2 of 6",
-        "3 of 6",
+        "2 of 7",
+        "3 of 7",
         "an SMS:",
         "FIRING ",
-        "4 of 6",
+        "4 of 7",
         "incident tunnels-down use1-euw1",
-        "5 of 6",
-        "6 of 6",
+        "5 of 7",
+        "6 of 7",
         "RESOLVED tunnels-down use1-euw1",
         "no open incidents",
+        "7 of 7",
+        "crosswatch report ",
+        ".html\n",
     ];
     for part in shown {
         rest = rest.split_once(part).unwrap_or_else(|| panic!("no '{part}' where it belongs: {told}")).1;
+    }
+    let files = std::fs::read_dir(folder.path().join("lab")).unwrap();
+    let reports: Vec<_> = files
+        .map(|file| file.unwrap().path())
+        .filter(|file| file.extension().is_some_and(|of| of == "html"))
+        .collect();
+    let [report] = reports.as_slice() else { panic!("{reports:?}") };
+    let report = std::fs::read_to_string(report).unwrap();
+    for part in ["tunnels-down", "RESOLVED", "<svg"] {
+        assert!(report.contains(part), "no '{part}' in the report");
     }
     let status = lab("status");
     assert!(!status.status.success(), "no lab is up any more");

@@ -34,6 +34,13 @@ impl Boots {
         self.boots.iter().rposition(|known| known.boot == origin.boot && known.collector == origin.collector)
     }
 
+    /// Whether a boot is known, or its place is told by its id, or it is the first.
+    pub(crate) fn is_placed(&self, origin: &Origin) -> bool {
+        let newest = self.boots.last();
+        newest.is_none_or(|newest| is_later_boot(&origin.boot, &newest.boot).is_some())
+            || self.find(origin).is_some()
+    }
+
     /// Puts a boot that appears to its place: before those that are later by their ids, which a queue that keeps no order
     /// may have given first. Gives where it is, and whether that is the last.
     pub(crate) fn add(&mut self, origin: &Origin) -> (usize, bool) {

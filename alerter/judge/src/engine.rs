@@ -190,6 +190,16 @@ impl Engine {
         }
     }
 
+    /// Whether it is known where an origin's boot stands among those of its site: it was seen before, or ids tell, or it is
+    /// the first. Any other would follow all that were seen, and what comes of them after it would be late.
+    #[must_use]
+    pub fn is_placed(&self, origin: &Origin) -> bool {
+        let Some(site) = self.site_of.get(&origin.site).and_then(|&site| self.sites.get(site)) else {
+            return true;
+        };
+        site.kept.boots.is_placed(origin)
+    }
+
     /// Judges a row of a file, whose site's event time is the largest `at` read of it: the row first moves event time,
     /// then it is judged.
     pub fn row(&mut self, origin: &Origin, observation: &Observation, out: &mut Vec<Transition>) -> Taken {

@@ -1,5 +1,7 @@
 //! The alerter as a whole: a real journal in front of it, a real webhook behind it.
 
+mod put_back;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -94,7 +96,9 @@ impl Scene {
     }
 
     fn open(&mut self) -> Result<Alerter, Error> {
-        let source = Source::embedded(self.folder.path().to_owned(), self.sites.clone());
+        let folder = self.folder.path();
+        let beside = crosswatch_queue::put_back::folder(folder);
+        let source = Source::of_stage(folder.to_owned(), self.sites.clone(), beside);
         let part = Health::default().part("alerter");
         let (topology, file) = (self.topology(), self.file());
         Alerter::open(self.config.clone(), &topology, &file, source, &mut self.registry, part)

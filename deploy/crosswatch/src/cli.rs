@@ -201,7 +201,7 @@ pub(crate) enum Command {
     ///
     /// Reads the journals of the config, or with SQS the alerter's history; or a file of JSON lines, other journals, dead
     /// letters. Prints one JSON object a transition: firing, resolved, unknown, ok. Nobody is notified. What was skipped is told
-    /// on standard error.
+    /// on standard error. With --into queue nothing is judged here: what was observed goes to the stages once more.
     #[command(verbatim_doc_comment)]
     Replay {
         #[command(flatten)]
@@ -215,6 +215,13 @@ pub(crate) enum Command {
         /// How fast: `max`, or so many times as fast as it happened, such as `10x`.
         #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
         speed: Speed,
+        /// Put the observations back into the queue of the config, marked as replayed: what of them the publisher has not had is in
+        /// the metrics then, and nobody is paged. Twice is as once.
+        #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["metrics", "format", "speed"])]
+        into: Option<Into>,
+        /// With --into: let the alerter judge what of them it has not had, and page for it.
+        #[arg(long, requires = "into")]
+        page: bool,
     },
     /// Judge what was observed by the config's rules and by new ones, and print what the change would have meant
     ///
@@ -442,6 +449,13 @@ pub(crate) struct InputArgs {
     /// Only what this site saw.
     #[arg(long)]
     pub site: Option<String>,
+}
+
+/// Where a replay puts what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Into {
+    /// The queue of the config, whichever it is.
+    Queue,
 }
 
 /// How a replay is printed.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crosswatch_host::clock;
 use crosswatch_replay::source::{Dead, File, Journals, Source, SourceError, Wanted};
@@ -17,13 +18,38 @@ pub(crate) fn open(
     args: &InputArgs,
     topology: &Topology,
 ) -> anyhow::Result<(Box<dyn Source + Send>, Topology)> {
-    let now = clock::now();
-    let wanted = Wanted {
+    open_wanted(args, wanted(args, clock::now()), topology)
+}
+
+/// The same for what was seen up to now, in whole periods of this length.
+pub(crate) fn open_periods(
+    args: &InputArgs,
+    topology: &Topology,
+    period: Duration,
+    now: Timestamp,
+) -> anyhow::Result<(Box<dyn Source + Send>, Topology)> {
+    let mut wanted = wanted(args, now);
+    wanted.since = wanted.since.floor(period);
+    let before = wanted.until.floor(period);
+    let until = if before < wanted.until { before + period } else { before };
+    wanted.until = until.min(now);
+    open_wanted(args, wanted, topology)
+}
+
+fn wanted(args: &InputArgs, now: Timestamp) -> Wanted {
+    Wanted {
         since: args.since.map_or(Timestamp::MIN, |when| when.at(now)),
         until: args.until.map_or(Timestamp::MAX, |when| when.at(now)),
         link: args.link.clone(),
         site: args.site.clone(),
-    };
+    }
+}
+
+fn open_wanted(
+    args: &InputArgs,
+    wanted: Wanted,
+    topology: &Topology,
+) -> anyhow::Result<(Box<dyn Source + Send>, Topology)> {
     wanted.check(topology)?;
     let narrowed = wanted.narrow(topology.clone());
     let source: Box<dyn Source + Send> = match (&args.from, args.dead) {

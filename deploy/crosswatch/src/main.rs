@@ -21,6 +21,7 @@ mod metrics;
 mod once;
 mod page;
 mod progress;
+mod put_back;
 mod queue;
 mod reflector;
 mod reload;
@@ -112,7 +113,10 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let (since, until) = range.at(clock::now());
             export::run(&load(config)?, Wanted { since, until, link, site }, journals)
         }
-        Command::Replay { input, format, metrics, speed } => {
+        Command::Replay { input, into: Some(cli::Into::Queue), page, .. } => {
+            put_back::run(&load(config)?, &input, page)
+        }
+        Command::Replay { input, format, metrics, speed, .. } => {
             replay::run(load(config)?, &input, replay::Options { format, metrics, speed })
         }
         Command::Backtest { rules, input, fail_on, sweep, svg, format } => {

@@ -25,7 +25,7 @@ use crosswatch_host::supervisor::Supervisor;
 use crosswatch_host::telemetry;
 use crosswatch_publisher::Publisher;
 use crosswatch_publisher::config::{Config as Metrics, Kind};
-use crosswatch_queue::Source;
+use crosswatch_queue::{Source, put_back};
 use crosswatch_shared::config::topology::{Queue, QueueKind, SqsQueue, Topology, worker};
 use crosswatch_shared::observation::Name;
 use crosswatch_sqs::receive::Receiver;
@@ -414,7 +414,7 @@ fn source<'a>(
         return Source::new(move |_| Ok(Receiver::open(&session, &queue)));
     }
     let sites = topology.sites.iter().map(|site| site.name.clone()).collect();
-    Source::embedded(journals(&topology.queue), sites)
+    Source::of_stage(journals(&topology.queue), sites, put_back::folder(&topology.queue.path))
 }
 
 /// Where the config says; without that on the job's default port, or any free one where another process has it.

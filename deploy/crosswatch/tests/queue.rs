@@ -224,3 +224,41 @@ fn how_long_the_oldest_waits_is_told_as_aws_counts_it() {
     let own = told.lines().find(|line| line.contains("/for-alerter:")).unwrap();
     assert!(own.contains("1 batches wait") && own.contains("the oldest for 50"), "{told}");
 }
+
+/// How many replies the publisher has put, of all periods.
+fn published(world: &World) -> u64 {
+    let rows = world.says(&["metrics", "PingLatency", "--format", "json"]);
+    rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["count"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn a_captured_queue_is_put_back_and_published_once_and_pages_only_where_that_is_asked_for() {
+    let world = World::new();
+    world.send(&world.publisher, 0..5);
+    world.says(&["queue", "capture", "--stage", "publisher", "--into", "captured"]);
+    assert_eq!(world.depth(&world.publisher), 0);
+    let child = world.command(&["publisher"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+    let publisher = Running(child.unwrap());
+    // Some of it comes from the collector all the same, before or after.
+    world.send(&world.publisher, 1..3);
+    for round in 0..2 {
+        let put_back =
+            world.command(&["replay", "--journal", "captured", "--into", "queue"]).output().unwrap();
+        let told = String::from_utf8_lossy(&put_back.stderr).into_owned();
+        assert!(put_back.status.success() && told.contains("put back 50 observations"), "{told}");
+        assert!(put_back.stdout.is_empty());
+        until(|| world.depth(&world.publisher) == 0);
+        // What came by batches is put when its period is over, which it may not be.
+        let count = published(&world);
+        assert!((30..=50).contains(&count), "{count} in round {round}");
+    }
+    assert_eq!(world.depth(&world.alerter), 0, "nobody is to be paged");
+    drop(publisher);
+    world.says(&["replay", "--journal", "captured", "--into", "queue", "--page", "--link", "a-b"]);
+    assert!(world.depth(&world.alerter) >= 1);
+    let peeked = world.says(&["queue", "peek", "--stage", "alerter", "--force"]);
+    assert!(peeked.contains("observations of a, boot 1, put back by a replay, to be judged"), "{peeked}");
+    // For a tool that knows no better it is no batch.
+    let told = world.says(&["queue", "capture", "--stage", "alerter", "--into", "others"]);
+    assert!(told.contains("0 batches") && told.contains("cannot be read and stay in the queue"), "{told}");
+}

@@ -112,6 +112,7 @@ pub(crate) fn run(options: Options, keep: bool) -> Result<()> {
         show("crosswatch status", &shown)?;
     }
     explain(&lab)?;
+    let incident = incident(&lab)?;
 
     step(5, "it is healed")?;
     say("$ lab heal\n")?;
@@ -121,6 +122,9 @@ pub(crate) fn run(options: Options, keep: bool) -> Result<()> {
     let page = wait("the all-clear", &lab, || told(&lab, "RESOLVED"))?;
     say(&format!("To whom the page went, and once:\n\n    {page}\n\n"))?;
     show("crosswatch status", &status(&lab)?)?;
+
+    step(7, "what is left of it")?;
+    report(&lab, &incident)?;
 
     let folder = lab.folder().to_owned();
     if keep {
@@ -148,7 +152,7 @@ fn farewell(folder: &Path, keep: bool, took: Duration) -> Result<()> {
 }
 
 fn step(number: u32, what: &str) -> Result<()> {
-    say(&format!("\n── {number} of 6: {what}\n\n"))
+    say(&format!("\n── {number} of 7: {what}\n\n"))
 }
 
 fn show(command: &str, printed: &str) -> Result<()> {
@@ -167,6 +171,26 @@ fn explain(lab: &Lab) -> Result<()> {
         show(&format!("crosswatch explain {LINK}"), &explained)?;
     }
     Ok(())
+}
+
+/// The id of the incident that is open.
+fn incident(lab: &Lab) -> Result<String> {
+    let printed = tool(lab, &["status", "--format", "json"])?;
+    let status: serde_json::Value = serde_json::from_str(&printed).context("what status printed")?;
+    let id = status["incidents"][0]["id"].as_str().context("no incident is open any more")?;
+    Ok(id.to_owned())
+}
+
+/// Has the incident written down, and says where.
+fn report(lab: &Lab, incident: &str) -> Result<()> {
+    let short = incident.get(..8).unwrap_or(incident);
+    let file = lab.folder().join(format!("incident-{short}.html"));
+    let out = file.display().to_string();
+    let printed = tool(lab, &["report", incident, "--out", &out])?;
+    show(&format!("crosswatch report {short} --out {out}"), &printed)?;
+    say(
+        "One file, for any browser, without a network: what happened when, who was told, and both directions drawn.\n",
+    )
 }
 
 /// What a tool prints that reads files alone.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crosswatch_shared::observation::{Body, Observation, Origin};
+
 use crate::source::Skipped;
 
 /// See the module.
@@ -68,6 +70,13 @@ impl fmt::Display for Counts {
     /// A line for what was judged, then one for each thing skipped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "judged {} observations", self.judged)?;
+        self.skipped(f)
+    }
+}
+
+impl Counts {
+    /// A line for each thing skipped.
+    pub(crate) fn skipped(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.seen > 0 {
             writeln!(f, "skipped {} seen before (same collector, boot and seq)", self.seen)?;
         }
@@ -95,6 +104,29 @@ impl fmt::Display for Counts {
             writeln!(f, "left out {} windows that were not over at the end", self.unfinished)?;
         }
         Ok(())
+    }
+}
+
+/// What was put back of it, and what was skipped.
+#[derive(Debug)]
+pub struct PutBackOf<'a>(pub &'a Counts);
+
+impl fmt::Display for PutBackOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "put back {} observations", self.0.judged)?;
+        self.0.skipped(f)
+    }
+}
+
+/// By which name an observation is foreign.
+pub(crate) fn concerned(Origin { site, .. }: &Origin, observation: &Observation) -> String {
+    match &observation.body {
+        Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
+            format!("{link}/{site}/{probe}")
+        }
+        Body::Tunnels { link, vpn, .. } => format!("{link}/{vpn} of site {site}"),
+        Body::Collection { source, .. } => format!("{site}/{source}"),
+        Body::Drill { .. } => format!("a drill of {site}"),
     }
 }
 

@@ -11,11 +11,11 @@ use crosswatch_judge::rule::Rule;
 use crosswatch_judge::{Engine, Taken, Transition};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::event_time::EventTime;
-use crosswatch_shared::observation::{Body, Name, Observation, Origin};
+use crosswatch_shared::observation::{Name, Observation, Origin};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::{Datapoint, GRACE, MetricSet, Windows};
 
-use crate::counts::Counts;
+use crate::counts::{Counts, concerned};
 use crate::source::Piece;
 
 /// How often the verdicts of open incidents are judged anew while nothing else happens: the rhythm of a collector's batches.
@@ -180,16 +180,5 @@ impl Judging {
             }
         }
         taken == Taken::Judged
-    }
-}
-
-fn concerned(Origin { site, .. }: &Origin, observation: &Observation) -> String {
-    match &observation.body {
-        Body::Probe { link, probe, .. } | Body::Evidence { link, probe, .. } => {
-            format!("{link}/{site}/{probe}")
-        }
-        Body::Tunnels { link, vpn, .. } => format!("{link}/{vpn} of site {site}"),
-        Body::Collection { source, .. } => format!("{site}/{source}"),
-        Body::Drill { .. } => format!("a drill of {site}"),
     }
 }

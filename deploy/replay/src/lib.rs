@@ -2,7 +2,7 @@
 //! would have fired and when ([`replay`], [`Judging`]), what other rules would have done
 //! ([`backtest`], [`sweep`]), and an incident for who asks afterwards ([`report`]).
 //!
-//! Nobody is notified, nothing is written, and no clock is read.
+//! Nobody is notified, nothing is written, and no clock is read; only what is put back ([`put_back`]) goes to the stages' queues.
 
 pub mod backtest;
 mod counts;
@@ -10,6 +10,7 @@ mod judging;
 pub mod pace;
 mod plot;
 pub mod print;
+pub mod put_back;
 pub mod report;
 pub mod source;
 pub mod sweep;
@@ -18,7 +19,7 @@ use crosswatch_judge::Transition;
 use crosswatch_judge::rule::Rule;
 use crosswatch_shared::config::topology::Topology;
 
-pub use counts::Counts;
+pub use counts::{Counts, PutBackOf};
 pub use judging::{Found, Judging};
 pub use print::line;
 use source::{Source, SourceError};

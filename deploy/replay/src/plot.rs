@@ -65,8 +65,8 @@ fn line(
 /// A line of a drawing over time.
 pub(crate) struct Line<'a> {
     pub(crate) name: &'a str,
-    /// Seconds from the beginning, and the value.
-    pub(crate) points: Vec<(f64, f64)>,
+    /// Seconds from the beginning, and the value; between two parts there was none to have.
+    pub(crate) parts: Vec<Vec<(f64, f64)>>,
 }
 
 /// Lines over the same time, two groups one above the other, in the same colours; some spans of it shaded.
@@ -96,7 +96,7 @@ fn lines(
     named: bool,
 ) -> Result<(), PlotError> {
     let across = 0.0..until.since(from).as_secs_f64().max(1.0);
-    let up = range(lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y), true);
+    let up = range(lines.iter().flat_map(|line| line.parts.iter().flatten()).map(|(_, y)| *y), true);
     let top = up.end;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
@@ -120,11 +120,16 @@ fn lines(
         .map_err(PlotError::of)?;
     for (place, line) in lines.iter().enumerate() {
         let colour = Palette99::pick(place).stroke_width(1);
-        let drawn =
-            chart.draw_series(LineSeries::new(line.points.iter().copied(), colour)).map_err(PlotError::of)?;
+        let paths = line.parts.iter().filter(|part| part.len() > 1);
+        let paths = paths.map(|part| PathElement::new(part.clone(), colour));
+        let drawn = chart.draw_series(paths).map_err(PlotError::of)?;
         if named {
             drawn.label(line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
         }
+        // One alone has no line to be seen by.
+        let alone = line.parts.iter().filter(|part| part.len() == 1).flatten();
+        let alone = alone.map(|point| Circle::new(*point, 1, Palette99::pick(place).filled()));
+        chart.draw_series(alone).map_err(PlotError::of)?;
     }
     if named && !lines.is_empty() {
         chart

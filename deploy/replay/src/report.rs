@@ -149,19 +149,26 @@ impl Seen {
         self.changes.push((at, name, format!("{first}{state}{message}")));
     }
 
-    /// The mean of each bucket that has replies, in milliseconds, and the share lost of each that has outcomes.
-    fn lines(&self, buckets: &[Bucket]) -> [Vec<(f64, f64)>; 2] {
-        let (mut rtts, mut losses) = (Vec::new(), Vec::new());
+    /// The mean of each bucket that has replies, in milliseconds, parted where all was lost; and the share lost of each that
+    /// has outcomes.
+    fn lines(&self, buckets: &[Bucket]) -> [Vec<Vec<(f64, f64)>>; 2] {
+        let (mut rtts, mut losses) = (vec![Vec::new()], Vec::new());
         for (place, Bucket { replies, sum, lost }) in buckets.iter().enumerate() {
             let seconds = (place as f64 + 0.5) * self.bucket.as_secs_f64();
-            if *replies > 0 {
-                rtts.push((seconds, sum / f64::from(*replies)));
+            match (*replies, *lost) {
+                // Nothing was sent: a probe may be slower than the drawing.
+                (0, 0) => continue,
+                (0, _) => rtts.push(Vec::new()),
+                (replies, _) => {
+                    if let Some(part) = rtts.last_mut() {
+                        part.push((seconds, sum / f64::from(replies)));
+                    }
+                }
             }
-            if replies + lost > 0 {
-                losses.push((seconds, 100.0 * f64::from(*lost) / f64::from(replies + lost)));
-            }
+            losses.push((seconds, 100.0 * f64::from(*lost) / f64::from(replies + lost)));
         }
-        [rtts, losses]
+        rtts.retain(|part| !part.is_empty());
+        [rtts, vec![losses]]
     }
 }
 
@@ -196,8 +203,8 @@ pub fn html(title: &str, incidents: &[Incident], seen: &Seen) -> Result<String, 
         let (mut rtts, mut losses) = (Vec::new(), Vec::new());
         for (name, buckets) in probes {
             let [rtt, loss] = seen.lines(buckets);
-            rtts.push(Line { name, points: rtt });
-            losses.push(Line { name, points: loss });
+            rtts.push(Line { name, parts: rtt });
+            losses.push(Line { name, parts: loss });
         }
         let whole = (seen.from, seen.until);
         out.push_str(&plot::over_time(whole, &spans, ("round trip, ms", &rtts), ("lost, %", &losses))?);
@@ -309,7 +316,7 @@ fn escape(text: &str) -> String {
 
 const STYLE: &str = "body{font:14px/1.4 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#111;background:#fff}\
     h1{font-size:1.5em}h2{font-size:1.2em;margin-top:2em}h3{font-size:1em}table{border-collapse:collapse;width:100%}\
-    th,td{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;border-bottom:1px solid #ddd;overflow-wrap:anywhere}\
-    td:first-child{white-space:nowrap;font-variant-numeric:tabular-nums}.verdict{font-size:1.15em}.id{color:#666}\
+    th,td{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;border-bottom:1px solid #ddd;overflow-wrap:break-word}\
+    td:last-child{overflow-wrap:anywhere}td:first-child{white-space:nowrap;font-variant-numeric:tabular-nums}.verdict{font-size:1.15em}.id{color:#666}\
     figure{margin:0}figure svg{max-width:100%;height:auto}figcaption{color:#666}\
     @media print{body{margin:0;max-width:none}section,figure,tr{break-inside:avoid}}";

@@ -86,6 +86,24 @@ fn names_are_text_and_nothing_is_loaded() {
 }
 
 #[test]
+fn no_line_is_drawn_through_what_was_lost() {
+    let drawn = |lost: std::ops::Range<u64>| {
+        let mut seen = Seen::new(at(0), at(60));
+        for second in 0..60 {
+            let rtt = (!lost.contains(&second)).then_some(80.0);
+            let body = outcome_of("l", "p", rtt);
+            let at = at(0) + Duration::from_secs(second);
+            seen.take(&Piece::Row(origin("a"), Observation { at, seq: second, body }));
+        }
+        let report = html("l", &[], &seen).unwrap();
+        (report.matches("<polyline").count(), report.matches("<circle").count())
+    };
+    let (lines, dots) = drawn(0..0);
+    assert_eq!(drawn(20..40), (lines + 1, dots), "in two parts");
+    assert_eq!(drawn(1..40), (lines, dots + 1), "one reply alone is a dot");
+}
+
+#[test]
 fn nothing_seen_and_nothing_judged_is_said() {
     let report = html("empty", &[], &Seen::new(at(0), at(0))).unwrap();
     assert!(report.contains("no incident of this time") && report.contains(" 0 observations"));

@@ -12,35 +12,43 @@ use rusqlite::Connection;
 use super::{BEGIN, NOW, batch, config, contents, probe, reply, secs, topology};
 use crate::aggregate::{self, Aggregate, Done};
 use crate::query::{self, Filter, Row};
-use crate::sink;
+use crate::{had, sink};
 
-fn file() -> Connection {
+pub(super) fn file() -> Connection {
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch(aggregate::SCHEMA).unwrap();
     db.execute_batch(sink::SCHEMA).unwrap();
+    // The queue's own.
+    db.execute_batch("CREATE TABLE seen (collector TEXT, boot TEXT, first INTEGER, last INTEGER)").unwrap();
+    db.execute_batch(had::SCHEMA).unwrap();
     db
 }
 
-fn loaded(db: &Connection) -> Aggregate {
+pub(super) fn loaded(db: &Connection) -> Aggregate {
     let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded));
     aggregate.load(db).unwrap();
     aggregate
 }
 
-fn apply(aggregate: &mut Aggregate, db: &mut Connection, batches: &[Batch], now: Timestamp) -> Done {
+pub(super) fn apply(
+    aggregate: &mut Aggregate,
+    db: &mut Connection,
+    batches: &[Batch],
+    now: Timestamp,
+) -> Done {
     let tx = db.transaction().unwrap();
     let done = aggregate.apply(&tx, batches, now).unwrap();
     tx.commit().unwrap();
     done
 }
 
-fn rows(db: &Connection, metric: &str) -> Vec<Row> {
+pub(super) fn rows(db: &Connection, metric: &str) -> Vec<Row> {
     let filter = Filter { metric: Some(metric.to_owned()), ..Filter::default() };
     query::rows(db, &filter).unwrap()
 }
 
 /// Start (seconds from the beginning), count, average.
-fn brief(rows: &[Row]) -> Vec<(i64, u64, f64)> {
+pub(super) fn brief(rows: &[Row]) -> Vec<(i64, u64, f64)> {
     rows.iter()
         .map(|row| {
             let start = row.start.as_micros() / 1_000_000 - BEGIN;

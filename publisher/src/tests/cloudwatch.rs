@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crosswatch_aws::cloudwatch::CloudWatch;
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
-use crosswatch_queue::Source;
+use crosswatch_queue::{Source, put_back};
 use crosswatch_shared::config::topology::{Probe, Topology};
 use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
@@ -24,9 +24,9 @@ use crate::config::{Config, Kind};
 use crate::query::{Filter, Row, query};
 use crate::run::Publisher;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-struct Stage {
+pub(super) struct Stage {
     publisher: Publisher,
     registry: Registry,
     health: Health,
@@ -48,7 +48,7 @@ fn topology(folder: &Path, probes: &[String]) -> Topology {
 fn open_with(folder: &Path, client: &CloudWatch, config: Config, probes: &[String]) -> Stage {
     let topology = topology(folder, probes);
     let sites = topology.sites.iter().map(|site| site.name.clone()).collect();
-    let source = Source::embedded(folder.to_owned(), sites);
+    let source = Source::of_stage(folder.to_owned(), sites, put_back::folder(folder));
     let (mut registry, health) = (Registry::default(), Health::default());
     let part = health.part("publisher");
     let client = Some(client.clone());
@@ -69,12 +69,12 @@ fn config() -> Config {
     Config { kind: Kind::CloudWatch, ..Config::default() }
 }
 
-fn open(folder: &Path, client: &CloudWatch) -> Stage {
+pub(super) fn open(folder: &Path, client: &CloudWatch) -> Stage {
     open_with(folder, client, config(), &["p".to_owned(), "q".to_owned(), "bad".to_owned()])
 }
 
 impl Stage {
-    fn metric(&self, name: &str) -> f64 {
+    pub(super) fn metric(&self, name: &str) -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         let lines = text.lines().filter(|line| line.starts_with(&format!("crosswatch_publisher_{name}")));
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// Steps until it is so.
-    async fn until(&mut self, mut so: impl FnMut(&Self) -> bool) {
+    pub(super) async fn until(&mut self, mut so: impl FnMut(&Self) -> bool) {
         for _ in 0..10_000 {
             self.publisher.step().await.unwrap();
             if so(self) {
@@ -93,14 +93,14 @@ impl Stage {
     }
 
     /// Steps until so many batches were received, and all that they made was put.
-    async fn put(&mut self, batches: u32) {
+    pub(super) async fn put(&mut self, batches: u32) {
         self.until(|stage| stage.metric("batches") == f64::from(batches)).await;
         self.until(|stage| stage.metric("cloudwatch_owed ") == 0.0).await;
     }
 }
 
 /// The start of a minute some minutes back, so that all of it is over.
-fn begin() -> Timestamp {
+pub(super) fn begin() -> Timestamp {
     Timestamp::from(SystemTime::now()).floor(MINUTE) - 40 * MINUTE
 }
 
@@ -116,7 +116,7 @@ fn reply(at: Timestamp, probe: &str, rtt_ms: f64) -> Observation {
 
 /// A minute of a site, with a sample a second of each probe, and the promise that closes it; the delay of that is a
 /// datapoint of the minute after.
-fn minute(site: &str, number: u64, start: Timestamp, probes: &[&str]) -> Batch {
+pub(super) fn minute(site: &str, number: u64, start: Timestamp, probes: &[&str]) -> Batch {
     let samples = (0..60_u32).flat_map(|second| {
         let at = start + Duration::from_secs(second.into());
         let rtt = f64::from(second * 7919 % 61) / 7.0 + number as f64;
@@ -130,12 +130,12 @@ fn minute(site: &str, number: u64, start: Timestamp, probes: &[&str]) -> Batch {
     }
 }
 
-fn append(folder: &Path, site: &str, batches: &[Batch]) {
+pub(super) fn append(folder: &Path, site: &str, batches: &[Batch]) {
     let mut journal = Writer::open(folder, site).unwrap();
     journal.append_all(batches, Timestamp::from(SystemTime::now())).unwrap();
 }
 
-fn kept(folder: &Path) -> Vec<Row> {
+pub(super) fn kept(folder: &Path) -> Vec<Row> {
     query(&folder.join(FILE), &Filter::default()).unwrap()
 }
 
@@ -145,7 +145,7 @@ fn owed(folder: &Path) -> i64 {
 }
 
 /// That CloudWatch holds what is kept here, and nothing else.
-fn assert_holds(state: &State, kept: &[Row]) {
+pub(super) fn assert_holds(state: &State, kept: &[Row]) {
     let held = state.held();
     let mut expected = BTreeMap::new();
     for row in kept {

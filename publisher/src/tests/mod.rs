@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod cloudwatch;
+mod put_back;
 mod run;
 mod standin;
 

@@ -138,11 +138,24 @@ impl Writer {
         batches: impl IntoIterator<Item = &'a Batch>,
         now: Timestamp,
     ) -> Result<i64, JournalError> {
+        self.append_texts(batches.into_iter().map(|batch| (batch, wire::encode_batch(batch))), now)
+    }
+
+    /// Writes messages of another form, all or none, each with the batch that says what it stands for. Gives the last one's
+    /// id, 0 for none.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_texts<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = (&'a Batch, String)>,
+        now: Timestamp,
+    ) -> Result<i64, JournalError> {
         let (mut id, mut total, mut boot) = (0, self.total, self.boot.clone());
         let write = || {
             let step = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for batch in batches {
-                id = insert(&step, batch, now, &mut total, &mut boot)?;
+            for (batch, text) in messages {
+                id = insert(&step, batch, text.as_bytes(), now, &mut total, &mut boot)?;
             }
             step.commit()
         };
@@ -199,6 +212,7 @@ impl Writer {
 fn insert(
     step: &Transaction<'_>,
     batch: &Batch,
+    text: &[u8],
     now: Timestamp,
     total: &mut i64,
     known: &mut Option<(Origin, i64)>,
@@ -228,7 +242,7 @@ fn insert(
         times().max().unwrap_or(batch.through).as_micros(),
         observations,
         *total,
-        wire::encode_batch(batch).as_bytes(),
+        text,
     ])
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crosswatch_journal::{JournalError, Lock};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
-use crosswatch_shared::wire::{self, Names};
+use crosswatch_shared::wire::{self, Message as Wire, Names, PutBack};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::contract::{Backlog, Message, Page, Place, Queue, Receipt};
@@ -54,6 +54,12 @@ impl Source {
         Self::new(move |places| Embedded::open(&folder, &sites, places))
     }
 
+    /// The same, beside what replays put back for a stage ([`crate::put_back`]).
+    #[must_use]
+    pub fn of_stage(folder: PathBuf, sites: Vec<Name>, put_back: PathBuf) -> Self {
+        Self::new(move |places| Embedded::open(&folder, &sites, places)?.beside(&put_back, places))
+    }
+
     /// The same for a consumer that gathers: what it received does not come again while it is neither settled nor given
     /// back, and [`Consumer::receive`] settles nothing by itself. What it holds is to be settled in the order received,
     /// put together by [`Received::join`].
@@ -93,6 +99,9 @@ pub struct Delivery {
 pub struct Received {
     /// The batches that were not seen before, in the order received.
     pub deliveries: Vec<Delivery>,
+    /// What replays put back, in the order received. It may have come before, whole or in part: who counts observations
+    /// knows them by collector, boot and `seq`.
+    pub put_back: Vec<PutBack>,
     /// When they were received, by this machine's clock.
     pub at: Timestamp,
     /// The queue was read to its end: after these there was nothing more.
@@ -151,7 +160,8 @@ impl Consumer {
         let page = self.queue.receive(limit, wait).await?;
         let at = (self.wall)();
         let mut received = blocking(|| self.sort(page, at));
-        if !self.gathers && received.deliveries.is_empty() && !received.receipts.is_empty() {
+        let nothing_new = received.deliveries.is_empty() && received.put_back.is_empty();
+        if !self.gathers && nothing_new && !received.receipts.is_empty() {
             let known = Received {
                 receipts: std::mem::take(&mut received.receipts),
                 poison: std::mem::take(&mut received.poison),
@@ -249,7 +259,11 @@ impl Consumer {
         };
         for Message { receipt, sent, payload, unreadable } in page.messages {
             match unreadable.map_or_else(|| self.read(&payload), Err) {
-                Ok(decoded) => {
+                Ok(Wire::PutBack(put_back, unknown_kinds)) => {
+                    received.unknown_kinds += unknown_kinds;
+                    received.put_back.push(put_back);
+                }
+                Ok(Wire::Batch(decoded)) => {
                     let batch = decoded.batch;
                     if self.seen.contains(&batch) || received.holds(&batch) {
                         received.repeated += 1;
@@ -273,12 +287,14 @@ impl Consumer {
         received
     }
 
-    fn read(&mut self, payload: &[u8]) -> Result<wire::Decoded, String> {
-        let decoded = wire::decode_batch(payload, &mut self.names).map_err(|error| error.to_string())?;
-        if i64::try_from(decoded.batch.number).is_err() {
-            return Err(format!("batch: {} is beyond any real number", decoded.batch.number));
+    fn read(&mut self, payload: &[u8]) -> Result<Wire, String> {
+        let message = wire::decode_message(payload, &mut self.names).map_err(|error| error.to_string())?;
+        match &message {
+            Wire::Batch(decoded) if i64::try_from(decoded.batch.number).is_err() => {
+                Err(format!("batch: {} is beyond any real number", decoded.batch.number))
+            }
+            _ => Ok(message),
         }
-        Ok(decoded)
     }
 
     fn write<T, E: From<QueueError>>(
@@ -324,9 +340,21 @@ impl Received {
 
     /// Puts what was received after this to it, to be settled as one. For a consumer that gathers.
     pub fn join(&mut self, after: Self) {
-        let Self { deliveries, at, empty, repeated, dead, unknown_kinds, missed, failing, receipts, poison } =
-            after;
+        let Self {
+            deliveries,
+            put_back,
+            at,
+            empty,
+            repeated,
+            dead,
+            unknown_kinds,
+            missed,
+            failing,
+            receipts,
+            poison,
+        } = after;
         self.deliveries.extend(deliveries);
+        self.put_back.extend(put_back);
         (self.at, self.empty, self.failing) = (at, empty, failing);
         self.repeated += repeated;
         self.dead += dead;

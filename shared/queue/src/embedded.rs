@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::contract::{Backlog, Message, Page, Pending, Place, Queue, Receipt};
 use crate::watch::Watch;
-use crate::{QueueError, blocking};
+use crate::{QueueError, blocking, put_back};
 
 /// How much one page holds at most, beyond its first message.
 const PAGE_BYTES: usize = 8 << 20;
@@ -21,6 +21,8 @@ const PAGE_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Embedded {
     journals: Vec<Journal>,
+    /// What replays put back, read while the journals have nothing more.
+    put_back: Option<Journal>,
     /// Whose turn it is to be read first.
     turn: usize,
     watch: Watch,
@@ -50,25 +52,27 @@ impl Embedded {
     /// # Errors
     /// A journal is foreign, newer or damaged, or may not be read.
     pub fn open(folder: &Path, sites: &[Name], places: &[Place]) -> Result<Self, QueueError> {
-        let journal = |site: &Name| {
-            let path = file(folder, site);
-            let place = places.iter().find(|place| place.journal == *site);
-            Ok(Journal {
-                site: site.clone(),
-                reader: Reader::open(&path)?,
-                path,
-                identity: place.map(|place| place.identity.clone()),
-                committed: place.map_or(0, |place| place.id),
-                ahead: BTreeSet::new(),
-                given: None,
-                failing: false,
-            })
-        };
+        let journal = |site: &Name| Journal::open(site, file(folder, site), places);
         Ok(Self {
             journals: sites.iter().map(journal).collect::<Result<_, QueueError>>()?,
+            put_back: None,
             turn: 0,
             watch: Watch::new(folder, sites),
         })
+    }
+
+    /// With what replays put back into this folder, for a stage.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub fn beside(mut self, folder: &Path, places: &[Place]) -> Result<Self, QueueError> {
+        let path = file(folder, put_back::NAME);
+        self.put_back = Some(Journal::open(&Name::from(put_back::PLACE), path, places)?);
+        Ok(self)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Journal> {
+        self.journals.iter_mut().chain(&mut self.put_back)
     }
 
     /// For a reader that gathers: what it was given does not come again until it is given back, by an extension of zero,
@@ -135,12 +139,29 @@ impl Embedded {
                 }
             });
         }
+        self.read_put_back(limit, PAGE_BYTES.saturating_sub(bytes), &mut page);
         page
+    }
+
+    /// What was put back holds up nobody: it waits until the journals have nothing more, and there being more of it does
+    /// not mean that the queue is not read to its end.
+    fn read_put_back(&mut self, limit: usize, bytes: usize, page: &mut Page) {
+        let room = limit.max(1).saturating_sub(page.messages.len());
+        let Some(journal) = self.put_back.as_mut().filter(|_| page.empty && room > 0) else { return };
+        match journal.read(None, room, bytes, &mut page.missed) {
+            Ok(messages) => page.messages.extend(messages.into_iter().map(|(_, message)| message)),
+            Err(error) => {
+                if !std::mem::replace(&mut journal.failing, true) {
+                    tracing::error!(%error, "what replays put back cannot be read");
+                }
+                page.failing = Some(error.to_string());
+            }
+        }
     }
 
     fn ask(&mut self) -> Result<Backlog, QueueError> {
         let mut sum = Backlog { observations: Some(0), ..Backlog::default() };
-        for journal in &mut self.journals {
+        for journal in self.all() {
             journal.follow()?;
             let one = journal.reader.backlog(journal.committed)?;
             sum.batches += one.batches;
@@ -159,7 +180,7 @@ impl Queue for Embedded {
     fn commit<'a>(&'a mut self, receipts: &'a [Receipt]) -> Pending<'a, ()> {
         for receipt in receipts {
             if let Receipt::Place(place) = receipt
-                && let Some(journal) = self.journals.iter_mut().find(|one| one.site == place.journal)
+                && let Some(journal) = self.all().find(|one| one.site == place.journal)
                 && journal.identity.as_ref() == Some(&place.identity)
             {
                 journal.commit(place.id);
@@ -172,7 +193,7 @@ impl Queue for Embedded {
     fn extend<'a>(&'a mut self, receipts: &'a [Receipt], by: Duration) -> Pending<'a, ()> {
         for receipt in receipts.iter().filter(|_| by.is_zero()) {
             if let Receipt::Place(place) = receipt
-                && let Some(journal) = self.journals.iter_mut().find(|one| one.site == place.journal)
+                && let Some(journal) = self.all().find(|one| one.site == place.journal)
                 && let Some(given) = &mut journal.given
             {
                 *given = (*given).min(place.id - 1);
@@ -187,6 +208,20 @@ impl Queue for Embedded {
 }
 
 impl Journal {
+    fn open(site: &Name, path: PathBuf, places: &[Place]) -> Result<Self, QueueError> {
+        let place = places.iter().find(|place| place.journal == *site);
+        Ok(Self {
+            site: site.clone(),
+            reader: Reader::open(&path)?,
+            path,
+            identity: place.map(|place| place.identity.clone()),
+            committed: place.map_or(0, |place| place.id),
+            ahead: BTreeSet::new(),
+            given: None,
+            failing: false,
+        })
+    }
+
     fn read(
         &mut self,
         after: Option<i64>,

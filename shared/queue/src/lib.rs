@@ -8,6 +8,7 @@ mod consumer;
 mod contract;
 mod embedded;
 mod inspect;
+pub mod put_back;
 mod schema;
 mod seen;
 mod watch;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use batches::{NOW, SCHEMA, applied, apply, batch};
 use crosswatch_journal::{Position, Writer, file};
-use crosswatch_queue::{Consumer, QueueError, Schema, Source, dead_letters, positions};
-use crosswatch_shared::wire;
+use crosswatch_queue::{Consumer, QueueError, Schema, Source, dead_letters, positions, put_back};
+use crosswatch_shared::wire::{self, PutBack, encode_put_back};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -328,4 +328,47 @@ async fn a_consumer_that_gathers_gets_each_once_and_settles_all_of_it_or_nothing
     assert_eq!(consumer.backlog().await.unwrap().batches, 0);
     drop(consumer);
     assert!(gatherer().receive(10, Duration::ZERO).await.unwrap().is_nothing());
+}
+
+#[tokio::test]
+async fn what_was_put_back_waits_for_the_journals_and_comes_until_it_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let beside = put_back::folder(folder.path());
+    let open = || {
+        let source = Source::of_stage(folder.path().join("journal"), vec!["a".into()], beside.clone());
+        Consumer::open(&folder.path().join("c.db"), SCHEMA, source).unwrap()
+    };
+    let mut consumer = open();
+    let mut journal = writer(folder.path(), "a");
+    let mut desk = Writer::open(&beside, put_back::NAME).unwrap();
+    for number in 0..30 {
+        let batch = batch("a", "1", number);
+        let (origin, observations) = (batch.origin.clone(), batch.observations.clone());
+        let text = encode_put_back(&PutBack { origin, pages: false, observations });
+        journal.append(&batch, NOW).unwrap();
+        desk.append_texts([(&batch, text)], NOW).unwrap();
+    }
+    let received = consumer.receive(20, LONG).await.unwrap();
+    assert_eq!((received.deliveries.len(), received.put_back.len(), received.empty), (20, 0, false));
+    consumer.settle(received, apply).await.unwrap();
+    let received = consumer.receive(20, LONG).await.unwrap();
+    assert_eq!((received.deliveries.len(), received.put_back.len()), (10, 10));
+    assert!(received.empty, "the journals are read to their end");
+    drop(received);
+    let received = consumer.receive(20, LONG).await.unwrap();
+    assert_eq!((received.deliveries.len(), received.put_back.len()), (10, 10), "it was not settled");
+    consumer.settle(received, apply).await.unwrap();
+
+    // Another life goes on where it was; batches of the same numbers are no repetition.
+    drop(consumer);
+    let mut consumer = open();
+    assert_eq!(consumer.backlog().await.unwrap().batches, 20);
+    let received = consumer.receive(100, LONG).await.unwrap();
+    assert_eq!((received.deliveries.len(), received.put_back.len(), received.repeated), (0, 20, 0));
+    assert_eq!(received.put_back[19].observations, batch("a", "1", 29).observations);
+    consumer.settle(received, apply).await.unwrap();
+    assert_eq!(rows(&mut consumer), 30);
+    assert!(consumer.receive(100, Duration::ZERO).await.unwrap().is_nothing());
+    let had = positions(put_back::PLACE, desk.identity(), &[folder.path().join("c.db")]);
+    assert_eq!(had[0].id, 30, "it may go");
 }

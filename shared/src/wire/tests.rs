@@ -147,3 +147,27 @@ proptest! {
         let _ = decode_batch(text.as_bytes(), &mut Names::default());
     }
 }
+
+#[test]
+fn what_is_put_back_is_read_by_who_asks_for_it_and_refused_by_name_by_others() {
+    let decoded = |line: &str| match read(line).unwrap() {
+        Row::Observation(origin, observation) => (origin, observation),
+        Row::UnknownKind(kind) => panic!("{kind}"),
+    };
+    let (origin, observation) = decoded(LINES[0]);
+    let put_back = PutBack { origin, pages: true, observations: vec![observation] };
+    let text = encode_put_back(&put_back);
+    let message = decode_message(text.as_bytes(), &mut Names::default()).unwrap();
+    assert_eq!(message, Message::PutBack(put_back.clone(), 0));
+    let error = decode_batch(text.as_bytes(), &mut Names::default()).unwrap_err();
+    assert!(matches!(error, WireError::PutBack), "{error}");
+    // A program from before it has only the version to go by: what it needs of a batch is not there.
+    assert!(text.starts_with(r#"{"v":2,"#) && !text.contains(r#""batch""#) && !text.contains(r#""through""#));
+
+    let strange = text.replace(r#""observations":["#, r#""observations":[{"kind":"weather","at":5},"#);
+    let message = decode_message(strange.as_bytes(), &mut Names::default()).unwrap();
+    assert_eq!(message, Message::PutBack(put_back, 1));
+    let newer = br#"{"v":2,"observations":"of another shape"}"#;
+    let error = decode_message(newer, &mut Names::default()).unwrap_err();
+    assert!(error.to_string().contains("wire version 2"), "{error}");
+}

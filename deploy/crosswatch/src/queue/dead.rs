@@ -91,7 +91,9 @@ async fn list(queue: &Queue, stage: Option<Stage>, format: Format) -> anyhow::Re
                 peek::content(stage, Role::Dead, &sqs, &message);
             let reason = match content {
                 Content::Unreadable { reason } => reason,
-                Content::Batch { .. } => format!("a sound batch, received {receives} times"),
+                Content::Batch { .. } | Content::PutBack { .. } => {
+                    format!("a sound batch, received {receives} times")
+                }
             };
             let source = format!("queue {queue}");
             letters.push(Letter { id, stage, source, at: sent, reason, bytes: message.body.len() });

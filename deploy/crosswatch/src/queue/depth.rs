@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crosswatch_aws::Session;
 use crosswatch_host::clock;
-use crosswatch_queue::{Embedded, Queue as _, places};
+use crosswatch_queue::{Embedded, Queue as _, places, put_back};
 use crosswatch_shared::time::Timestamp;
 use serde::Serialize;
 
@@ -38,7 +38,9 @@ pub(super) async fn run(config: &Config, stage: Option<Stage>, format: Format) -
     let mut lines = Vec::new();
     for stage in Stage::all(stage).filter(|stage| stage.queues(queue).is_none()) {
         let sites: Vec<_> = config.topology.sites.iter().map(|site| site.name.clone()).collect();
-        let mut journals = Embedded::open(&journals(queue), &sites, &places(&stage.file(queue))?)?;
+        let places = places(&stage.file(queue))?;
+        let journals = Embedded::open(&journals(queue), &sites, &places)?;
+        let mut journals = journals.beside(&put_back::folder(&queue.path), &places)?;
         let backlog = journals.backlog().await?;
         lines.push(Line {
             stage,

@@ -7,7 +7,7 @@ use crosswatch_aws::Session;
 use crosswatch_aws::sqs::{MESSAGES, Received, Sqs};
 use crosswatch_shared::config::topology::Queue;
 use crosswatch_shared::time::Timestamp;
-use crosswatch_shared::wire::{Names, decode_batch};
+use crosswatch_shared::wire::{Message as Wire, Names, PutBack, decode_message};
 use crosswatch_sqs::body;
 use serde::Serialize;
 
@@ -35,6 +35,7 @@ pub(super) struct Looked {
 #[serde(untagged)]
 pub(super) enum Content {
     Batch { site: String, boot: String, number: u64, through: Timestamp, observations: usize },
+    PutBack { site: String, boot: String, pages: bool, observations: usize },
     Unreadable { reason: String },
 }
 
@@ -80,6 +81,13 @@ pub(super) fn print(looked: &[Looked], format: Format) -> anyhow::Result<()> {
                 out,
                 "batch {number} of {site}, boot {boot}, {observations} observations through {through}"
             )?,
+            Content::PutBack { site, boot, pages, observations } => {
+                let pages = if *pages { ", to be judged" } else { "" };
+                writeln!(
+                    out,
+                    "{observations} observations of {site}, boot {boot}, put back by a replay{pages}"
+                )?
+            }
             Content::Unreadable { reason } => writeln!(out, "cannot be read: {reason}")?,
         }
     }
@@ -114,9 +122,15 @@ pub(super) async fn look(sqs: &Sqs, limit: usize) -> anyhow::Result<Vec<Received
 pub(super) fn content(stage: Stage, role: Role, sqs: &Sqs, message: &Received) -> Looked {
     let batch = body::decode(&message.body)
         .map_err(|error| error.to_string())
-        .and_then(|wire| decode_batch(&wire, &mut Names::default()).map_err(|error| error.to_string()));
+        .and_then(|wire| decode_message(&wire, &mut Names::default()).map_err(|error| error.to_string()));
     let content = match batch {
-        Ok(decoded) => Content::Batch {
+        Ok(Wire::PutBack(PutBack { origin, pages, observations }, _)) => Content::PutBack {
+            site: origin.site.to_string(),
+            boot: origin.boot.to_string(),
+            pages,
+            observations: observations.len(),
+        },
+        Ok(Wire::Batch(decoded)) => Content::Batch {
             site: decoded.batch.origin.site.to_string(),
             boot: decoded.batch.origin.boot.to_string(),
             number: decoded.batch.number,
