@@ -7,6 +7,7 @@
 
 pub mod account;
 mod at_most;
+mod catch_up;
 pub mod config;
 pub mod dead_man;
 mod dispatch;

@@ -16,6 +16,7 @@ use crosswatch_shared::observation::{Body, Name};
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::catch_up::{self, Past};
 use crate::drill::Drill;
 use crate::incident;
 use crate::reconcile::Judged;
@@ -41,6 +42,8 @@ pub(crate) struct Change {
     pub(crate) transitions: Vec<Transition>,
     /// What became of incidents by them, and by what is known now.
     pub(crate) events: Vec<Event>,
+    /// What of them was decided by what had lain in the queue for long.
+    pub(crate) past: Past,
     /// Drills that came in time.
     pub(crate) drills: Vec<Drill>,
     incidents: Vec<Incident>,
@@ -170,7 +173,8 @@ impl Memory {
         let mut change = Change::default();
         let mut moved: BTreeSet<Name> = BTreeSet::new();
         self.silence.read(to_its_end, steady);
-        for Delivery { batch, .. } in deliveries {
+        for Delivery { batch, sent } in deliveries {
+            let decided = change.transitions.len();
             for observation in &batch.observations {
                 let place = match self.engine.observe(&batch.origin, observation, &mut change.transitions) {
                     Taken::Judged => 0,
@@ -194,6 +198,9 @@ impl Memory {
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
             }
             self.silence.heard(site, time.at(), wall, &mut change.transitions);
+            if catch_up::is_old(*sent, wall) {
+                change.past.note(batch, change.transitions.get(decided..).unwrap_or_default());
+            }
         }
         // Before its end a queue may hold what is missing: SQS gives a backlog in any order.
         let waited_for = self.sites.iter_mut().filter(|_| to_its_end);

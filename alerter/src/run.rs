@@ -5,7 +5,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::catch_up::Due;
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
@@ -45,8 +46,8 @@ const LIMIT: usize = 256;
 /// How long a read waits for news: the rhythm of silence, which is counted between reads.
 const WAIT: Duration = Duration::from_millis(200);
 
-/// How often the end of a silence is looked for while something is muted.
-const UNMUTE: Duration = Duration::from_secs(1);
+/// How often the end of a silence, or of being behind, is looked for while something is kept back.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// The alerter.
 pub struct Alerter {
@@ -75,7 +76,10 @@ struct Judging {
     /// What is in memory is not what is in the file: a transaction failed.
     stale: bool,
     /// When the end of silences was last looked for.
-    unmuted: Timestamp,
+    released: Timestamp,
+    /// The queue may hold more of the past: as long as it was not read to its end since it gave some.
+    behind: bool,
+    begun: Instant,
     /// How many missed batches were counted since a page was settled.
     missed: u64,
     recorder: Recorder,
@@ -152,7 +156,9 @@ impl Alerter {
             topology: topology.clone(),
             memory: agreed.memory,
             stale: false,
-            unmuted: Timestamp::MIN,
+            released: Timestamp::MIN,
+            behind: true,
+            begun: clock.steady(),
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
@@ -266,7 +272,8 @@ impl Judging {
         let failing = received.failing.clone();
         let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);
         let late = self.memory.late();
-        let change = self.memory.step(&received.deliveries, received.empty, steady, now);
+        let to_its_end = received.empty;
+        let change = self.memory.step(&received.deliveries, to_its_end, steady, now);
         let late = self.memory.late().saturating_sub(late);
         if let Err(error) = self.write(received, &change, now).await {
             self.stale = true;
@@ -276,7 +283,8 @@ impl Judging {
         self.metrics.observed("late", late);
         self.metrics.observed("unknown", unknown);
         self.count(&change, now);
-        self.unmute(now)?;
+        self.has_read(to_its_end, !change.past.is_empty());
+        self.release(now)?;
         match failing {
             Some(why) => self.part.failing(why),
             None => {
@@ -322,12 +330,13 @@ impl Judging {
     fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
         let any = !self.recorder.silences().is_empty() || !all.is_empty();
         self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
+        let due = self.due(now);
         let Self { consumer, recorder, memory, .. } = self;
         let mended = memory.mend(|of| *of == **file, now);
         consumer.transaction(|step| {
             step.execute("INSERT OR REPLACE INTO silences (only, text) VALUES (0, ?)", [text])?;
             recorder.write(step, &mended, now)?;
-            recorder.unmute(step, memory.open(), now)?;
+            recorder.release(step, memory.open(), due, now)?;
             Ok::<_, Error>(())
         })?;
         if any {
@@ -338,15 +347,39 @@ impl Judging {
         Ok(())
     }
 
-    /// Owes what was muted until a silence ended.
-    fn unmute(&mut self, now: Timestamp) -> Result<(), Error> {
-        let is_soon = self.unmuted <= now && now < self.unmuted + UNMUTE;
-        if !self.recorder.mutes() || is_soon {
+    /// The queue was read, to its end or not, and gave something of the past or did not.
+    fn has_read(&mut self, to_its_end: bool, past: bool) {
+        let behind = !to_its_end && (self.behind || past);
+        if behind && !self.behind {
+            tracing::info!(
+                "the queue holds what is old: until it is read to its end pages of that are kept back"
+            );
+        }
+        if !behind && (self.behind || past) {
+            // What was kept back is released with this step.
+            self.released = Timestamp::MIN;
+        }
+        self.behind = behind;
+    }
+
+    /// What of the past is due.
+    fn due(&self, now: Timestamp) -> Due {
+        match self.behind {
+            true => Due::behind(self.clock.steady().saturating_duration_since(self.begun), now),
+            false => Due::ALL,
+        }
+    }
+
+    /// Owes what was kept back until a silence ended, or the alerter had caught up.
+    fn release(&mut self, now: Timestamp) -> Result<(), Error> {
+        let is_soon = self.released <= now && now < self.released + RELEASE;
+        if !self.recorder.keeps() || is_soon {
             return Ok(());
         }
-        self.unmuted = now;
+        self.released = now;
+        let due = self.due(now);
         let Self { consumer, recorder, memory, .. } = self;
-        if consumer.transaction(|step| Ok::<_, Error>(recorder.unmute(step, memory.open(), now)?))? {
+        if consumer.transaction(|step| Ok::<_, Error>(recorder.release(step, memory.open(), due, now)?))? {
             self.wake.notify_one();
         }
         Ok(())

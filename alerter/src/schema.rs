@@ -9,7 +9,7 @@ use crosswatch_queue::Schema;
 pub(crate) const SCHEMA: Schema = Schema {
     what: "alerter's file",
     application_id: 0x4357_4131,
-    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED],
+    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND],
 };
 
 /// The tables, in their first version.
@@ -192,4 +192,9 @@ CREATE TABLE silences (
     only INTEGER PRIMARY KEY CHECK (only = 0),
     text BLOB NOT NULL
 ) STRICT;
+";
+
+/// What is kept back while the alerter is behind is `behind`, and `muted_by` says `catch-up` then.
+pub(crate) const BEHIND: &str = "
+CREATE INDEX notification_behind ON notification (id) WHERE standing = 'behind';
 ";

@@ -69,6 +69,8 @@ pub(crate) struct Given {
     pub(crate) sites: HashSet<Name>,
     /// Whose batches were in it for the first time.
     pub(crate) fresh: HashSet<Name>,
+    /// For how long the youngest and the oldest of them had lain in the queue, by that clock.
+    pub(crate) lay: Option<(Duration, Duration)>,
 }
 
 #[derive(Clone)]
@@ -246,8 +248,12 @@ impl Inner {
             empty: page.empty,
             sites: HashSet::new(),
             fresh: HashSet::new(),
+            lay: None,
         };
         for message in &page.messages {
+            let lay = given.wall.since(message.sent);
+            let (youngest, oldest) = given.lay.unwrap_or((lay, lay));
+            given.lay = Some((youngest.min(lay), oldest.max(lay)));
             if let Ok(decoded) = wire::decode_batch(&message.payload, &mut wire::Names::default()) {
                 let Batch { origin, number, .. } = decoded.batch;
                 given.sites.insert(origin.site.clone());

@@ -320,7 +320,10 @@ fn told_words(of: &Notification) -> String {
         }
         ("owed", ..) => "not tried yet".to_owned(),
         ("held", ..) => "held back by at_most until its digest".to_owned(),
-        ("digested", ..) => "held back by at_most, and told by a digest".to_owned(),
+        ("behind", ..) => {
+            "kept back until the queue was read to its end: it fired by what had lain there".to_owned()
+        }
+        ("digested", ..) => "held back, and told by a digest".to_owned(),
         ("abandoned", ..) => {
             "given up: something newer was to be told, or the config lost the receiver".to_owned()
         }

@@ -1,0 +1,90 @@
+//! Catching up: an alerter that was down reads what came meanwhile at full speed, and judges it as of then. Pure.
+//!
+//! Paging follows the present. What fires by a batch that has lain in the queue for long is kept back, in the transaction
+//! that says so, until the queue was read to its end. What fires then is told by one page, and what has ended by one digest.
+//! What a fresh batch decides is never kept back; and nothing is for ever, where a queue is never read to its end.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crosswatch_judge::incident::{Event, What};
+use crosswatch_judge::{State, Transition};
+use crosswatch_shared::observation::{Batch, Body, Name};
+use crosswatch_shared::time::Timestamp;
+
+/// The rule that a digest of what began and ended meanwhile names; and by what the ledger says it was kept back.
+pub(crate) const CATCH_UP: &str = "catch-up";
+
+/// A batch that the queue took longer ago than this is of the past.
+pub(crate) const OLD: Duration = Duration::from_secs(60);
+
+/// For so long at most a page is kept back, by the alerter's own clock.
+pub(crate) const KEPT: Duration = Duration::from_secs(60);
+
+/// And what has ended for so long, before it is told although there is more to read: a backlog of days is read in minutes.
+pub(crate) const ENDED: Duration = Duration::from_secs(600);
+
+/// What was kept back by when is due now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Of what still fires.
+    pub(crate) fires: Timestamp,
+    /// Of what is over.
+    pub(crate) ended: Timestamp,
+}
+
+impl Due {
+    /// All of it: the queue was read to its end.
+    pub(crate) const ALL: Self = Self { fires: Timestamp::MAX, ended: Timestamp::MAX };
+
+    /// While there is more to read, for an alerter that has run for so long: what nobody was there for was not kept back by it.
+    pub(crate) fn behind(running: Duration, now: Timestamp) -> Self {
+        let by = |kept| if running < kept { Timestamp::MIN } else { now - kept };
+        Self { fires: by(KEPT), ended: by(ENDED) }
+    }
+}
+
+/// What of a step was decided by batches of the past.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    fired: HashSet<(Name, Name, Timestamp)>,
+    /// The links and sites that they tell of.
+    places: HashSet<Name>,
+}
+
+/// Whether a batch that the queue took at `sent` is of the past.
+pub(crate) fn is_old(sent: Timestamp, now: Timestamp) -> bool {
+    now.since(sent) > OLD
+}
+
+impl Past {
+    /// A batch of the past decided these.
+    pub(crate) fn note(&mut self, batch: &Batch, decided: &[Transition]) {
+        let firing = decided.iter().filter(|of| of.state == State::Firing);
+        self.fired.extend(firing.map(|of| (of.rule.clone(), of.subject.clone(), of.at)));
+        self.places.insert(batch.origin.site.clone());
+        for observation in &batch.observations {
+            if let Body::Probe { link, .. } | Body::Tunnels { link, .. } = &observation.body
+                && !self.places.contains(link)
+            {
+                self.places.insert(link.clone());
+            }
+        }
+    }
+
+    /// Whether there is anything of the past.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether what would be told of this is of the past.
+    pub(crate) fn has(&self, event: &Event) -> bool {
+        match &event.what {
+            What::Opened(symptom) | What::Joined(symptom) => {
+                self.fired.contains(&(symptom.rule.clone(), symptom.subject.clone(), symptom.at))
+            }
+            What::Worse => self.places.contains(event.incident.place.name()),
+            What::Left(_) | What::Closed(_) | What::Refined => false,
+        }
+    }
+}
