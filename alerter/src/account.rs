@@ -104,7 +104,7 @@ pub struct Entry {
     pub receiver: String,
     /// By which of its ways.
     pub channel: String,
-    /// `owed`, `held`, `digested`, `accepted`, `abandoned`, or another word of the ledger's.
+    /// `owed`, `held`, `digested`, `accepted`, `told-by-other`, `abandoned`, or another word of the ledger's.
     pub standing: String,
     /// Whether it is a digest, which tells of others as well.
     pub is_digest: bool,
@@ -240,7 +240,8 @@ fn told(file: &Connection, id: &str) -> rusqlite::Result<(Vec<Entry>, Vec<String
     let mut entries = Vec::new();
     let mut evidence = Vec::new();
     let mut rows = file.prepare_cached(
-        "SELECT state, revision, receiver, channel, standing, id != ?1, created, attempts, next_try, error, accepted_at, body
+        "SELECT state, revision, receiver, channel,
+                iif(told_as IS NOT NULL AND standing = 'accepted', 'told-by-other', standing), id != ?1, created, attempts, next_try, error, accepted_at, body
          FROM notification
          WHERE id = ?1 OR id IN (SELECT digest FROM notification WHERE id = ?1 AND digest IS NOT NULL)
          ORDER BY number",

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crosswatch_judge::incident::{Event, What};
+use crosswatch_judge::incident::{Ended, Event, What};
 use crosswatch_judge::{State, Transition};
 use crosswatch_shared::observation::{Batch, Body, Name};
 use crosswatch_shared::time::Timestamp;
@@ -17,6 +17,9 @@ pub(crate) const CATCH_UP: &str = "catch-up";
 
 /// A batch that the queue took longer ago than this is of the past.
 pub(crate) const OLD: Duration = Duration::from_secs(60);
+
+/// The same beside another alerter, who may have paged what this one reads late: shorter than that one waits.
+pub(crate) const OLD_BESIDE: Duration = Duration::from_secs(15);
 
 /// For so long at most a page is kept back, by the alerter's own clock.
 pub(crate) const KEPT: Duration = Duration::from_secs(60);
@@ -48,20 +51,44 @@ impl Due {
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     fired: HashSet<(Name, Name, Timestamp)>,
+    /// Beside another alerter, who may have told of it.
+    ended: HashSet<(Name, Name, Timestamp)>,
     /// The links and sites that they tell of.
     places: HashSet<Name>,
 }
 
-/// Whether a batch that the queue took at `sent` is of the past.
-pub(crate) fn is_old(sent: Timestamp, now: Timestamp) -> bool {
-    now.since(sent) > OLD
+/// From when on a batch is of the present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// There is no other alerter.
+    #[default]
+    Alone,
+    /// There is one. What it says that it has paged lies in the queue: before that was read to its end once, everything is
+    /// of the past, and so is what a collector could not send in time.
+    Beside {
+        /// It was read to its end since the start.
+        read: bool,
+    },
+}
+
+impl Present {
+    /// Whether a batch is of the past that the queue took at `sent`, and whose promise is of `through`.
+    pub(crate) fn is_past(self, sent: Timestamp, through: Timestamp, now: Timestamp) -> bool {
+        match self {
+            Self::Alone => now.since(sent) > OLD,
+            Self::Beside { read } => !read || now.since(sent.min(through)) > OLD_BESIDE,
+        }
+    }
 }
 
 impl Past {
     /// A batch of the past decided these.
-    pub(crate) fn note(&mut self, batch: &Batch, decided: &[Transition]) {
-        let firing = decided.iter().filter(|of| of.state == State::Firing);
-        self.fired.extend(firing.map(|of| (of.rule.clone(), of.subject.clone(), of.at)));
+    pub(crate) fn note(&mut self, present: Present, batch: &Batch, decided: &[Transition]) {
+        let of = |of: &Transition| (of.rule.clone(), of.subject.clone(), of.at);
+        self.fired.extend(decided.iter().filter(|of| of.state == State::Firing).map(of));
+        if present != Present::Alone {
+            self.ended.extend(decided.iter().filter(|of| of.state == State::Resolved).map(of));
+        }
         self.places.insert(batch.origin.site.clone());
         for observation in &batch.observations {
             if let Body::Probe { link, .. } | Body::Tunnels { link, .. } = &observation.body
@@ -84,7 +111,11 @@ impl Past {
                 self.fired.contains(&(symptom.rule.clone(), symptom.subject.clone(), symptom.at))
             }
             What::Worse => self.places.contains(event.incident.place.name()),
-            What::Left(_) | What::Closed(_) | What::Refined => false,
+            What::Closed(Ended { symptom, at, .. }) => {
+                !self.ended.is_empty()
+                    && self.ended.contains(&(symptom.rule.clone(), symptom.subject.clone(), *at))
+            }
+            What::Left(_) | What::Refined => false,
         }
     }
 }

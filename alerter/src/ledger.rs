@@ -28,9 +28,11 @@ macro_rules! in_its_turn {
 
 mod body;
 mod digest;
+mod peer;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -48,6 +50,7 @@ use crate::config::Receiver;
 use crate::drill::Drill;
 
 pub(crate) use body::{AT_MOST, Body, Held};
+pub(crate) use peer::heard;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -66,6 +69,8 @@ pub(crate) struct Destination {
     pub(crate) channel: Name,
     /// How many single notifications it may get.
     pub(crate) at_most: Option<Rate>,
+    /// How long the other alerter has to tell it first.
+    pub(crate) patience: Duration,
 }
 
 /// A channel for whoever looks from outside: its kind, without the phone number.
@@ -97,7 +102,12 @@ impl Destination {
         channels.extend(others.into_iter().filter(|other| other.1).map(|other| other.0.into()));
         channels
             .into_iter()
-            .map(|channel| Self { receiver: receiver.name.clone(), channel, at_most: receiver.at_most })
+            .map(|channel| Self {
+                receiver: receiver.name.clone(),
+                channel,
+                at_most: receiver.at_most,
+                patience: Duration::ZERO,
+            })
             .collect()
     }
 }
@@ -152,13 +162,31 @@ pub(crate) struct Telling<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     destinations: Vec<Destination>,
+    /// There is another alerter, which is told what was accepted.
+    tells: bool,
 }
 
 impl Ledger {
     /// For these receivers.
     #[must_use]
     pub(crate) fn new(receivers: &[Receiver]) -> Self {
-        Self { destinations: receivers.iter().flat_map(Destination::of).collect() }
+        Self { destinations: receivers.iter().flat_map(Destination::of).collect(), tells: false }
+    }
+
+    /// Of an alerter beside another one, which has so long to tell a receiver first.
+    #[must_use]
+    pub(crate) fn beside(mut self, patience: Duration) -> Self {
+        self.destinations.iter_mut().for_each(|to| to.patience = patience);
+        Self { tells: true, ..self }
+    }
+
+    /// The receiver accepted it; so the other alerter is told, if there is one. Gives whether it is.
+    pub(crate) fn accepted(&self, file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<bool> {
+        let tells = accepted(file, number, now)? && self.tells;
+        if tells {
+            peer::tell(file, number, now)?;
+        }
+        Ok(tells)
     }
 
     /// Every channel of every receiver.
@@ -226,6 +254,56 @@ impl Ledger {
         Ok(())
     }
 
+    /// What ended while the alerter was behind, as far as it is due: a digest tells of what began meanwhile, too; who was told
+    /// before is told the end.
+    pub(crate) fn release_ended(
+        &self,
+        file: &Connection,
+        due: catch_up::Due,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        // Whether nobody was told that it fires.
+        const NEW: &str = "EXISTS (SELECT 1 FROM notification AS first WHERE first.id = it.id
+                 AND first.receiver = it.receiver AND first.channel = it.channel AND first.state = 'firing'
+                 AND first.revision = 0 AND first.standing IN ('behind', 'held'))";
+        const OVER: &str =
+            "standing = 'behind' AND EXISTS (SELECT 1 FROM incident AS its WHERE its.id = it.id
+                 AND resolved_at IS NOT NULL)";
+        let any = file
+            .prepare_cached(&format!(
+                "SELECT 1 FROM notification AS it WHERE {OVER} AND {NEW} AND created <= ? LIMIT 1"
+            ))?
+            .exists([due.ended.as_micros()])?;
+        if any {
+            file.prepare_cached(&format!(
+                "UPDATE notification AS it SET standing = 'held', created = ? WHERE {OVER} AND {NEW}"
+            ))?
+            .execute([now.as_micros()])?;
+        }
+        for to in &self.destinations {
+            let ends: Vec<i64> = file
+                .prepare_cached(&format!(
+                    "SELECT number FROM notification AS it
+                     WHERE standing = 'behind' AND state = 'resolved' AND receiver = ? AND channel = ? AND created <= ?
+                         AND NOT {NEW} ORDER BY number"
+                ))?
+                .query_map(params![to.receiver, to.channel, due.fires.as_micros()], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for number in ends {
+                file.prepare_cached(
+                    "UPDATE notification SET standing = ?2, created = ?3, next_try = ?4 WHERE number = ?1",
+                )?
+                .execute(params![
+                    number,
+                    standing(file, to, now)?,
+                    now.as_micros(),
+                    (now + to.patience).as_micros()
+                ])?;
+            }
+        }
+        Ok(())
+    }
+
     /// More is known of an incident: a webhook is told once more, which its receiver knows by the id. Where the limit has no
     /// room it is not: the end tells the verdict, too, and nothing is held back for this.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
@@ -282,14 +360,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now.
+    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now. One of the `past`
+    /// is kept back, since the other alerter may have told of it.
     pub(crate) fn resolved(
         &self,
         file: &Connection,
         event: &Event,
         ended: &Ended,
+        past: bool,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
+        let message = if past { Message::Kept(&Kept::Behind) } else { Message::Single };
         let body = Body::resolved(event, ended);
         for to in &self.destinations {
             let told = told(file, &body.id, to)?;
@@ -304,7 +385,7 @@ impl Ledger {
             let mut digests: Vec<&String> = told.iter().filter_map(|of| of.digest.as_ref()).collect();
             digests.dedup();
             for digest in digests {
-                digest::resolve(file, digest, to, ended.at, now)?;
+                digest::resolve(file, digest, to, message, ended.at, now)?;
             }
             match (&*first.standing, &first.digest) {
                 ("held", _) => owe(file, &body, to, Message::Held, now)?,
@@ -312,7 +393,7 @@ impl Ledger {
                 ("behind", _) => owe(file, &body, to, Message::Kept(&Kept::Behind), now)?,
                 ("silenced", _) => {}
                 (_, Some(_)) => {}
-                _ => owe(file, &body, to, Message::Single, now)?,
+                _ => owe(file, &body, to, message, now)?,
             }
         }
         Ok(())
@@ -443,21 +524,6 @@ pub(crate) fn kept(file: &Connection) -> rusqlite::Result<HashSet<String>> {
     .collect()
 }
 
-/// What began and ended while the alerter was behind goes into digests, as far as it is due.
-pub(crate) fn release_ended(file: &Connection, due: catch_up::Due, now: Timestamp) -> rusqlite::Result<()> {
-    const OVER: &str = "standing = 'behind' AND EXISTS (SELECT 1 FROM incident AS its WHERE its.id = it.id AND resolved_at IS NOT NULL)";
-    let any = file
-        .prepare_cached(&format!("SELECT 1 FROM notification AS it WHERE {OVER} AND created <= ? LIMIT 1"))?
-        .exists([due.ended.as_micros()])?;
-    if any {
-        file.prepare_cached(&format!(
-            "UPDATE notification AS it SET standing = 'held', created = ? WHERE {OVER}"
-        ))?
-        .execute([now.as_micros()])?;
-    }
-    Ok(())
-}
-
 /// It is kept back for this from now on.
 fn keep(file: &Connection, told: &Told, kept: &Kept, now: Timestamp) -> rusqlite::Result<()> {
     let (standing, by) = kept.words();
@@ -516,14 +582,14 @@ pub(crate) fn next_try(
     Ok(next.map(Timestamp::from_micros))
 }
 
-/// The receiver accepted it.
-pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
-    file.prepare_cached(
+/// The receiver accepted it. Gives whether that was not known.
+pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<bool> {
+    let known = file.prepare_cached(
         "UPDATE notification SET standing = 'accepted', accepted_at = ?2, attempts = attempts + 1, error = NULL
          WHERE number = ?1 AND standing IN ('owed', 'abandoned')",
     )?
     .execute(params![number, now.as_micros()])?;
-    Ok(())
+    Ok(known > 0)
 }
 
 /// It was tried in vain; it rests at least so long.
@@ -603,24 +669,37 @@ fn owe(
         Message::Digest | Message::Drill => ("owed", None),
         Message::Kept(kept) => kept.words(),
     };
+    // Its receiver may know the incident by another id.
+    let known_as = match (&*body.state, body.revision) {
+        ("firing", 0) => None,
+        _ => peer::known_as(file, &body.id, to)?,
+    };
+    let said = match known_as {
+        Some(id) => Cow::Owned(Body { id, ..body.clone() }),
+        None => Cow::Borrowed(body),
+    };
     file.prepare_cached(
         "INSERT OR IGNORE INTO notification
              (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, muted_by)
-         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?10)",
+         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?10)",
     )?
     .execute(params![
         body.id,
         body.state,
         to.receiver,
         to.channel,
-        json(body)?,
+        json(&said)?,
         message == Message::Digest,
         standing,
         now.as_micros(),
         body.revision,
-        muted_by
+        muted_by,
+        (now + to.patience).as_micros(),
     ])?;
-    Ok(())
+    match message {
+        Message::Digest => Ok(()),
+        _ => peer::settle(file, &said, &body.id, to),
+    }
 }
 
 /// How a single message stands that is owed from now on: it is tried if the limit has room, else held back.
@@ -641,9 +720,15 @@ fn release(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     file.prepare_cached(
-        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?4 WHERE number = ?1",
+        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?5 WHERE number = ?1",
     )?
-    .execute(params![kept.number, standing(file, to, now)?, json(body)?, now.as_micros()])?;
+    .execute(params![
+        kept.number,
+        standing(file, to, now)?,
+        json(body)?,
+        now.as_micros(),
+        (now + to.patience).as_micros()
+    ])?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod memory;
 mod metrics;
 mod notify;
 pub mod past;
+pub mod peer;
 mod reconcile;
 mod record;
 mod refused;

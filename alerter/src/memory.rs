@@ -16,7 +16,7 @@ use crosswatch_shared::observation::{Body, Name};
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::catch_up::{self, Past};
+use crate::catch_up::{Past, Present};
 use crate::drill::Drill;
 use crate::incident;
 use crate::reconcile::Judged;
@@ -33,6 +33,8 @@ pub(crate) struct Memory {
     configured: BTreeSet<Name>,
     silence: Silence,
     refused: Refused,
+    /// Which batches are of the present.
+    pub(crate) present: Present,
 }
 
 /// What a step brought about, to be written in one transaction.
@@ -107,7 +109,8 @@ impl Memory {
                 _ => {}
             }
         }
-        Ok(Self { engine, incidents, sites, configured, silence, refused })
+        let present = Present::default();
+        Ok(Self { engine, incidents, sites, configured, silence, refused, present })
     }
 
     /// Takes over from one of the same topology, whose rules were others, what is not in the file: who is quiet for how long,
@@ -198,8 +201,8 @@ impl Memory {
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
             }
             self.silence.heard(site, time.at(), wall, &mut change.transitions);
-            if catch_up::is_old(*sent, wall) {
-                change.past.note(batch, change.transitions.get(decided..).unwrap_or_default());
+            if self.present.is_past(*sent, batch.through, wall) {
+                change.past.note(self.present, batch, change.transitions.get(decided..).unwrap_or_default());
             }
         }
         // Before its end a queue may hold what is missing: SQS gives a backlog in any order.

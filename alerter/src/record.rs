@@ -18,6 +18,7 @@ use crate::drill::Drill;
 use crate::incident;
 use crate::ledger::{self, Kept, Ledger, Telling};
 use crate::memory::Change;
+use crate::peer::Rank;
 use crate::refused::CONFIG_REFUSED;
 use crate::silence::{ALERTER_BLIND, SITE_SILENT};
 use crate::silences;
@@ -33,7 +34,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, rank: Option<Rank>) -> Self {
         let mut notify: HashMap<Name, Vec<Name>> =
             config.rules.iter().map(|of| (of.rule.name.clone(), of.notify.clone())).collect();
         let everybody: Vec<Name> = config.receivers.iter().map(|of| of.name.clone()).collect();
@@ -41,7 +42,10 @@ impl Recorder {
             notify.insert(built_in.into(), everybody.clone());
         }
         Self {
-            ledger: Arc::new(Ledger::new(&config.receivers)),
+            ledger: Arc::new(match rank {
+                Some(rank) => Ledger::new(&config.receivers).beside(rank.patience()),
+                None => Ledger::new(&config.receivers),
+            }),
             notify,
             silences: Silences::default(),
             keeps: AtomicBool::new(true),
@@ -91,7 +95,7 @@ impl Recorder {
             };
             self.ledger.release(file, &event, &symptoms, due, now)?;
         }
-        ledger::release_ended(file, due, now)?;
+        self.ledger.release_ended(file, due, now)?;
         let left = ledger::kept(file)?;
         self.keeps.store(!left.is_empty(), Ordering::Relaxed);
         Ok(left != kept)
@@ -160,7 +164,13 @@ impl Recorder {
                     self.ledger.worse(file, event, kept.as_ref(), now)
                 }
                 What::Left(_) => Ok(()),
-                What::Closed(ended) => self.ledger.resolved(file, event, ended, now),
+                What::Closed(ended) => {
+                    let past = past.has(event);
+                    if past {
+                        self.keeps.store(true, Ordering::Relaxed);
+                    }
+                    self.ledger.resolved(file, event, ended, past, now)
+                }
             }
         })
     }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::evidence::Evidence;
 use crate::observation::{Batch, Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel, Way};
 use crate::time::Timestamp;
+use crate::told::Told;
 
 /// The major version written, and the only one read. An absent version field means 1.
 pub const VERSION: u32 = 1;
@@ -63,6 +64,8 @@ pub struct Decoded {
     pub batch: Batch,
     /// How many observations were of a kind that this version does not know.
     pub unknown_kinds: u64,
+    /// What another alerter says that receivers have accepted.
+    pub told: Vec<Told>,
 }
 
 /// Keeps one copy of each name, so that a million observations share a handful of strings.
@@ -137,6 +140,26 @@ pub fn encode_batch(batch: &Batch) -> String {
     })
 }
 
+/// Writes what an alerter tells the other one as one message: a batch of no site, with one entry of a kind of its own. A reader that
+/// does not know that skips it and counts it.
+#[must_use]
+pub fn encode_told(origin: &Origin, number: u64, now: Timestamp, told: &Told) -> String {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        kind: &'static str,
+        told: &'a Told,
+    }
+    let Origin { site, collector, boot } = origin;
+    json(&WrittenBatch {
+        site,
+        collector,
+        boot,
+        batch: number,
+        through: now,
+        observations: vec![Entry { kind: TOLD, told }],
+    })
+}
+
 /// Reads a batch.
 ///
 /// # Errors
@@ -153,9 +176,10 @@ pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError
     };
     version(read.v)?;
     let mut observations = Vec::with_capacity(read.observations.len());
-    let mut unknown_kinds = 0;
+    let (mut unknown_kinds, mut told) = (0, Vec::new());
     for observation in read.observations {
         match observation {
+            Some(Read { kind: Text(kind), told: Some(of), .. }) if kind == TOLD => told.push(*of),
             Some(observation) => match understood(observation, names)? {
                 Ok(observation) => observations.push(observation),
                 Err(_) => unknown_kinds += 1,
@@ -171,6 +195,7 @@ pub fn decode_batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError
     Ok(Decoded {
         batch: Batch { origin, number: read.batch, through: read.through, observations },
         unknown_kinds,
+        told,
     })
 }
 
@@ -203,6 +228,9 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
         .collect::<Result<_, WireError>>()?;
     Ok(ReadBatch { v, site, collector, boot, batch, through, observations })
 }
+
+/// The kind of what is no observation.
+const TOLD: &str = "told";
 
 const KINDS: [&str; 5] = ["probe", "tunnels", "evidence", "drill", "collection"];
 
@@ -307,6 +335,7 @@ struct Read<'a> {
     took_ms: Option<f64>,
     id: Option<Text<'a>>,
     rule: Option<Text<'a>>,
+    told: Option<Box<Told>>,
 }
 
 #[derive(Deserialize)]
@@ -434,13 +463,13 @@ fn reason(kind: &str, word: &str) -> Result<Lost, WireError> {
 }
 
 #[derive(Serialize)]
-struct WrittenBatch<'a> {
+struct WrittenBatch<'a, O> {
     site: &'a str,
     collector: &'a str,
     boot: &'a str,
     batch: u64,
     through: Timestamp,
-    observations: Vec<Written<'a>>,
+    observations: Vec<O>,
 }
 
 #[derive(Serialize)]

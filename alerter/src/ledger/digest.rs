@@ -52,6 +52,7 @@ pub(super) fn resolve(
     file: &Connection,
     digest: &str,
     to: &Destination,
+    message: Message<'_>,
     at: Timestamp,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -77,5 +78,5 @@ pub(super) fn resolve(
         .query_row([digest], |row| row.get(0))?;
     let reason = format!("all {count} that were held back have resolved");
     let body = Body::at_most(digest, "resolved", to, count, at, reason, None);
-    owe(file, &body, to, Message::Single, now)
+    owe(file, &body, to, message, now)
 }

@@ -10,6 +10,7 @@ use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
 
 mod behind;
+mod pair;
 
 const LIMIT: Rate = Rate { count: 10, per: Duration::from_secs(3600) };
 

@@ -315,6 +315,7 @@ fn told_words(of: &Notification) -> String {
     let error = of.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     let standing = match (&*of.standing, of.accepted_at, of.next_try) {
         ("accepted", Some(at), _) => format!("accepted at {at} after {tries}"),
+        ("told-by-other", Some(at), _) => format!("accepted at {at}, of the other alerter"),
         ("owed", _, Some(next)) if of.attempts > 0 => {
             format!("not accepted after {tries}{error}; tried again at {next}")
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crosswatch_journal::{JournalError, Lock};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::told::Told;
 use crosswatch_shared::wire::{self, Names};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -103,6 +104,8 @@ pub struct Received {
     pub dead: u64,
     /// How many observations were skipped because this version does not know their kind.
     pub unknown_kinds: u64,
+    /// What another alerter says, in batches that are among the deliveries.
+    pub told: Vec<Told>,
     /// How many messages the queue let go before this consumer had them, since the last page settled.
     pub missed: u64,
     /// Why a part of the queue could not be read, while the rest goes on.
@@ -255,6 +258,7 @@ impl Consumer {
                         received.repeated += 1;
                     } else {
                         received.unknown_kinds += decoded.unknown_kinds;
+                        received.told.extend(decoded.told);
                         received.deliveries.push(Delivery { batch, sent });
                     }
                 }
@@ -324,13 +328,25 @@ impl Received {
 
     /// Puts what was received after this to it, to be settled as one. For a consumer that gathers.
     pub fn join(&mut self, after: Self) {
-        let Self { deliveries, at, empty, repeated, dead, unknown_kinds, missed, failing, receipts, poison } =
-            after;
+        let Self {
+            deliveries,
+            at,
+            empty,
+            repeated,
+            dead,
+            unknown_kinds,
+            told,
+            missed,
+            failing,
+            receipts,
+            poison,
+        } = after;
         self.deliveries.extend(deliveries);
         (self.at, self.empty, self.failing) = (at, empty, failing);
         self.repeated += repeated;
         self.dead += dead;
         self.unknown_kinds += unknown_kinds;
+        self.told.extend(told);
         // It counts since the last page settled.
         self.missed = self.missed.max(missed);
         self.receipts.extend(receipts);

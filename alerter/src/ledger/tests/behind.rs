@@ -13,7 +13,7 @@ fn past(ledger: &Ledger, file: &Connection, state: State, subject: &str, now: Ti
             What::Opened(symptom) => {
                 ledger.fired(file, &event, symptom, &names, Some(&Kept::Behind), now).unwrap();
             }
-            What::Closed(ended) => ledger.resolved(file, &event, ended, now).unwrap(),
+            What::Closed(ended) => ledger.resolved(file, &event, ended, false, now).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -29,7 +29,7 @@ fn release(ledger: &Ledger, file: &Connection, muted: Option<&str>, due: Due, no
         let telling = Telling { symptom: &symptom, receivers: &names, muted: muted.map(str::to_owned) };
         ledger.release(file, &event, &[telling], due, now).unwrap();
     }
-    release_ended(file, due, now).unwrap();
+    ledger.release_ended(file, due, now).unwrap();
     ledger.make_digests(file, now).unwrap();
 }
 
