@@ -22,7 +22,7 @@ pub use secret::{Secret, SecretError};
 pub(crate) use webhook::problem_with_routing_key;
 
 /// Rules that exist without a config, whose names no other rule may have.
-pub const RESERVED: [&str; 4] = ["site-silent", "alerter-blind", "at-most", "config-refused"];
+pub const RESERVED: [&str; 5] = ["site-silent", "alerter-blind", "at-most", "catch-up", "config-refused"];
 
 /// What is judged, and who is told.
 #[derive(Clone, Debug, PartialEq)]

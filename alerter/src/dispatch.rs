@@ -65,6 +65,8 @@ pub(crate) struct Dispatcher {
     counted: Timestamp,
     part: Part,
     metrics: Metrics,
+    /// Rung when there is something to tell the other alerter.
+    tells: Arc<Notify>,
 }
 
 /// A receiver's channel, and the way to tell it.
@@ -129,6 +131,7 @@ impl Dispatcher {
             counted: Timestamp::MIN,
             part: part.clone(),
             metrics,
+            tells: Arc::default(),
         };
         dispatcher.change((ledger, ways));
         Ok(dispatcher)
@@ -162,6 +165,11 @@ impl Dispatcher {
             *lane = moved.get(lane).copied().unwrap_or(usize::MAX);
         }
         self.ledger = ledger;
+    }
+
+    /// What rings when there is something to tell the other alerter.
+    pub(crate) fn tells(&self) -> Arc<Notify> {
+        Arc::clone(&self.tells)
     }
 
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
@@ -323,19 +331,24 @@ impl Dispatcher {
             return Ok(());
         }
         let file = self.file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut tells = false;
         for Ended { due, error, rest, at } in &self.ended {
             match error {
-                None => ledger::accepted(&file, due.number, *at)?,
+                None => tells |= self.ledger.accepted(&file, due.number, *at)?,
                 Some(error) => ledger::failed(&file, due, error, *rest, *at)?,
             }
         }
         file.commit()?;
         self.ended.clear();
+        if tells {
+            self.tells.notify_one();
+        }
         Ok(())
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection of one's own to the alerter's file.
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let file = Connection::open(path)?;
     file.busy_timeout(BUSY)?;
     file.pragma_update(None, "synchronous", "FULL")?;

@@ -8,6 +8,9 @@
 //! What falls into a silence is `muted`: nobody is told until the silence is over, and then of what still fires. An incident
 //! that ends before is `silenced`, and owes nobody anything.
 //!
+//! What fires by what had lain in the queue for long is `behind` in the same way, until the queue was read to its end. What ends
+//! before is `behind` with its end, and then told by a digest.
+//!
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
 //! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
 
@@ -25,9 +28,11 @@ macro_rules! in_its_turn {
 
 mod body;
 mod digest;
+mod peer;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -40,10 +45,12 @@ use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::at_most::History;
+use crate::catch_up::{self, CATCH_UP};
 use crate::config::Receiver;
 use crate::drill::Drill;
 
 pub(crate) use body::{AT_MOST, Body, Held};
+pub(crate) use peer::heard;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -62,11 +69,23 @@ pub(crate) struct Destination {
     pub(crate) channel: Name,
     /// How many single notifications it may get.
     pub(crate) at_most: Option<Rate>,
+    /// How long the other alerter has to tell it first.
+    pub(crate) patience: Duration,
 }
 
 /// A channel for whoever looks from outside: its kind, without the phone number.
 pub(crate) fn kind_of(channel: &str) -> &str {
     channel.split_once(':').map_or(channel, |(kind, _)| kind)
+}
+
+impl Kept {
+    /// How it stands in the ledger, and by what.
+    fn words(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Muted(by) => ("muted", Some(by)),
+            Self::Behind => ("behind", Some(CATCH_UP)),
+        }
+    }
 }
 
 impl Destination {
@@ -83,7 +102,12 @@ impl Destination {
         channels.extend(others.into_iter().filter(|other| other.1).map(|other| other.0.into()));
         channels
             .into_iter()
-            .map(|channel| Self { receiver: receiver.name.clone(), channel, at_most: receiver.at_most })
+            .map(|channel| Self {
+                receiver: receiver.name.clone(),
+                channel,
+                at_most: receiver.at_most,
+                patience: Duration::ZERO,
+            })
             .collect()
     }
 }
@@ -112,21 +136,57 @@ pub(crate) struct Totals {
     pub(crate) owed: i64,
     /// When the oldest of them was written.
     pub(crate) oldest: Option<Timestamp>,
-    /// Notifications held back until their digest is made.
+    /// Notifications held back until their digest is made, or until the alerter has caught up.
     pub(crate) held: i64,
+}
+
+/// Why a page is kept back for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// This silence mutes it.
+    Muted(String),
+    /// It is of the past, and there is more to read.
+    Behind,
+}
+
+/// A symptom of an open incident, and whom it tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Telling<'a> {
+    pub(crate) symptom: &'a Symptom,
+    pub(crate) receivers: &'a [Name],
+    /// The silence that mutes it now.
+    pub(crate) muted: Option<String>,
 }
 
 /// The rules of the ledger; the rows themselves are in the file each function is given.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     destinations: Vec<Destination>,
+    /// There is another alerter, which is told what was accepted.
+    tells: bool,
 }
 
 impl Ledger {
     /// For these receivers.
     #[must_use]
     pub(crate) fn new(receivers: &[Receiver]) -> Self {
-        Self { destinations: receivers.iter().flat_map(Destination::of).collect() }
+        Self { destinations: receivers.iter().flat_map(Destination::of).collect(), tells: false }
+    }
+
+    /// Of an alerter beside another one, which has so long to tell a receiver first.
+    #[must_use]
+    pub(crate) fn beside(mut self, patience: Duration) -> Self {
+        self.destinations.iter_mut().for_each(|to| to.patience = patience);
+        Self { tells: true, ..self }
+    }
+
+    /// The receiver accepted it; so the other alerter is told, if there is one. Gives whether it is.
+    pub(crate) fn accepted(&self, file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<bool> {
+        let tells = accepted(file, number, now)? && self.tells;
+        if tells {
+            peer::tell(file, number, now)?;
+        }
+        Ok(tells)
     }
 
     /// Every channel of every receiver.
@@ -135,7 +195,7 @@ impl Ledger {
         &self.destinations
     }
 
-    /// A rule fires that tells these receivers, or would if a silence did not mute it: those of them are told who have not
+    /// A rule fires that tells these receivers, or would if it were not kept back: those of them are told who have not
     /// been of its incident.
     pub(crate) fn fired(
         &self,
@@ -143,37 +203,102 @@ impl Ledger {
         event: &Event,
         symptom: &Symptom,
         receivers: &[Name],
-        muted: Option<&str>,
+        kept: Option<&Kept>,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         let body = Body::firing(event, symptom, "firing");
         for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
-            match (told(file, &body.id, to)?.first(), muted) {
+            match (told(file, &body.id, to)?.first(), kept) {
                 (None, None) => owe(file, &body, to, Message::Single, now)?,
-                (None, Some(by)) => owe(file, &body, to, Message::Muted(by), now)?,
-                (Some(first), None) if first.standing == "muted" => release(file, first, &body, to, now)?,
+                (None, Some(kept)) => owe(file, &body, to, Message::Kept(kept), now)?,
+                (Some(first), None) if first.is_kept() => release(file, first, &body, to, now)?,
+                (Some(first), Some(Kept::Behind)) if first.standing == "muted" => {
+                    keep(file, first, &Kept::Behind, now)?;
+                }
                 (Some(_), _) => {}
             }
         }
         Ok(())
     }
 
-    /// What a silence muted for these receivers is muted no more while this fires on: they are told of it as it is now.
-    pub(crate) fn unmuted(
+    /// What is kept back of an incident that fires on is told as it is now, to those for whom some of its symptoms is not muted:
+    /// as far as it is due.
+    pub(crate) fn release(
         &self,
         file: &Connection,
         event: &Event,
-        symptom: &Symptom,
-        receivers: &[Name],
+        symptoms: &[Telling<'_>],
+        due: catch_up::Due,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
-            let told = told(file, &event.incident.id, to)?;
-            for muted in told.iter().filter(|of| of.standing == "muted") {
-                let word = if muted.revision == 0 { "firing" } else { "worse" };
-                let mut body = Body::firing(event, symptom, word);
-                body.revision = muted.revision;
-                release(file, muted, &body, to, now)?;
+        for to in &self.destinations {
+            let mut its = symptoms.iter().filter(|of| of.receivers.contains(&to.receiver));
+            let free = its.clone().find(|of| of.muted.is_none());
+            let muted = its.next().and_then(|of| of.muted.as_deref());
+            for kept in told(file, &event.incident.id, to)?.iter().filter(|of| of.is_kept()) {
+                match (free, muted) {
+                    (None, Some(by)) if kept.standing == "behind" => {
+                        keep(file, kept, &Kept::Muted(by.to_owned()), now)?
+                    }
+                    (None, _) => {}
+                    (Some(_), _) if kept.created > due.fires => {}
+                    (Some(free), _) => {
+                        let word = if kept.revision == 0 { "firing" } else { "worse" };
+                        let mut body = Body::firing(event, free.symptom, word);
+                        body.revision = kept.revision;
+                        release(file, kept, &body, to, now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What ended while the alerter was behind, as far as it is due: a digest tells of what began meanwhile, too; who was told
+    /// before is told the end.
+    pub(crate) fn release_ended(
+        &self,
+        file: &Connection,
+        due: catch_up::Due,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        // Whether nobody was told that it fires.
+        const NEW: &str = "EXISTS (SELECT 1 FROM notification AS first WHERE first.id = it.id
+                 AND first.receiver = it.receiver AND first.channel = it.channel AND first.state = 'firing'
+                 AND first.revision = 0 AND first.standing IN ('behind', 'held'))";
+        const OVER: &str =
+            "standing = 'behind' AND EXISTS (SELECT 1 FROM incident AS its WHERE its.id = it.id
+                 AND resolved_at IS NOT NULL)";
+        let any = file
+            .prepare_cached(&format!(
+                "SELECT 1 FROM notification AS it WHERE {OVER} AND {NEW} AND created <= ? LIMIT 1"
+            ))?
+            .exists([due.ended.as_micros()])?;
+        if any {
+            file.prepare_cached(&format!(
+                "UPDATE notification AS it SET standing = 'held', created = ? WHERE {OVER} AND {NEW}"
+            ))?
+            .execute([now.as_micros()])?;
+        }
+        for to in &self.destinations {
+            let ends: Vec<i64> = file
+                .prepare_cached(&format!(
+                    "SELECT number FROM notification AS it
+                     WHERE standing = 'behind' AND state = 'resolved' AND receiver = ? AND channel = ? AND created <= ?
+                         AND NOT {NEW} ORDER BY number"
+                ))?
+                .query_map(params![to.receiver, to.channel, due.fires.as_micros()], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for number in ends {
+                file.prepare_cached(
+                    "UPDATE notification SET standing = ?2, created = ?3, next_try = ?4 WHERE number = ?1",
+                )?
+                .execute(params![
+                    number,
+                    standing(file, to, now)?,
+                    now.as_micros(),
+                    (now + to.patience).as_micros()
+                ])?;
             }
         }
         Ok(())
@@ -185,15 +310,15 @@ impl Ledger {
         self.again(file, event, "firing", None, now, |to| &*to.channel == "webhook")
     }
 
-    /// What only worked less well is down: all who were told are told once more, on every channel, unless a silence mutes it.
+    /// What only worked less well is down: all who were told are told once more, on every channel, unless it is kept back.
     pub(crate) fn worse(
         &self,
         file: &Connection,
         event: &Event,
-        muted: Option<&str>,
+        kept: Option<&Kept>,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        self.again(file, event, "worse", muted, now, |_| true)
+        self.again(file, event, "worse", kept, now, |_| true)
     }
 
     fn again(
@@ -201,7 +326,7 @@ impl Ledger {
         file: &Connection,
         event: &Event,
         word: &str,
-        muted: Option<&str>,
+        kept: Option<&Kept>,
         now: Timestamp,
         tells: impl Fn(&Destination) -> bool,
     ) -> rusqlite::Result<()> {
@@ -214,8 +339,8 @@ impl Ledger {
             let Some(newest) = told.last() else {
                 continue;
             };
-            // Who was told nothing is told all once the silence is over.
-            if told.first().is_some_and(|first| ["muted", "silenced"].contains(&&*first.standing)) {
+            // Who was told nothing is told all once that is kept back no more.
+            if told.first().is_some_and(|first| first.is_kept() || first.standing == "silenced") {
                 continue;
             }
             let refines = word == "firing";
@@ -230,19 +355,22 @@ impl Ledger {
                 continue;
             }
             body.revision = newest.revision + 1;
-            owe(file, &body, to, muted.map_or(Message::Single, Message::Muted), now)?;
+            owe(file, &body, to, kept.map_or(Message::Single, Message::Kept), now)?;
         }
         Ok(())
     }
 
-    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now.
+    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now. One of the `past`
+    /// is kept back, since the other alerter may have told of it.
     pub(crate) fn resolved(
         &self,
         file: &Connection,
         event: &Event,
         ended: &Ended,
+        past: bool,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
+        let message = if past { Message::Kept(&Kept::Behind) } else { Message::Single };
         let body = Body::resolved(event, ended);
         for to in &self.destinations {
             let told = told(file, &body.id, to)?;
@@ -250,21 +378,22 @@ impl Ledger {
                 continue;
             };
             // Of what came after the first nothing needs to be said any more.
-            let unsaid = |of: &&Told| ["owed", "held", "muted"].contains(&&*of.standing);
+            let unsaid = |of: &&Told| of.is_kept() || ["owed", "held"].contains(&&*of.standing);
             for later in told.iter().skip(1).filter(unsaid) {
                 abandon(file, later.number, now)?;
             }
             let mut digests: Vec<&String> = told.iter().filter_map(|of| of.digest.as_ref()).collect();
             digests.dedup();
             for digest in digests {
-                digest::resolve(file, digest, to, ended.at, now)?;
+                digest::resolve(file, digest, to, message, ended.at, now)?;
             }
             match (&*first.standing, &first.digest) {
                 ("held", _) => owe(file, &body, to, Message::Held, now)?,
                 ("muted", _) => silenced(file, first.number)?,
+                ("behind", _) => owe(file, &body, to, Message::Kept(&Kept::Behind), now)?,
                 ("silenced", _) => {}
                 (_, Some(_)) => {}
-                _ => owe(file, &body, to, Message::Single, now)?,
+                _ => owe(file, &body, to, message, now)?,
             }
         }
         Ok(())
@@ -316,7 +445,8 @@ impl Ledger {
     pub(crate) fn abandon(&self, file: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
         let owed: Vec<(String, String, i64)> = file
             .prepare_cached(
-                "SELECT receiver, channel, count(*) FROM notification WHERE standing IN ('owed', 'held', 'muted')
+                "SELECT receiver, channel, count(*) FROM notification
+                 WHERE standing IN ('owed', 'held', 'muted', 'behind')
                  GROUP BY receiver, channel",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
@@ -329,7 +459,7 @@ impl Ledger {
         for (receiver, channel, _) in &gone {
             file.execute(
                 "UPDATE notification SET standing = 'abandoned'
-                 WHERE receiver = ? AND channel = ? AND standing IN ('owed', 'held', 'muted')",
+                 WHERE receiver = ? AND channel = ? AND standing IN ('owed', 'held', 'muted', 'behind')",
                 params![receiver, channel],
             )?;
         }
@@ -343,16 +473,30 @@ struct Told {
     revision: u32,
     standing: String,
     digest: Option<String>,
+    created: Timestamp,
+}
+
+impl Told {
+    /// Whether it waits for the end of a silence, or of catching up.
+    fn is_kept(&self) -> bool {
+        ["muted", "behind"].contains(&&*self.standing)
+    }
 }
 
 /// What a destination was, or will be, told of an incident that fires, the first of it first.
 fn told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Vec<Told>> {
     file.prepare_cached(
-        "SELECT number, revision, standing, digest FROM notification
+        "SELECT number, revision, standing, digest, created FROM notification
          WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' ORDER BY revision",
     )?
     .query_map(params![id, to.receiver, to.channel], |row| {
-        Ok(Told { number: row.get(0)?, revision: row.get(1)?, standing: row.get(2)?, digest: row.get(3)? })
+        Ok(Told {
+            number: row.get(0)?,
+            revision: row.get(1)?,
+            standing: row.get(2)?,
+            digest: row.get(3)?,
+            created: Timestamp::from_micros(row.get(4)?),
+        })
     })?
     .collect()
 }
@@ -371,11 +515,23 @@ fn silenced(file: &Connection, number: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The incidents of which something is muted.
-pub(crate) fn muted(file: &Connection) -> rusqlite::Result<HashSet<String>> {
-    file.prepare_cached("SELECT DISTINCT id FROM notification WHERE standing = 'muted'")?
-        .query_map([], |row| row.get(0))?
-        .collect()
+/// The incidents of which something is kept back.
+pub(crate) fn kept(file: &Connection) -> rusqlite::Result<HashSet<String>> {
+    file.prepare_cached(
+        "SELECT id FROM notification WHERE standing = 'muted' UNION SELECT id FROM notification WHERE standing = 'behind'",
+    )?
+    .query_map([], |row| row.get(0))?
+    .collect()
+}
+
+/// It is kept back for this from now on.
+fn keep(file: &Connection, told: &Told, kept: &Kept, now: Timestamp) -> rusqlite::Result<()> {
+    let (standing, by) = kept.words();
+    file.prepare_cached(
+        "UPDATE notification SET standing = ?2, muted_by = ?3, created = ?4 WHERE number = ?1",
+    )?
+    .execute(params![told.number, standing, by, now.as_micros()])?;
+    Ok(())
 }
 
 fn json(body: &Body) -> rusqlite::Result<String> {
@@ -426,14 +582,14 @@ pub(crate) fn next_try(
     Ok(next.map(Timestamp::from_micros))
 }
 
-/// The receiver accepted it.
-pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
-    file.prepare_cached(
+/// The receiver accepted it. Gives whether that was not known.
+pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<bool> {
+    let known = file.prepare_cached(
         "UPDATE notification SET standing = 'accepted', accepted_at = ?2, attempts = attempts + 1, error = NULL
          WHERE number = ?1 AND standing IN ('owed', 'abandoned')",
     )?
     .execute(params![number, now.as_micros()])?;
-    Ok(())
+    Ok(known > 0)
 }
 
 /// It was tried in vain; it rests at least so long.
@@ -460,7 +616,7 @@ pub(crate) fn clock_set_back(file: &Connection, now: Timestamp) -> rusqlite::Res
         params![now.as_micros(), latest.as_micros()],
     )?;
     file.execute(
-        "UPDATE notification SET created = ?1 WHERE standing = 'held' AND created > ?1",
+        "UPDATE notification SET created = ?1 WHERE standing IN ('held', 'behind') AND created > ?1",
         [now.as_micros()],
     )?;
     file.execute(
@@ -476,7 +632,10 @@ pub(crate) fn totals(file: &Connection) -> rusqlite::Result<Totals> {
         .prepare_cached("SELECT count(*), min(created) FROM notification WHERE standing = 'owed'")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let held = file
-        .prepare_cached("SELECT count(*) FROM notification WHERE standing = 'held'")?
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM notification WHERE standing = 'held')
+                  + (SELECT count(*) FROM notification WHERE standing = 'behind')",
+        )?
         .query_row([], |row| row.get(0))?;
     Ok(Totals { owed, oldest: oldest.map(Timestamp::from_micros), held })
 }
@@ -484,8 +643,8 @@ pub(crate) fn totals(file: &Connection) -> rusqlite::Result<Totals> {
 /// What a row is, which decides how the limit sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Message<'a> {
-    /// Nobody is told, since this silence mutes it.
-    Muted(&'a str),
+    /// Nobody is told for now.
+    Kept(&'a Kept),
     /// Tried on its own if the limit has room, else held back.
     Single,
     /// Held back whatever room there is.
@@ -508,26 +667,39 @@ fn owe(
         Message::Held => ("held", None),
         Message::Single => (standing(file, to, now)?, None),
         Message::Digest | Message::Drill => ("owed", None),
-        Message::Muted(by) => ("muted", Some(by)),
+        Message::Kept(kept) => kept.words(),
+    };
+    // Its receiver may know the incident by another id.
+    let known_as = match (&*body.state, body.revision) {
+        ("firing", 0) => None,
+        _ => peer::known_as(file, &body.id, to)?,
+    };
+    let said = match known_as {
+        Some(id) => Cow::Owned(Body { id, ..body.clone() }),
+        None => Cow::Borrowed(body),
     };
     file.prepare_cached(
         "INSERT OR IGNORE INTO notification
              (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, muted_by)
-         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?10)",
+         VALUES (?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?10)",
     )?
     .execute(params![
         body.id,
         body.state,
         to.receiver,
         to.channel,
-        json(body)?,
+        json(&said)?,
         message == Message::Digest,
         standing,
         now.as_micros(),
         body.revision,
-        muted_by
+        muted_by,
+        (now + to.patience).as_micros(),
     ])?;
-    Ok(())
+    match message {
+        Message::Digest => Ok(()),
+        _ => peer::settle(file, &said, &body.id, to),
+    }
 }
 
 /// How a single message stands that is owed from now on: it is tried if the limit has room, else held back.
@@ -539,18 +711,24 @@ fn standing(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Re
     Ok(if admitted { "owed" } else { "held" })
 }
 
-/// Owes what was muted from now on, with what is known now.
+/// Owes what was kept back from now on, with what is known now.
 fn release(
     file: &Connection,
-    muted: &Told,
+    kept: &Told,
     body: &Body,
     to: &Destination,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     file.prepare_cached(
-        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?4 WHERE number = ?1",
+        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?5 WHERE number = ?1",
     )?
-    .execute(params![muted.number, standing(file, to, now)?, json(body)?, now.as_micros()])?;
+    .execute(params![
+        kept.number,
+        standing(file, to, now)?,
+        json(body)?,
+        now.as_micros(),
+        (now + to.patience).as_micros()
+    ])?;
     Ok(())
 }
 

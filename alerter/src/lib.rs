@@ -7,6 +7,7 @@
 
 pub mod account;
 mod at_most;
+mod catch_up;
 pub mod config;
 pub mod dead_man;
 mod dispatch;
@@ -21,6 +22,7 @@ mod ledger;
 mod memory;
 mod metrics;
 mod notify;
+pub mod peer;
 mod reconcile;
 mod record;
 mod refused;

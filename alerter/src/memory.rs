@@ -17,6 +17,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::PutBack;
 use rusqlite::{Connection, params};
 
+use crate::catch_up::{Past, Present};
 use crate::drill::Drill;
 use crate::incident;
 use crate::reconcile::Judged;
@@ -33,6 +34,8 @@ pub(crate) struct Memory {
     configured: BTreeSet<Name>,
     silence: Silence,
     refused: Refused,
+    /// Which batches are of the present.
+    pub(crate) present: Present,
 }
 
 /// What a step brought about, to be written in one transaction.
@@ -42,6 +45,8 @@ pub(crate) struct Change {
     pub(crate) transitions: Vec<Transition>,
     /// What became of incidents by them, and by what is known now.
     pub(crate) events: Vec<Event>,
+    /// What of them was decided by what had lain in the queue for long.
+    pub(crate) past: Past,
     /// Drills that came in time.
     pub(crate) drills: Vec<Drill>,
     incidents: Vec<Incident>,
@@ -105,7 +110,8 @@ impl Memory {
                 _ => {}
             }
         }
-        Ok(Self { engine, incidents, sites, configured, silence, refused })
+        let present = Present::default();
+        Ok(Self { engine, incidents, sites, configured, silence, refused, present })
     }
 
     /// Takes over from one of the same topology, whose rules were others, what is not in the file: who is quiet for how long,
@@ -171,7 +177,8 @@ impl Memory {
         let mut change = Change::default();
         let mut moved: BTreeSet<Name> = BTreeSet::new();
         self.silence.read(to_its_end, steady);
-        for Delivery { batch, .. } in deliveries {
+        for Delivery { batch, sent } in deliveries {
+            let decided = change.transitions.len();
             for observation in &batch.observations {
                 let place = match self.engine.observe(&batch.origin, observation, &mut change.transitions) {
                     Taken::Judged => 0,
@@ -195,6 +202,9 @@ impl Memory {
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
             }
             self.silence.heard(site, time.at(), wall, &mut change.transitions);
+            if self.present.is_past(*sent, batch.through, wall) {
+                change.past.note(self.present, batch, change.transitions.get(decided..).unwrap_or_default());
+            }
         }
         // Before its end a queue may hold what is missing: SQS gives a backlog in any order.
         let waited_for = self.sites.iter_mut().filter(|_| to_its_end);
@@ -309,13 +319,14 @@ impl Memory {
 impl Change {
     /// Puts what was brought about after this to it, to be written as one.
     pub(crate) fn join(&mut self, after: Self) {
-        let Self { transitions, events, drills, incidents, engine, sites, taken } = after;
+        let Self { transitions, events, drills, incidents, engine, sites, taken, past } = after;
         self.transitions.extend(transitions);
         self.events.extend(events);
         self.drills.extend(drills);
         self.incidents.extend(incidents);
         self.engine.extend(engine);
         self.sites.extend(sites);
+        self.past.join(past);
         self.taken.iter_mut().zip(taken).for_each(|(sum, more)| *sum += more);
     }
 

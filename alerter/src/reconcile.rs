@@ -14,6 +14,7 @@ use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::catch_up::Past;
 use crate::error::Error;
 use crate::memory::{Change, Memory};
 use crate::record::Recorder;
@@ -122,7 +123,7 @@ fn incidents(
         tracing::info!(id = incident.id, place = incident.place.name(), ?what, "a symptom is resolved");
     }
     memory.changed_incidents().iter().try_for_each(|open| incident::save(file, open))?;
-    recorder.events(file, &ended, now)?;
+    recorder.events(file, &ended, &Past::default(), now)?;
 
     // What is judged no more must not speak again if a later edit has it judged once more.
     let keys = memory.keys();

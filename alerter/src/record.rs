@@ -12,11 +12,13 @@ use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::catch_up::{Due, Past};
 use crate::config::Config;
 use crate::drill::Drill;
 use crate::incident;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Kept, Ledger, Telling};
 use crate::memory::Change;
+use crate::peer::Rank;
 use crate::refused::CONFIG_REFUSED;
 use crate::silence::{ALERTER_BLIND, SITE_SILENT};
 use crate::silences;
@@ -27,12 +29,12 @@ pub(crate) struct Recorder {
     pub(crate) ledger: Arc<Ledger>,
     notify: HashMap<Name, Vec<Name>>,
     silences: Silences,
-    /// Something may be muted.
-    muted: AtomicBool,
+    /// Something may be kept back.
+    keeps: AtomicBool,
 }
 
 impl Recorder {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, rank: Option<Rank>) -> Self {
         let mut notify: HashMap<Name, Vec<Name>> =
             config.rules.iter().map(|of| (of.rule.name.clone(), of.notify.clone())).collect();
         let everybody: Vec<Name> = config.receivers.iter().map(|of| of.name.clone()).collect();
@@ -40,70 +42,94 @@ impl Recorder {
             notify.insert(built_in.into(), everybody.clone());
         }
         Self {
-            ledger: Arc::new(Ledger::new(&config.receivers)),
+            ledger: Arc::new(match rank {
+                Some(rank) => Ledger::new(&config.receivers).beside(rank.patience()),
+                None => Ledger::new(&config.receivers),
+            }),
             notify,
             silences: Silences::default(),
-            muted: AtomicBool::new(true),
+            keeps: AtomicBool::new(true),
         }
     }
 
     /// Which pages are muted from now on.
     pub(crate) fn silence(&mut self, silences: Silences) {
         self.silences = silences;
-        self.muted.store(true, Ordering::Relaxed);
+        self.keeps.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn silences(&self) -> &Silences {
         &self.silences
     }
 
-    /// Whether something may be muted, so that the end of a silence must be watched for.
-    pub(crate) fn mutes(&self) -> bool {
-        self.muted.load(Ordering::Relaxed)
+    /// Whether something may be kept back, so that the end of a silence, or of catching up, must be watched for.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed)
     }
 
-    /// Owes what is muted no more, of the incidents that are open. Gives whether there was any.
-    pub(crate) fn unmute<'a>(
+    /// Owes what is kept back no more, of the incidents that are open, and what has ended meanwhile, as far as it is due. Gives
+    /// whether there was any.
+    pub(crate) fn release<'a>(
         &self,
         file: &Connection,
         open: impl Iterator<Item = (&'a Incident, Vec<String>)>,
+        due: Due,
         now: Timestamp,
     ) -> rusqlite::Result<bool> {
-        let muted = ledger::muted(file)?;
-        for (incident, evidence) in open.filter(|(incident, _)| muted.contains(&incident.id)) {
-            for symptom in &incident.symptoms {
-                if self.silences.muting(symptom, now).is_some() {
-                    continue;
-                }
-                let what = What::Joined(symptom.clone());
-                let event = Event { incident: incident.clone(), what, evidence: evidence.clone() };
-                self.ledger.unmuted(file, &event, symptom, self.receivers(symptom), now)?;
-            }
+        let kept = ledger::kept(file)?;
+        for (incident, evidence) in open.filter(|(incident, _)| kept.contains(&incident.id)) {
+            let symptoms: Vec<Telling<'_>> = incident
+                .symptoms
+                .iter()
+                .map(|symptom| Telling {
+                    symptom,
+                    receivers: self.receivers(symptom),
+                    muted: self.silences.muting(symptom, now).map(silences::named),
+                })
+                .collect();
+            let Some(last) = incident.symptoms.last() else { continue };
+            let event = Event {
+                incident: incident.clone(),
+                what: What::Joined(last.clone()),
+                evidence: evidence.clone(),
+            };
+            self.ledger.release(file, &event, &symptoms, due, now)?;
         }
-        let left = ledger::muted(file)?;
-        self.muted.store(!left.is_empty(), Ordering::Relaxed);
-        Ok(left != muted)
+        self.ledger.release_ended(file, due, now)?;
+        let left = ledger::kept(file)?;
+        self.keeps.store(!left.is_empty(), Ordering::Relaxed);
+        Ok(left != kept)
     }
 
     fn receivers(&self, symptom: &Symptom) -> &[Name] {
         self.notify.get(&symptom.rule).map_or(&[][..], Vec::as_slice)
     }
 
-    /// The silence that mutes all of these, as it is told of: the first's.
-    fn muting<'a>(&self, symptoms: impl IntoIterator<Item = &'a Symptom>, now: Timestamp) -> Option<String> {
-        let muting: Option<Vec<String>> =
-            symptoms.into_iter().map(|of| self.silences.muting(of, now).map(silences::named)).collect();
-        let first = muting?.into_iter().next();
-        if first.is_some() {
-            self.muted.store(true, Ordering::Relaxed);
+    /// Why nobody is told for now of what all of these are: the silence that mutes the first, or that it is of the past. What
+    /// is of the past may have begun in a silence, too.
+    fn keeping<'a>(
+        &self,
+        symptoms: impl IntoIterator<Item = &'a Symptom>,
+        is_past: bool,
+        now: Timestamp,
+    ) -> Option<Kept> {
+        let muting = |of: &Symptom| {
+            let then = || is_past.then(|| self.silences.muting(of, of.at)).flatten();
+            self.silences.muting(of, now).or_else(then).map(silences::named)
+        };
+        let muting: Option<Vec<String>> = symptoms.into_iter().map(muting).collect();
+        let first = muting.and_then(|all| all.into_iter().next()).map(Kept::Muted);
+        let kept = first.or_else(|| is_past.then_some(Kept::Behind));
+        if kept.is_some() {
+            self.keeps.store(true, Ordering::Relaxed);
         }
-        first
+        kept
     }
 
     /// Writes all of a change.
     pub(crate) fn write(&self, file: &Connection, change: &Change, now: Timestamp) -> rusqlite::Result<()> {
         change.transitions.iter().try_for_each(|transition| subject_state(file, transition))?;
-        self.events(file, &change.events, now)?;
+        self.events(file, &change.events, &change.past, now)?;
         for drill in &change.drills {
             self.ledger.drill(file, drill, self.drilled(drill), now)?;
         }
@@ -118,21 +144,33 @@ impl Recorder {
     }
 
     /// Writes what became of incidents, and what is owed for it.
-    pub(crate) fn events(&self, file: &Connection, events: &[Event], now: Timestamp) -> rusqlite::Result<()> {
+    pub(crate) fn events(
+        &self,
+        file: &Connection,
+        events: &[Event],
+        past: &Past,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
         events.iter().try_for_each(|event| {
             incident::write(file, event)?;
             match &event.what {
                 What::Opened(symptom) | What::Joined(symptom) => {
-                    let muted = self.muting([symptom], now);
-                    self.ledger.fired(file, event, symptom, self.receivers(symptom), muted.as_deref(), now)
+                    let kept = self.keeping([symptom], past.has(event), now);
+                    self.ledger.fired(file, event, symptom, self.receivers(symptom), kept.as_ref(), now)
                 }
                 What::Refined => self.ledger.refined(file, event, now),
                 What::Worse => {
-                    let muted = self.muting(&event.incident.symptoms, now);
-                    self.ledger.worse(file, event, muted.as_deref(), now)
+                    let kept = self.keeping(&event.incident.symptoms, past.has(event), now);
+                    self.ledger.worse(file, event, kept.as_ref(), now)
                 }
                 What::Left(_) => Ok(()),
-                What::Closed(ended) => self.ledger.resolved(file, event, ended, now),
+                What::Closed(ended) => {
+                    let past = past.has(event);
+                    if past {
+                        self.keeps.store(true, Ordering::Relaxed);
+                    }
+                    self.ledger.resolved(file, event, ended, past, now)
+                }
             }
         })
     }

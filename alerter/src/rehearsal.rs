@@ -68,7 +68,7 @@ impl Rehearsal {
         }
         let rules: Vec<_> = config.rules.iter().map(|of| of.rule.clone()).collect();
         let memory = run::load(&file, ":memory:".as_ref(), &rules, topology)?;
-        let recorder = Recorder::new(config);
+        let recorder = Recorder::new(config, None);
         // Only differences of it count.
         let begun = (Instant::now(), start);
         Ok(Self { file, memory, recorder, begun, told: Vec::new() })

@@ -5,7 +5,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::catch_up::{Due, Present};
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
@@ -34,10 +35,11 @@ use crate::history::History;
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT, World};
+use crate::peer::{Peer, Rank, Teller};
 use crate::reconcile::{self, Agreed};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
-use crate::{incident, silences};
+use crate::{incident, ledger, silences};
 
 /// How many batches are taken at once.
 const LIMIT: usize = 256;
@@ -45,13 +47,14 @@ const LIMIT: usize = 256;
 /// How long a read waits for news: the rhythm of silence, which is counted between reads.
 const WAIT: Duration = Duration::from_millis(200);
 
-/// How often the end of a silence is looked for while something is muted.
-const UNMUTE: Duration = Duration::from_secs(1);
+/// How often the end of a silence, or of being behind, is looked for while something is kept back.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// The alerter.
 pub struct Alerter {
     judging: Judging,
     dispatcher: Dispatcher,
+    teller: Option<Teller>,
     changes: mpsc::UnboundedReceiver<Changed>,
     edits: Edits,
 }
@@ -60,6 +63,8 @@ pub struct Alerter {
 pub(crate) struct Outside {
     pub(crate) clock: Clock,
     pub(crate) world: World,
+    /// The other alerter.
+    pub(crate) peer: Option<Peer>,
 }
 
 /// The half that judges.
@@ -75,7 +80,14 @@ struct Judging {
     /// What is in memory is not what is in the file: a transaction failed.
     stale: bool,
     /// When the end of silences was last looked for.
-    unmuted: Timestamp,
+    released: Timestamp,
+    /// The queue may hold more of the past: as long as it was not read to its end since it gave some.
+    behind: bool,
+    begun: Instant,
+    /// Beside another alerter.
+    rank: Option<Rank>,
+    /// The queue was read to its end since the start.
+    read: bool,
     /// How many missed batches were counted since a page was settled.
     missed: u64,
     recorder: Recorder,
@@ -105,7 +117,23 @@ impl Alerter {
         registry: &mut Registry,
         part: Part,
     ) -> Result<Self, Error> {
-        let outside = Outside { clock: Clock::machine(), world: World::Real(Aws::default(), TIMEOUT) };
+        Self::open_beside(None, config, topology, file, source, registry, part)
+    }
+
+    /// The same beside another alerter, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_beside(
+        peer: Option<Peer>,
+        config: Config,
+        topology: &Topology,
+        file: &Path,
+        source: Source,
+        registry: &mut Registry,
+        part: Part,
+    ) -> Result<Self, Error> {
+        let outside = Outside { clock: Clock::machine(), world: World::Real(Aws::default(), TIMEOUT), peer };
         Self::open_in(outside, config, topology, file, source, registry, part)
     }
 
@@ -119,9 +147,10 @@ impl Alerter {
         registry: &mut Registry,
         part: Part,
     ) -> Result<Self, Error> {
-        let Outside { clock, world } = outside;
+        let Outside { clock, world, peer } = outside;
+        let rank = peer.as_ref().map(|peer| peer.rank);
         let metrics = Metrics::register(registry);
-        let mut recorder = Recorder::new(&config);
+        let mut recorder = Recorder::new(&config, rank);
         let of_silences = name_of(&config.silences);
         let rules = config.rules();
         let wall = clock.clone();
@@ -141,6 +170,7 @@ impl Alerter {
         let ways = dispatch::ways(&config.receivers, &ledger, &world)?;
         let (metrics_, clock_) = (metrics.clone(), clock.clone());
         let dispatcher = Dispatcher::open(file, (ledger, ways), world.clone(), clock_, &part, metrics_)?;
+        let teller = peer.map(|peer| Teller::open(file, &peer, clock.clone(), &part)).transpose()?;
         let (edits, orders) = Edits::channel();
         let (receivers, changes) = mpsc::unbounded_channel();
         let mut judging = Judging {
@@ -152,7 +182,11 @@ impl Alerter {
             topology: topology.clone(),
             memory: agreed.memory,
             stale: false,
-            unmuted: Timestamp::MIN,
+            released: Timestamp::MIN,
+            behind: true,
+            begun: clock.steady(),
+            rank,
+            read: false,
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
@@ -167,7 +201,7 @@ impl Alerter {
         };
         judging.count_agreed(&agreed.abandoned, agreed.open);
         judging.count(&agreed.change, now);
-        Ok(Self { judging, dispatcher, changes, edits })
+        Ok(Self { judging, dispatcher, teller, changes, edits })
     }
 
     /// Takes an edit before it runs: the file of silences, which is in force, or wrong, from the first page on. Without it
@@ -196,7 +230,11 @@ impl Alerter {
     /// # Errors
     /// The file or the queue fails in a way that trying again does not help.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { mut judging, dispatcher, changes, .. } = self;
+        let Self { mut judging, dispatcher, teller, changes, .. } = self;
+        let dispatched = CancellationToken::new();
+        let telling = teller.map(|teller| {
+            AbortOnDropHandle::new(tokio::spawn(teller.run(dispatcher.tells(), dispatched.clone())))
+        });
         let judged = CancellationToken::new();
         let dispatching = dispatcher.run(Arc::clone(&judging.wake), changes, judged.clone());
         let mut dispatching = AbortOnDropHandle::new(tokio::spawn(dispatching));
@@ -210,8 +248,13 @@ impl Alerter {
             result = judging.run(stop) => result,
         };
         judged.cancel();
-        let (dispatched, ()) = tokio::join!(dispatching, judging.consumer.close());
-        dispatched.map_err(|error| Error::Dispatcher(error.to_string()))?;
+        let (ended, ()) = tokio::join!(dispatching, judging.consumer.close());
+        // What was accepted last is told, too.
+        dispatched.cancel();
+        if let Some(telling) = telling {
+            telling.await.map_err(|error| Error::Dispatcher(error.to_string()))?;
+        }
+        ended.map_err(|error| Error::Dispatcher(error.to_string()))?;
         result
     }
 }
@@ -266,7 +309,12 @@ impl Judging {
         let failing = received.failing.clone();
         let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);
         let late = self.memory.late();
-        let mut change = self.memory.step(&received.deliveries, received.empty, steady, now);
+        self.memory.present = match self.rank {
+            Some(_) => Present::Beside { read: self.read },
+            None => Present::Alone,
+        };
+        let to_its_end = received.empty;
+        let mut change = self.memory.step(&received.deliveries, to_its_end, steady, now);
         let unjudged = self.put_back(&received, &mut change);
         let late = self.memory.late().saturating_sub(late);
         if let Err(error) = self.write(received, &change, now).await {
@@ -278,7 +326,8 @@ impl Judging {
         self.metrics.observed("unknown", unknown);
         self.metrics.observed("replayed", unjudged);
         self.count(&change, now);
-        self.unmute(now)?;
+        self.has_read(to_its_end, !change.past.is_empty());
+        self.release(now)?;
         match failing {
             Some(why) => self.part.failing(why),
             None => {
@@ -342,12 +391,13 @@ impl Judging {
     fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
         let any = !self.recorder.silences().is_empty() || !all.is_empty();
         self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
+        let due = self.due(now);
         let Self { consumer, recorder, memory, .. } = self;
         let mended = memory.mend(|of| *of == **file, now);
         consumer.transaction(|step| {
             step.execute("INSERT OR REPLACE INTO silences (only, text) VALUES (0, ?)", [text])?;
             recorder.write(step, &mended, now)?;
-            recorder.unmute(step, memory.open(), now)?;
+            recorder.release(step, memory.open(), due, now)?;
             Ok::<_, Error>(())
         })?;
         if any {
@@ -358,15 +408,40 @@ impl Judging {
         Ok(())
     }
 
-    /// Owes what was muted until a silence ended.
-    fn unmute(&mut self, now: Timestamp) -> Result<(), Error> {
-        let is_soon = self.unmuted <= now && now < self.unmuted + UNMUTE;
-        if !self.recorder.mutes() || is_soon {
+    /// The queue was read, to its end or not, and gave something of the past or did not.
+    fn has_read(&mut self, to_its_end: bool, past: bool) {
+        let behind = !to_its_end && (self.behind || past);
+        self.read |= to_its_end;
+        if behind && !self.behind {
+            tracing::info!(
+                "the queue holds what is old: until it is read to its end pages of that are kept back"
+            );
+        }
+        if !behind && (self.behind || past) {
+            // What was kept back is released with this step.
+            self.released = Timestamp::MIN;
+        }
+        self.behind = behind;
+    }
+
+    /// What of the past is due.
+    fn due(&self, now: Timestamp) -> Due {
+        match self.behind {
+            true => Due::behind(self.clock.steady().saturating_duration_since(self.begun), now),
+            false => Due::ALL,
+        }
+    }
+
+    /// Owes what was kept back until a silence ended, or the alerter had caught up.
+    fn release(&mut self, now: Timestamp) -> Result<(), Error> {
+        let is_soon = self.released <= now && now < self.released + RELEASE;
+        if !self.recorder.keeps() || is_soon {
             return Ok(());
         }
-        self.unmuted = now;
+        self.released = now;
+        let due = self.due(now);
         let Self { consumer, recorder, memory, .. } = self;
-        if consumer.transaction(|step| Ok::<_, Error>(recorder.unmute(step, memory.open(), now)?))? {
+        if consumer.transaction(|step| Ok::<_, Error>(recorder.release(step, memory.open(), due, now)?))? {
             self.wake.notify_one();
         }
         Ok(())
@@ -379,7 +454,7 @@ impl Judging {
         config: &Config,
         now: Timestamp,
     ) -> Result<Result<(), String>, Error> {
-        let mut recorder = Recorder::new(config);
+        let mut recorder = Recorder::new(config, self.rank);
         recorder.silence(self.recorder.silences().clone());
         let ledger = Arc::clone(&recorder.ledger);
         let ways = match dispatch::ways(&config.receivers, &ledger, &self.world) {
@@ -418,10 +493,15 @@ impl Judging {
         Ok(())
     }
 
-    async fn write(&mut self, received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
+    async fn write(&mut self, mut received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
         let Self { consumer, recorder, .. } = self;
+        let told = std::mem::take(&mut received.told);
         if !received.deliveries.is_empty() || !received.put_back.is_empty() {
             let write = |step: &rusqlite::Transaction<'_>, _: &[_]| {
+                // First, since what it is of may be written now.
+                for told in &told {
+                    ledger::heard(step, told, now)?;
+                }
                 Ok::<_, Error>(recorder.write(step, change, now)?)
             };
             consumer.settle(received, write).await?;
@@ -429,7 +509,11 @@ impl Judging {
         } else if !change.is_empty() {
             consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, change, now)?))?;
         }
-        if !change.events.is_empty() || !change.drills.is_empty() {
+        for of in &told {
+            let (id, state, receiver, at) = (&of.id, &of.state, &of.receiver, of.at);
+            tracing::info!(id, state, receiver, %at, "the other alerter has told this");
+        }
+        if !change.events.is_empty() || !change.drills.is_empty() || !told.is_empty() {
             self.wake.notify_one();
         }
         Ok(())

@@ -9,7 +9,7 @@ use crosswatch_queue::Schema;
 pub(crate) const SCHEMA: Schema = Schema {
     what: "alerter's file",
     application_id: 0x4357_4131,
-    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED],
+    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND, PEERS],
 };
 
 /// The tables, in their first version.
@@ -192,4 +192,45 @@ CREATE TABLE silences (
     only INTEGER PRIMARY KEY CHECK (only = 0),
     text BLOB NOT NULL
 ) STRICT;
+";
+
+/// What is kept back while the alerter is behind is `behind`, and `muted_by` says `catch-up` then.
+pub(crate) const BEHIND: &str = "
+CREATE INDEX notification_behind ON notification (id) WHERE standing = 'behind';
+";
+
+/// What the other alerter is to be told, and what it has told.
+pub(crate) const PEERS: &str = "
+-- Of what the other alerter has told: the id by which the receiver knows it.
+ALTER TABLE notification ADD COLUMN told_as TEXT;
+CREATE INDEX notification_told_as ON notification (told_as) WHERE told_as IS NOT NULL;
+-- Each is a message, whose number is never given again.
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    told   TEXT NOT NULL
+) STRICT;
+-- What the messages of this file are told from those of another by.
+CREATE TABLE teller (boot TEXT NOT NULL) STRICT;
+INSERT INTO teller VALUES (lower(hex(randomblob(16))));
+CREATE TABLE heard (
+    number   INTEGER PRIMARY KEY,
+    id       TEXT NOT NULL,
+    state    TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    receiver TEXT NOT NULL,
+    channel  TEXT NOT NULL,
+    place    TEXT NOT NULL,
+    since    INTEGER,
+    at       INTEGER NOT NULL,
+    digest   TEXT,
+    UNIQUE (id, receiver, channel, state, revision)
+) STRICT;
+CREATE INDEX heard_place ON heard (receiver, channel, place, since);
+CREATE INDEX heard_at ON heard (at);
+-- The other's ids of incidents that are called otherwise here.
+CREATE TABLE alias (
+    theirs TEXT PRIMARY KEY,
+    ours   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alias_ours ON alias (ours);
 ";

@@ -6,12 +6,15 @@
 //! - no incident without its page, no page without its incident, each `firing` with its `resolved`, each told once (an
 //!   answer that got lost, or a death before its record, may repeat one), and nobody told more than its limit;
 //! - what falls into a silence is told to nobody, and once the silence is over what still fires is;
+//! - of what an alerter was not there for, what is over is told by one digest and what still fires by one page, once it has
+//!   read all of it; and nothing that a fresh batch decides waits for that;
 //! - the same transitions as the pure engine's, whatever the order of arrival, as long as it keeps each site's own;
 //! - the same final state for any order.
 //!
 //! By hand, thousands of days: `CROSSWATCH_SIM_DAYS=5000 cargo test --release -p crosswatch-alerter simulation`, from
 //! `CROSSWATCH_SIM_SEED` on.
 
+mod behind;
 mod books;
 mod broker;
 mod days;
@@ -52,6 +55,8 @@ struct Went {
     repeats: usize,
     /// Incidents that a silence muted from their beginning to their end.
     silenced: usize,
+    /// Pages that were kept back while the alerter was behind.
+    behind: usize,
     awake_secs: u64,
     /// Of everything that was said.
     hash: u64,
@@ -80,6 +85,8 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
         }
         let silenced = day.hush.check(&day.world, &stage.file(), stage.time.wall(), &mut wrong);
         let silenced = silenced.map_err(|error| vec![error.to_string()])?;
+        let behind = behind::check(&stage.file(), &stage.broker.pages(), &stage.lives, &mut wrong);
+        let behind = behind.map_err(|error| vec![error.to_string()])?;
         let taken = stage.receivers.taken();
         let repeats = books.check_pages(&day.world.config, &taken, &stage.lives, &mut wrong);
         let mut hasher = DefaultHasher::new();
@@ -93,6 +100,7 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
             taken: taken.len(),
             repeats,
             silenced,
+            behind,
             awake_secs: stage.time.awake().as_secs(),
             hash: hasher.finish(),
         };
@@ -174,9 +182,11 @@ fn through_incident_days_each_page_is_true_arrives_once_and_has_its_end() {
         all.taken += went.taken;
         all.repeats += went.repeats;
         all.silenced += went.silenced;
+        all.behind += went.behind;
         all.awake_secs += went.awake_secs;
     }
     println!("{} days in {:?}: {all:?}", range.end - range.start, begun.elapsed());
+    assert!(range != FIXED || all.behind > 0, "nobody was ever behind");
     assert!(failed.is_empty(), "what is wrong with these days is told above: {failed:?}");
 }
 

@@ -83,7 +83,7 @@ pub struct Notice {
     pub receiver: String,
     /// By which of its ways: `sms`, `topic`, `webhook`, `command` or `console`.
     pub channel: String,
-    /// `owed`, `held`, `muted`, `silenced`, `digested`, `accepted`, `abandoned`, or another word of the ledger's.
+    /// `owed`, `held`, `muted`, `silenced`, `digested`, `accepted`, `told-by-other`, `behind`, `abandoned`, or another word.
     pub standing: String,
     /// The silence that muted it.
     pub muted_by: Option<String>,
@@ -274,7 +274,8 @@ fn symptoms(file: &Connection, incident: &str) -> rusqlite::Result<Vec<Symptom>>
 fn notices_in(file: &Connection, id: &str) -> rusqlite::Result<Vec<Notice>> {
     // What a digest tells of was accepted with the digest.
     let mut query = file.prepare_cached(
-        "SELECT it.state, it.revision, it.receiver, it.channel, it.standing, it.muted_by, it.id != ?1, it.created, it.attempts,
+        "SELECT it.state, it.revision, it.receiver, it.channel,
+                iif(it.told_as IS NOT NULL AND it.standing = 'accepted', 'told-by-other', it.standing), it.muted_by, it.id != ?1, it.created, it.attempts,
                 iif(it.standing = 'owed', it.next_try, NULL), it.error, ifnull(it.accepted_at, digest.accepted_at), it.body
          FROM notification AS it
          LEFT JOIN notification AS digest ON digest.id = it.digest AND digest.receiver = it.receiver

@@ -76,7 +76,7 @@ pub(crate) fn happens_to(
     for event in happens(file, state, subject, now) {
         match &event.what {
             What::Opened(symptom) => ledger.fired(file, &event, symptom, receivers, None, now).unwrap(),
-            What::Closed(ended) => ledger.resolved(file, &event, ended, now).unwrap(),
+            What::Closed(ended) => ledger.resolved(file, &event, ended, false, now).unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -55,6 +55,8 @@ pub enum Stage {
     Publisher,
     /// The alerter: news goes at once.
     Alerter,
+    /// The second alerter, in another region: as the first.
+    SecondAlerter,
 }
 
 /// What a forwarder forwards, and where.
@@ -81,8 +83,8 @@ pub struct Observers<'a> {
     pub part: Part,
     /// What the collector observes of it.
     pub report: Report,
-    /// Who tells of a collector that reaches no alerter.
-    pub reach: Option<Reach>,
+    /// Who tells of a collector that reaches no alerter, and which of their queues this is there.
+    pub reach: Option<(Reach, usize)>,
 }
 
 /// A forwarder. One process at a time holds its file.
@@ -111,7 +113,7 @@ pub struct Forwarder {
     metrics: OfQueue,
     part: Part,
     report: Report,
-    reach: Option<Reach>,
+    reach: Option<(Reach, usize)>,
 }
 
 impl Stage {
@@ -121,6 +123,7 @@ impl Stage {
         match self {
             Self::Publisher => "publisher",
             Self::Alerter => "alerter",
+            Self::SecondAlerter => "second-alerter",
         }
     }
 
@@ -129,7 +132,7 @@ impl Stage {
     pub const fn hold(self) -> Duration {
         match self {
             Self::Publisher => Duration::from_secs(30),
-            Self::Alerter => Duration::from_secs(10),
+            Self::Alerter | Self::SecondAlerter => Duration::from_secs(10),
         }
     }
 }
@@ -182,7 +185,7 @@ impl Forwarder {
         let held = now.checked_sub(stage.hold()).unwrap_or(now);
         Ok(Self {
             pace: Pace::with_hold(held, stage.hold()),
-            urgent: stage == Stage::Alerter,
+            urgent: stage != Stage::Publisher,
             judge: Judge::new(probes),
             held: Received::default(),
             entries: Vec::new(),
@@ -408,8 +411,8 @@ impl Forwarder {
         if attempt.taken > 0 {
             self.part.ok();
         }
-        if let Some(reach) = &self.reach {
-            reach.attempted(self.share.index, attempt);
+        if let Some((reach, queue)) = &self.reach {
+            reach.attempted(*queue, attempt);
         }
         if let Some(failure) = &attempt.failure {
             let which = match attempt.route {

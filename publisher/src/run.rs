@@ -32,6 +32,9 @@ const LIMIT: usize = 500;
 /// How long a batch is waited for before gaps and gauges are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// CloudWatch shows what is older only hours later, and judges no alarm by it.
+const OLD: Duration = Duration::from_secs(3 * 3600);
+
 /// How long a put may take to end when the publisher stops.
 const LAST_CALL: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,8 @@ pub struct Publisher {
     tick: Duration,
     /// Memory is ahead of the file, since a transaction failed.
     stale: bool,
+    /// It was told that what is published now is too old for alarms.
+    told_old: bool,
 }
 
 impl Publisher {
@@ -83,6 +88,7 @@ impl Publisher {
             sender,
             tick: TICK,
             stale: true,
+            told_old: false,
         };
         publisher.load()?;
         Ok(publisher)
@@ -136,6 +142,7 @@ impl Publisher {
             dead: received.dead,
         };
         if !received.deliveries.is_empty() || !received.put_back.is_empty() {
+            self.tell_old(&received);
             self.settle(received).await?;
         }
         if receipt.missed > 0 {
@@ -157,6 +164,22 @@ impl Publisher {
             None => self.part.ok(),
         }
         Ok(())
+    }
+
+    /// Says once in a backlog that CloudWatch will be late with what is published of it, and raise no alarm.
+    fn tell_old(&mut self, received: &Received) {
+        let of = received.deliveries.iter().map(|delivery| delivery.batch.through).min();
+        let age = of.map_or(Duration::ZERO, |through| received.at.since(through));
+        let is_old = self.sender.is_some() && age > OLD;
+        if is_old && !self.told_old {
+            tracing::warn!(
+                hours = age.as_secs() / 3600,
+                "metrics of more than three hours ago are published now: CloudWatch shows them hours later, and no alarm is \
+                 raised by them; the alerter judges them all the same"
+            );
+        }
+        // One that is in order again is told anew if it falls behind once more.
+        self.told_old = is_old;
     }
 
     async fn settle(&mut self, mut received: Received) -> Result<(), Error> {

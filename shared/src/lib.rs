@@ -12,4 +12,5 @@ pub mod evidence;
 pub mod observation;
 pub mod ranges;
 pub mod time;
+pub mod told;
 pub mod wire;

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::evidence::Evidence;
 use crate::observation::{Batch, Body, Detail, Lost, Name, Observation, Origin, Outcome, Tunnel, Way};
 use crate::time::Timestamp;
+use crate::told::Told;
 
 pub use put_back::{Message, PutBack, decode_message, encode_put_back};
 
@@ -71,6 +72,8 @@ pub struct Decoded {
     pub batch: Batch,
     /// How many observations were of a kind that this version does not know.
     pub unknown_kinds: u64,
+    /// What another alerter says that receivers have accepted.
+    pub told: Vec<Told>,
 }
 
 /// Keeps one copy of each name, so that a million observations share a handful of strings.
@@ -145,6 +148,26 @@ pub fn encode_batch(batch: &Batch) -> String {
     })
 }
 
+/// Writes what an alerter tells the other one as one message: a batch of no site, with one entry of a kind of its own. A reader that
+/// does not know that skips it and counts it.
+#[must_use]
+pub fn encode_told(origin: &Origin, number: u64, now: Timestamp, told: &Told) -> String {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        kind: &'static str,
+        told: &'a Told,
+    }
+    let Origin { site, collector, boot } = origin;
+    json(&WrittenBatch {
+        site,
+        collector,
+        boot,
+        batch: number,
+        through: now,
+        observations: vec![Entry { kind: TOLD, told }],
+    })
+}
+
 /// Reads a batch.
 ///
 /// # Errors
@@ -169,7 +192,7 @@ fn batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError> {
         }
     };
     version(read.v)?;
-    let (observations, unknown_kinds) = each_understood(read.observations, names)?;
+    let (observations, unknown_kinds, told) = each_understood(read.observations, names)?;
     let origin = Origin {
         site: names.get(&read.site.0),
         collector: names.get(&read.collector.0),
@@ -178,18 +201,20 @@ fn batch(text: &[u8], names: &mut Names) -> Result<Decoded, WireError> {
     Ok(Decoded {
         batch: Batch { origin, number: read.batch, through: read.through, observations },
         unknown_kinds,
+        told,
     })
 }
 
-/// The observations of a message, and how many are of kinds that are not known.
+/// The observations of a message, how many are of kinds that are not known, and what another alerter tells.
 fn each_understood(
     read: Vec<Option<Read<'_>>>,
     names: &mut Names,
-) -> Result<(Vec<Observation>, u64), WireError> {
+) -> Result<(Vec<Observation>, u64, Vec<Told>), WireError> {
     let mut observations = Vec::with_capacity(read.len());
-    let mut unknown_kinds = 0;
+    let (mut unknown_kinds, mut told) = (0, Vec::new());
     for observation in read {
         match observation {
+            Some(Read { kind: Text(kind), told: Some(of), .. }) if kind == TOLD => told.push(*of),
             Some(observation) => match understood(observation, names)? {
                 Ok(observation) => observations.push(observation),
                 Err(_) => unknown_kinds += 1,
@@ -197,7 +222,7 @@ fn each_understood(
             None => unknown_kinds += 1,
         }
     }
-    Ok((observations, unknown_kinds))
+    Ok((observations, unknown_kinds, told))
 }
 
 /// Reads one observation; `Err` in it is the name of a kind that is not known, whose fields may be of any type.
@@ -231,6 +256,9 @@ fn envelope(text: &[u8]) -> Result<ReadBatch<Option<Read<'_>>, Text<'_>>, WireEr
 fn one_by_one<'a>(raw: Vec<&'a RawValue>) -> Result<Vec<Option<Read<'a>>>, WireError> {
     raw.into_iter().map(|raw| Ok(item(raw.get().as_bytes())?.ok())).collect()
 }
+
+/// The kind of what is no observation.
+const TOLD: &str = "told";
 
 const KINDS: [&str; 5] = ["probe", "tunnels", "evidence", "drill", "collection"];
 
@@ -335,6 +363,7 @@ struct Read<'a> {
     took_ms: Option<f64>,
     id: Option<Text<'a>>,
     rule: Option<Text<'a>>,
+    told: Option<Box<Told>>,
 }
 
 #[derive(Deserialize)]
@@ -462,13 +491,13 @@ fn reason(kind: &str, word: &str) -> Result<Lost, WireError> {
 }
 
 #[derive(Serialize)]
-struct WrittenBatch<'a> {
+struct WrittenBatch<'a, O> {
     site: &'a str,
     collector: &'a str,
     boot: &'a str,
     batch: u64,
     through: Timestamp,
-    observations: Vec<Written<'a>>,
+    observations: Vec<O>,
 }
 
 #[derive(Serialize)]

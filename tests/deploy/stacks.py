@@ -166,9 +166,11 @@ standby = create("standby", "standby", {"Name": "crosswatch-b", "CollectorAccoun
 standby = {"PublisherStandbyArn": standby["PublisherQueueArn"], "AlerterStandbyArn": standby["AlerterQueueArn"]}
 place = {"Vpc": vpc, "Subnet": subnet, "Zone": "us-east-1a", "Image": "/test/image"}
 central = create("central", "central", place | standby | {
+    "PeerAlerterQueueArn": standby["AlerterStandbyArn"],
     "CollectorAccounts": ACCOUNT, "Mail": "oncall@example.com", "Phone": "+15555550100", "Heartbeats": "yes",
 })
 queues = standby | {key: central[key] for key in ("PublisherQueueArn", "AlerterQueueArn")}
+queues["SecondAlerterQueueArn"] = standby["AlerterStandbyArn"]
 region = create("region", "region", place | queues | {
     "Site": "us-east-1", "Targets": "10.1.0.0/16", "Collectors": "10.1.0.0/16", "Bucket": central["Bucket"],
     "CentralRegion": REGION, "VpnConnection": "vpn-0a1b2c3d4e5f60718", "Mail": "oncall@example.com",

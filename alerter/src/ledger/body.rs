@@ -6,6 +6,7 @@ use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Destination;
+use crate::catch_up::CATCH_UP;
 use crate::drill::{DRILL, Drill};
 use crate::text;
 
@@ -22,7 +23,7 @@ pub(crate) struct Body {
     pub(crate) id: String,
     /// `firing` or `resolved`.
     pub(crate) state: String,
-    /// The rule that fired, or whose end was the incident's; `at-most` for a digest.
+    /// The rule that fired, or whose end was the incident's; `at-most` or `catch-up` for a digest.
     pub(crate) rule: String,
     /// Whom it fired for; the receiver's name for a digest.
     pub(crate) subject: String,
@@ -204,8 +205,14 @@ impl Body {
         }
     }
 
-    /// Of a digest.
-    pub(super) fn digest(id: &str, to: &Destination, held: Vec<Held>, now: Timestamp) -> Self {
+    /// Of a digest: of what the limit held back, or, if `caught_up`, of what was kept back while the alerter was behind.
+    pub(super) fn digest(
+        id: &str,
+        to: &Destination,
+        held: Vec<Held>,
+        caught_up: bool,
+        now: Timestamp,
+    ) -> Self {
         let firing = held.iter().filter(|held| held.state == "firing").count();
         let state = if firing > 0 { "firing" } else { "resolved" };
         // Those that still fire first: they are what somebody must look at.
@@ -214,8 +221,16 @@ impl Body {
         if held.len() > NAMED {
             named.push("...".to_owned());
         }
-        let reason = format!("{} held back, {firing} firing: {}", held.len(), named.join(", "));
-        Self::at_most(id, state, to, u32::try_from(held.len()).unwrap_or(u32::MAX), now, reason, Some(held))
+        let count = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        let named = named.join(", ");
+        if caught_up && firing == 0 {
+            let reason = format!("{count} began and ended while the alerter was behind: {named}");
+            let text = text::line(state, CATCH_UP, &to.receiver, &reason);
+            let of_limit = Self::at_most(id, state, to, count, now, reason, Some(held));
+            return Self { rule: CATCH_UP.to_owned(), text, ..of_limit };
+        }
+        let reason = format!("{count} held back, {firing} firing: {named}");
+        Self::at_most(id, state, to, count, now, reason, Some(held))
     }
 
     /// Of a digest, in either state.

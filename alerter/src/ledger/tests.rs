@@ -9,6 +9,9 @@ use super::*;
 use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
 
+mod behind;
+mod pair;
+
 const LIMIT: Rate = Rate { count: 10, per: Duration::from_secs(3600) };
 
 fn receiver(name: &str, at_most: Option<Rate>) -> Receiver {
@@ -120,7 +123,7 @@ fn what_becomes_worse_within_a_silence_is_told_once_it_is_over_unless_it_ends_be
         let incident: Incident = serde_json::from_str(&saved).unwrap();
         let symptom = incident.symptoms[0].clone();
         let worse = Event { incident, what: What::Worse, evidence: Vec::new() };
-        ledger.worse(&file, &worse, Some("swap (1)"), at(1)).unwrap();
+        ledger.worse(&file, &worse, Some(&Kept::Muted("swap (1)".to_owned())), at(1)).unwrap();
         assert_eq!(accept_all(&file, to, at(1)), []);
         if ends {
             happens(&ledger, &file, State::Resolved, "l", &["r".into()], at(2));
@@ -128,10 +131,11 @@ fn what_becomes_worse_within_a_silence_is_told_once_it_is_over_unless_it_ends_be
             assert_eq!(told, ["resolved"], "it was told of before");
             assert_eq!(standing(&file)[1], (1, "abandoned".to_owned()));
         } else {
-            ledger.unmuted(&file, &worse, &symptom, &["r".into()], at(2)).unwrap();
+            let telling = Telling { symptom: &symptom, receivers: &["r".into()], muted: None };
+            ledger.release(&file, &worse, &[telling], catch_up::Due::ALL, at(2)).unwrap();
             let told = accept_all(&file, to, at(2));
             assert!(told.len() == 1 && told[0].text.starts_with("WORSE"), "{told:?}");
-            assert_eq!(muted(&file).unwrap().len(), 0);
+            assert_eq!(kept(&file).unwrap().len(), 0);
         }
     }
 }

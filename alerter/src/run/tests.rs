@@ -112,8 +112,12 @@ impl Scene {
 
     /// A site's collector writes a batch of these outcomes.
     fn sees(&mut self, site: &str, replies: &[bool]) {
+        self.saw(site, replies, clock::now());
+    }
+
+    /// The same, at this time.
+    fn saw(&mut self, site: &str, replies: &[bool], now: Timestamp) {
         let (writer, number, seq) = self.writers.get_mut(site).unwrap();
-        let now = clock::now();
         let observations = replies.iter().zip(0..).map(|(&reply, place)| Observation {
             at: now + Duration::from_micros(place),
             seq: *seq + place,
@@ -249,6 +253,42 @@ async fn a_site_that_falls_silent_pages_everybody_and_is_heard_again_over_a_rest
     let resolved = second.next_of("site-silent").await;
     assert_eq!((resolved.state, resolved.id), ("resolved".to_owned(), firing.id));
     assert!(resolved.reason.starts_with("heard again"), "{}", resolved.reason);
+    alerter.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_that_nobody_judged_are_one_digest_and_a_page_for_what_still_burns() {
+    let mut oncall = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a", "b"], vec![oncall.receiver("oncall")]);
+    let then = clock::now() - Duration::from_secs(3 * 3600);
+    // More than is read at once; a flaps all the time, and b is down from the first hour on.
+    for second in 0..600_u32 {
+        let at = then + Duration::from_secs(10) * second;
+        scene.saw("a", if second % 200 == 100 { &[false; 3] } else { &[true] }, at);
+        scene.saw("b", if second < 360 { &[true] } else { &[false; 3] }, at);
+    }
+    let alerter = scene.start();
+    let (mut pages, mut digest) = (Vec::new(), None);
+    while digest.is_none() {
+        let body = oncall.next().await;
+        match &*body.rule {
+            RULE => pages.push(body),
+            "catch-up" => digest = Some(body),
+            // Nothing comes of the sites any more.
+            _ => {}
+        }
+    }
+    let ([page], Some(digest)) = (pages.as_slice(), digest) else { panic!("{pages:?}") };
+    assert_eq!((&*page.state, &*page.place, &*page.rule), ("firing", "b", RULE));
+    assert_eq!(page.at, then + Duration::from_secs(3600) + Duration::from_micros(2), "as of then");
+    assert_eq!((&*digest.state, digest.value), ("resolved", Some(3.0)));
+    let of: Vec<String> = digest.held.unwrap().into_iter().map(|of| of.place + &of.state).collect();
+    assert_eq!(of, ["lresolved", "lresolved", "lresolved"]);
+
+    // Now it is the present again.
+    scene.sees("b", &[true]);
+    let resolved = oncall.next_of(RULE).await;
+    assert_eq!((&*resolved.state, &resolved.id), ("resolved", &page.id));
     alerter.stop().await.unwrap();
 }
 

@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::ledger::Destination;
 use crate::silence::{ALERTER_BLIND, SITE_SILENT};
 
-/// The rule that a digest names.
-const DIGEST: &str = "at-most";
+/// The rules that digests name.
+const DIGESTS: [&str; 2] = ["at-most", "catch-up"];
 
 /// How long after an answer a death may still come before its record.
 const RECORDED: Duration = Duration::from_secs(2);
@@ -33,6 +33,13 @@ pub(crate) fn keep(file: &Path) -> rusqlite::Result<()> {
          END;
          CREATE TRIGGER told_next AFTER UPDATE ON subject_state BEGIN
              INSERT INTO told VALUES (NULL, new.rule, new.subject, new.state, new.since, new.value, new.reason);
+         END;
+         CREATE TABLE stood (number INTEGER PRIMARY KEY, notification INTEGER, standing TEXT, created INTEGER);
+         CREATE TRIGGER stood_first AFTER INSERT ON notification BEGIN
+             INSERT INTO stood VALUES (NULL, new.number, new.standing, new.created);
+         END;
+         CREATE TRIGGER stood_next AFTER UPDATE OF standing ON notification BEGIN
+             INSERT INTO stood VALUES (NULL, new.number, new.standing, new.created);
          END;",
     )
 }
@@ -70,7 +77,7 @@ pub(crate) fn may_be_sent(file: &Path, receiver: &str, channel: &str, body: &str
 pub(crate) struct Waiting {
     /// How many notifications may be tried and were not accepted.
     pub(crate) owed: i64,
-    /// How many are held back.
+    /// How many are held back, by a limit or while the alerter is behind.
     pub(crate) held: i64,
     /// How far the queue was read.
     pub(crate) places: BTreeMap<String, i64>,
@@ -87,7 +94,7 @@ impl Waiting {
         let places = places.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Self {
             owed: count("owed")?,
-            held: count("held")?,
+            held: count("held")? + count("behind")?,
             places: places.collect::<rusqlite::Result<_>>()?,
         })
     }
@@ -109,6 +116,12 @@ struct Said {
     revision: u32,
     #[serde(default)]
     held: Option<Vec<Entry>>,
+}
+
+impl Said {
+    fn is_digest(&self) -> bool {
+        DIGESTS.contains(&&*self.rule)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -304,7 +317,7 @@ impl Books {
                         }
                         continue;
                     }
-                    firsts.push((one.counted, said.rule == DIGEST && said.held.is_some()));
+                    firsts.push((one.counted, said.is_digest() && said.held.is_some()));
                     page.hears(said, &mut problems);
                 }
                 let owes = |rule: &str| match rule {
@@ -359,7 +372,7 @@ impl Page<'_> {
         if said.text.len() > 160 || !said.text.is_ascii() {
             problems.push(format!("too long for one SMS: {}", said.text));
         }
-        if said.rule != DIGEST {
+        if !said.is_digest() {
             self.hears_single(said, problems);
             return;
         }
@@ -374,7 +387,8 @@ impl Page<'_> {
                 }
                 let of_it =
                     |of: &Incident| of.symptoms.iter().any(|symptom| symptom.subject == entry.subject);
-                if entry.rule != DIGEST && !self.books.incidents.get(&entry.id).is_some_and(of_it) {
+                if !DIGESTS.contains(&&*entry.rule) && !self.books.incidents.get(&entry.id).is_some_and(of_it)
+                {
                     problems.push(format!("a digest of no incident: {entry:?}"));
                 }
             }
@@ -412,10 +426,10 @@ impl Page<'_> {
     fn ends(&mut self, id: &str, rule: &str, begins: bool, by: &str, problems: &mut Vec<String>) {
         // One that was told by a digest, and then by another one or by itself that it is worse, ends with each of them, once.
         let again = !self.resolved.insert(id.to_owned());
-        if !self.ended.insert((id.to_owned(), by.to_owned())) || (again && rule == DIGEST) {
+        if !self.ended.insert((id.to_owned(), by.to_owned())) || (again && DIGESTS.contains(&rule)) {
             problems.push(format!("resolved more than once: {id} {by}"));
         }
-        if rule == DIGEST {
+        if DIGESTS.contains(&rule) {
             for entry in self.digests.get(id).cloned().unwrap_or_default() {
                 if entry.state == "firing" {
                     self.ends(&entry.id, &entry.rule, false, id, problems);

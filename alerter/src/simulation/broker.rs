@@ -69,6 +69,10 @@ pub(crate) struct Given {
     pub(crate) sites: HashSet<Name>,
     /// Whose batches were in it for the first time.
     pub(crate) fresh: HashSet<Name>,
+    /// For how long the youngest and the oldest of them had lain in the queue, by that clock.
+    pub(crate) lay: Option<(Duration, Duration)>,
+    /// It is what a call came to, and not a look that was followed by another.
+    pub(crate) was_answer: bool,
 }
 
 #[derive(Clone)]
@@ -246,8 +250,13 @@ impl Inner {
             empty: page.empty,
             sites: HashSet::new(),
             fresh: HashSet::new(),
+            lay: None,
+            was_answer: false,
         };
         for message in &page.messages {
+            let lay = given.wall.since(message.sent);
+            let (youngest, oldest) = given.lay.unwrap_or((lay, lay));
+            given.lay = Some((youngest.min(lay), oldest.max(lay)));
             if let Ok(decoded) = wire::decode_batch(&message.payload, &mut wire::Names::default()) {
                 let Batch { origin, number, .. } = decoded.batch;
                 given.sites.insert(origin.site.clone());
@@ -368,6 +377,9 @@ impl Queue for Handle {
             loop {
                 let page = self.broker.with(|inner| inner.take(limit, &self.committed));
                 if !page.messages.is_empty() || Instant::now() >= until {
+                    self.broker.with(|inner| {
+                        inner.pages.last_mut().into_iter().for_each(|page| page.was_answer = true);
+                    });
                     self.fate.pass(Step::Queue).await;
                     return Ok(page);
                 }

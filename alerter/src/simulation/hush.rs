@@ -46,6 +46,7 @@ struct Row {
 struct Fired {
     rule: String,
     subject: String,
+    at: Timestamp,
     resolved: bool,
 }
 
@@ -146,12 +147,14 @@ impl Hush {
             })
         })?;
         let mut quiet = std::collections::BTreeSet::new();
-        let mut symptoms =
-            file.prepare("SELECT rule, subject, resolved_at IS NOT NULL FROM symptom WHERE incident = ?")?;
+        let mut symptoms = file.prepare(
+            "SELECT rule, subject, fired_at, resolved_at IS NOT NULL FROM symptom WHERE incident = ?",
+        )?;
         for row in rows {
             let row = row?;
             let fired = symptoms.query_map([&row.incident], |of| {
-                Ok(Fired { rule: of.get(0)?, subject: of.get(1)?, resolved: of.get(2)? })
+                let at = Timestamp::from_micros(of.get(2)?);
+                Ok(Fired { rule: of.get(0)?, subject: of.get(1)?, at, resolved: of.get(3)? })
             })?;
             let fired: Vec<Fired> = fired.collect::<rusqlite::Result<_>>()?;
             let tells = |of: &&Fired| match of.rule.as_str() {
@@ -165,7 +168,8 @@ impl Hush {
             let said = format!("{} to {} at {}, {:?}", row.incident, row.receiver, row.created, self.0);
             match row.standing.as_str() {
                 "muted" | "silenced" => {
-                    if !its.iter().any(muted) {
+                    // What the alerter was not there for is muted by what was on then, too.
+                    if !its.iter().any(|of| muted(of) || self.covers(world, of, of.at)) {
                         wrong.push(format!("muted, and no silence was on: {said}"));
                     }
                     let still = its.iter().filter(|of| !of.resolved);

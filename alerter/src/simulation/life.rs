@@ -104,7 +104,8 @@ impl<'a> Stage<'a> {
     fn open(&self, fate: &Fate, reads: bool) -> Result<Alerter, Error> {
         let (broker, whose) = (self.broker.clone(), fate.clone());
         let source = Source::new(move |places| Ok(broker.open(places, &whose)));
-        let outside = Outside { clock: self.time.clock(), world: World::Simulated(self.receivers.clone()) };
+        let world = World::Simulated(self.receivers.clone());
+        let outside = Outside { clock: self.time.clock(), world, peer: None };
         let mut topology = self.day.world.topology.clone();
         topology.queue.path = self.folder.to_owned();
         let part = Healths::default().part("alerter");

@@ -59,10 +59,23 @@ pub(crate) fn draw(rng: &mut fastrand::Rng, day: &Day) -> Vec<(Timestamp, Event)
             trouble(rng, from, window, &destinations, &mut events);
         }
     }
+    if rng.u8(..3) == 0 {
+        events.extend(away(rng, day));
+    }
     // Afterwards all is well anyway.
     events.retain(|(at, _)| *at < day.end());
     events.sort_by_key(|(at, _)| *at);
     events
+}
+
+/// For hours nobody is there, while things go wrong; then all of it is read at once.
+fn away(rng: &mut fastrand::Rng, day: &Day) -> Option<(Timestamp, Event)> {
+    let (first, last) = (rng.usize(..day.windows.len()), rng.usize(..day.windows.len()));
+    let [first, last] = [first.min(last), first.max(last)];
+    let from = day.windows.get(first)?.0 + Duration::from_millis(rng.u64(..40_000));
+    let until = day.windows.get(last)?.1 + Duration::from_millis(rng.u64(..40_000));
+    let pass = if rng.bool() { Pass::Stopped } else { Pass::Killed };
+    Some((from, Event::Quiet(until.max(from + Duration::from_secs(120)), pass)))
 }
 
 fn trouble(

@@ -124,6 +124,10 @@ pub fn bill(deployment: &Deployment<'_>, options: &Options) -> Bill {
         let [to_alerter, to_publisher] = HOLDS;
         lines.extend(queue(topology, "alerter", alerter.len(), to_alerter));
         lines.extend(queue(topology, "publisher", publisher.len(), to_publisher));
+        let second = seconds(topology);
+        if second > 0 {
+            lines.extend(queue(topology, "second alerter", second, to_alerter));
+        }
     }
     if options.pages > 0 && deployment.numbers > 0 {
         let texts = f64::from(options.pages) * 2.0 * deployment.numbers as f64;
@@ -164,6 +168,7 @@ fn sum(lines: &[Line]) -> f64 {
 fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
     let Deployment { topology, publish, period, .. } = *deployment;
     let (publishers, alerters) = topology.queues();
+    let alerters = alerters + seconds(topology);
     let vpns = topology.vpns().count() + topology.appliances().count();
     let probes = topology.probes().count();
     let (sites, polling) = (topology.sites.len(), polling(topology).len());
@@ -200,6 +205,14 @@ fn cloudwatch(deployment: &Deployment<'_>, alarms: Alarms) -> Vec<Line> {
 }
 
 /// The requests of one stage's queues, at most: phases of the sites may be such that nothing coincides.
+/// How many second alerters there are.
+fn seconds(topology: &Topology) -> usize {
+    match &topology.queue.kind {
+        QueueKind::Embedded => 0,
+        QueueKind::Sqs { alerter, .. } => alerter.iter().filter(|queue| queue.second.is_some()).count(),
+    }
+}
+
 fn queue(topology: &Topology, stage: &str, queues: usize, hold: Duration) -> [Line; 3] {
     let month = HOURS * 3_600.0;
     let mut messages = 0.0;
@@ -228,23 +241,25 @@ fn queue(topology: &Topology, stage: &str, queues: usize, hold: Duration) -> [Li
 fn machines(topology: &Topology, options: &Options) -> Vec<Line> {
     let collectors = topology.sites.iter().filter(|site| site.region.is_some()).count() as f64;
     let regions: HashSet<&str> = topology.sites.iter().filter_map(|site| site.region.as_deref()).collect();
+    let second = if seconds(topology) > 0 { 1.0 } else { 0.0 };
     let mut lines = Vec::new();
     if options.instances {
         lines.push(line("EC2", "collectors", collectors * HOURS, prices::COLLECTOR_INSTANCE));
         lines.push(line("EC2", "publisher and alerter", HOURS, prices::CENTRE_INSTANCE));
-        lines.push(line("EBS", "disks of 8 GB", (collectors + 1.0) * DISK, prices::DISK));
+        lines.push(line("EC2", "second alerter", second * HOURS, prices::CENTRE_INSTANCE));
+        lines.push(line("EBS", "disks of 8 GB", (collectors + 1.0 + second) * DISK, prices::DISK));
     }
     let network = match options.network {
-        Network::PublicIpv4 => ("public addresses", collectors + 1.0, prices::PUBLIC_IPV4),
+        Network::PublicIpv4 => ("public addresses", collectors + 1.0 + second, prices::PUBLIC_IPV4),
         Network::Nat => (
             "NAT gateways, a region each and one for the centre",
-            regions.len() as f64 + 1.0,
+            regions.len() as f64 + 1.0 + second,
             prices::NAT_GATEWAY,
         ),
         // A collector needs SQS, EC2 and SNS, the centre SQS, CloudWatch and SNS.
         Network::Endpoints => (
             "interface endpoints, three a site and for the centre",
-            3.0 * (collectors + 1.0),
+            3.0 * (collectors + 1.0 + second),
             prices::ENDPOINT,
         ),
         Network::Free => ("", 0.0, prices::PUBLIC_IPV4),

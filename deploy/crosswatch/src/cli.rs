@@ -67,9 +67,15 @@ pub(crate) enum Command {
         queue: QueueArg,
     },
     /// Run the alerter: observations to notifications.
+    ///
+    /// Of two alerters, in two regions, the second waits 30 s with each page for the word of the first that it has paged.
+    #[command(verbatim_doc_comment)]
     Alerter {
         #[command(flatten)]
         queue: QueueArg,
+        /// Be the second of two, which reads the queue of `[queue] second_alerter`.
+        #[arg(long)]
+        second: bool,
     },
     /// Answer STAMP test packets (RFC 8762), for the `udp` probes of other sites
     ///

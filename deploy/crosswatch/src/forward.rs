@@ -28,14 +28,26 @@ pub(crate) struct Forwarding {
     pub(crate) last_gasp: Option<LastGasp>,
 }
 
-/// The queues of a stage that is elsewhere; none where the journal is the queue.
-fn queues(kind: &QueueKind, stage: Stage) -> &[SqsQueue] {
-    match (kind, stage) {
-        (QueueKind::Embedded, _) => &[],
-        (QueueKind::Sqs { publisher, .. }, Stage::Publisher) => publisher,
-        (QueueKind::Sqs { alerter, .. }, Stage::Alerter) => alerter,
+/// The queues of a stage that is elsewhere, each with its standby; none where the journal is the queue.
+fn queues(kind: &QueueKind, stage: Stage) -> Vec<(&String, Option<&String>)> {
+    let QueueKind::Sqs { publisher, alerter } = kind else {
+        return Vec::new();
+    };
+    match stage {
+        Stage::Publisher => publisher.iter().map(with_standby).collect(),
+        Stage::Alerter => alerter.iter().map(with_standby).collect(),
+        Stage::SecondAlerter => {
+            alerter.iter().filter_map(|queue| Some((queue.second.as_ref()?, None))).collect()
+        }
     }
 }
+
+fn with_standby(queue: &SqsQueue) -> (&String, Option<&String>) {
+    (&queue.url, queue.standby.as_ref())
+}
+
+/// Each stage that a site forwards to.
+const STAGES: [Stage; 3] = [Stage::Publisher, Stage::Alerter, Stage::SecondAlerter];
 
 /// Opens the site's forwarders. `over` has the round-trip times over which replies are news, by link and probe.
 pub(crate) fn open(
@@ -49,12 +61,14 @@ pub(crate) fn open(
     let own = topology.probes().filter(|(_, probe)| probe.from == *site);
     let keys = own.map(|(link, probe)| (link.name.clone(), probe.name.clone()));
     let probes: Vec<_> = keys.map(|key| (key.clone(), over.get(&key).copied())).collect();
-    let alerters = queues(&topology.queue.kind, Stage::Alerter).len();
+    let count = |stage| queues(&topology.queue.kind, stage).len();
+    let first = count(Stage::Alerter);
+    let alerters = first + count(Stage::SecondAlerter);
     let reach = Reach::new(alerters);
     let mut forwarding = Forwarding { forwarders: Vec::new(), reports: Vec::new(), last_gasp: None };
-    for stage in [Stage::Publisher, Stage::Alerter] {
+    for stage in STAGES {
         let queues = queues(&topology.queue.kind, stage);
-        for (index, queue) in queues.iter().enumerate() {
+        for (index, (url, standby)) in queues.iter().copied().enumerate() {
             let name = name(stage, index);
             let report = Report::new(&format!("sqs:{name}"));
             let config = Config {
@@ -68,10 +82,14 @@ pub(crate) fn open(
                 metrics,
                 part: health.part(&format!("forward {name} {site}")),
                 report: report.clone(),
-                reach: (stage == Stage::Alerter).then(|| reach.clone()),
+                reach: match stage {
+                    Stage::Publisher => None,
+                    Stage::Alerter => Some((reach.clone(), index)),
+                    Stage::SecondAlerter => Some((reach.clone(), first + index)),
+                },
             };
             let post = |url: &String| Arc::new(Sqs::new(session, url)) as Arc<dyn Post>;
-            let sender = Sender::new(post(&queue.url), queue.standby.as_ref().map(post));
+            let sender = Sender::new(post(url), standby.map(post));
             forwarding.forwarders.push((name, Forwarder::open(config, sender, observers)?));
             forwarding.reports.push(report);
         }
@@ -95,5 +113,5 @@ pub(crate) fn files(queue: &Queue, site: &Name) -> Vec<PathBuf> {
         let count = queues(&queue.kind, stage).len();
         (0..count).map(move |index| file(&queue.path, site, stage, index))
     };
-    of(Stage::Publisher).chain(of(Stage::Alerter)).collect()
+    STAGES.into_iter().flat_map(of).collect()
 }

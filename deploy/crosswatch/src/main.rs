@@ -79,10 +79,11 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let job = Job::publisher(&config.topology, queue.queue)?;
             run::run(config, None, job)
         }
-        Command::Alerter { queue } => {
+        Command::Alerter { queue, second } => {
             let file = config::found(config.as_deref());
             let config = load(config)?;
-            let job = Job::alerter(&config.topology, queue.queue)?;
+            let job = if second { Job::second_alerter } else { Job::alerter };
+            let job = job(&config.topology, queue.queue)?;
             run::run(config, file, job)
         }
         Command::Alarms(command) => alarms::run(&load(config)?, command),

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crosswatch_alerter::Alerter;
 use crosswatch_alerter::dead_man::DeadMan;
 use crosswatch_alerter::heartbeat::Heartbeat;
+use crosswatch_alerter::peer::{Peer, Rank};
 use crosswatch_aws::Session;
 use crosswatch_aws::cloudwatch::CloudWatch;
+use crosswatch_aws::sqs::Sqs;
 use crosswatch_collector::Collector;
 use crosswatch_collector::drill::Requests;
 use crosswatch_collector::journal::SiteJournal;
@@ -48,6 +51,8 @@ pub(crate) enum Job {
     Publisher(usize),
     /// The alerter of the queue at this place.
     Alerter(usize),
+    /// The second alerter of the one at this place, by a queue of its own.
+    SecondAlerter(usize),
 }
 
 impl Job {
@@ -68,12 +73,26 @@ impl Job {
         place("alerter", topology.queues().1, queue).map(Self::Alerter)
     }
 
+    /// The second alerter; `queue` counts from 1.
+    pub(crate) fn second_alerter(topology: &Topology, queue: Option<usize>) -> Result<Self, WrongQueue> {
+        let place = place("alerter", topology.queues().1, queue)?;
+        match StageQueues::of(&topology.queue.kind) {
+            None => {
+                Err(WrongQueue::NoSecond("kind = \"sqs\", and 'second_alerter' with the URL of its queue"))
+            }
+            Some(queues) if queues.alerter.get(place).is_none_or(|queue| queue.second.is_none()) => {
+                Err(WrongQueue::NoSecond("'second_alerter' with the URL of its queue"))
+            }
+            Some(_) => Ok(Self::SecondAlerter(place)),
+        }
+    }
+
     /// The place of the publisher's queue, where the job has a publisher.
     fn publishes(&self) -> Option<usize> {
         match self {
             Self::All => Some(0),
             Self::Publisher(place) => Some(*place),
-            Self::Collector(_) | Self::Alerter(_) => None,
+            Self::Collector(_) | Self::Alerter(_) | Self::SecondAlerter(_) => None,
         }
     }
 
@@ -81,7 +100,7 @@ impl Job {
     fn alerts(&self) -> Option<usize> {
         match self {
             Self::All => Some(0),
-            Self::Alerter(place) => Some(*place),
+            Self::Alerter(place) | Self::SecondAlerter(place) => Some(*place),
             Self::Collector(_) | Self::Publisher(_) => None,
         }
     }
@@ -140,6 +159,9 @@ pub(crate) enum WrongQueue {
     /// There are not so many.
     #[error("--queue {asked}: [queue] {stage} has {count}; write a number from 1 to {count}")]
     Absent { stage: &'static str, count: usize, asked: usize },
+    /// There is no second alerter.
+    #[error("--second: the config has one alerter; for two write {0} in [queue]")]
+    NoSecond(&'static str),
 }
 
 /// Runs a job until SIGINT, SIGTERM or a stage's failure. `file` is where the config is from, watched where the job alerts.
@@ -205,10 +227,19 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
     }
     if let Some(place) = job.alerts() {
         let topology = config.topology.clone().of_queue(place, alerters);
-        let source = source(&topology, session.as_ref(), place, |of| of.alerter);
-        let part = health.part("alerter");
+        let is_second = matches!(job, Job::SecondAlerter(_));
+        let (source, peer) = match (beside(&topology, session.as_ref(), place, is_second), is_second) {
+            (Some((source, peer)), true) => (source, Some(peer)),
+            (beside, _) => {
+                let own = source(&topology, session.as_ref(), place, |of| of.alerter);
+                (own, beside.map(|(_, peer)| peer))
+            }
+        };
+        let name = if is_second { "second-alerter" } else { "alerter" };
+        let part = health.part(name);
         let own = folder.join(ALERTER_FILE);
-        let mut alerter = Alerter::open(config.alerts.clone(), &topology, &own, source, &mut registry, part)?;
+        let alerts = config.alerts.clone();
+        let mut alerter = Alerter::open_beside(peer, alerts, &topology, &own, source, &mut registry, part)?;
         let silences = Begun::read(&config);
         alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;
         let reload = Reload::new(&config, file.as_deref(), silences, alerter.edits(), &mut registry);
@@ -219,13 +250,8 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         });
         if let Some(cloudwatch) = cloudwatch {
             let namespace = config.metrics.namespace.clone();
-            let heartbeat = Heartbeat::new(
-                cloudwatch,
-                worker("alerter", place),
-                namespace,
-                alerter.pulse(),
-                &mut registry,
-            );
+            let heartbeat =
+                Heartbeat::new(cloudwatch, worker(name, place), namespace, alerter.pulse(), &mut registry);
             let stop = life.stop();
             life.spawn("heartbeat", async move {
                 heartbeat.run(stop).await;
@@ -233,6 +259,8 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
             });
         }
         if let Some(heartbeat) = &config.alerts.heartbeat
+            // The outside service waits for the first.
+            && !is_second
             && let Some(dead_man) = DeadMan::new(heartbeat, place, alerter.pulse(), &mut registry)?
         {
             let stop = life.stop();
@@ -306,7 +334,7 @@ async fn collectors(
     let sites: Vec<Name> = match job {
         Job::All => topology.sites.iter().map(|site| site.name.clone()).collect(),
         Job::Collector(site) => vec![site.clone()],
-        Job::Publisher(_) | Job::Alerter(_) => return Ok(()),
+        Job::Publisher(_) | Job::Alerter(_) | Job::SecondAlerter(_) => return Ok(()),
     };
     let metrics = crosswatch_collector::metrics::Metrics::register(registry);
     let forwards = match topology.queue.kind {
@@ -417,6 +445,21 @@ fn source<'a>(
     Source::of_stage(journals(&topology.queue), sites, put_back::folder(&topology.queue.path))
 }
 
+/// The second alerter's queue, and the other alerter as the one at this place sees it; nothing where there is one alerter.
+fn beside(
+    topology: &Topology,
+    session: Option<&Session>,
+    place: usize,
+    is_second: bool,
+) -> Option<(Source, Peer)> {
+    let queue = StageQueues::of(&topology.queue.kind)?.alerter.get(place)?;
+    let (session, second) = (session?.clone(), queue.second.clone()?);
+    let (rank, other) = if is_second { (Rank::Second, &queue.url) } else { (Rank::First, &second) };
+    let peer = Peer { rank, queue: Arc::new(Sqs::new(&session, other)) };
+    let own = SqsQueue { url: second, standby: None, second: None };
+    Some((Source::new(move |_| Ok(Receiver::open(&session, &own))), peer))
+}
+
 /// Where the config says; without that on the job's default port, or any free one where another process has it.
 async fn listen(topology: &Topology, job: &Job) -> Result<Http, HttpError> {
     if let Some(address) = topology.listen {
@@ -437,7 +480,7 @@ fn default_address(job: &Job) -> SocketAddr {
     let port = match job {
         Job::All | Job::Collector(_) => 9464,
         Job::Publisher(_) => 9465,
-        Job::Alerter(_) => 9466,
+        Job::Alerter(_) | Job::SecondAlerter(_) => 9466,
     };
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

@@ -347,12 +347,16 @@ fn told_words(of: &Notice) -> String {
     let error = of.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     let standing = match (&*of.standing, of.accepted_at, of.next_try) {
         ("accepted", Some(at), _) => format!("accepted at {at} after {tries}"),
+        ("told-by-other", Some(at), _) => format!("accepted at {at}, of the other alerter"),
         ("owed", _, Some(next)) if of.attempts > 0 => {
             format!("not accepted after {tries}{error}; tried again at {next}")
         }
         ("owed", ..) => "not tried yet".to_owned(),
         ("held", ..) => "held back by at_most until its digest".to_owned(),
-        ("digested", ..) => "held back by at_most, and told by a digest".to_owned(),
+        ("behind", ..) => {
+            "kept back until the queue was read to its end: it fired by what had lain there".to_owned()
+        }
+        ("digested", ..) => "held back, and told by a digest".to_owned(),
         ("muted" | "silenced", ..) => {
             let by = of.muted_by.as_deref().unwrap_or("a silence");
             let then = if of.standing == "muted" {

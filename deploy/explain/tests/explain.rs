@@ -232,7 +232,8 @@ fn what_the_alerter_did_is_told_from_its_own_file() {
 #[test]
 fn an_incident_that_is_over_is_told_as_things_were_when_it_opened() {
     let scene = Scene::new(&[("east", "p", &[outage(4), vec![UP; 8]].concat()), ("west", "q", &[UP; 22])]);
-    scene.alerted(2);
+    // It lay in the queue for days: a digest tells of it.
+    scene.alerted(1);
     let over = scene.ask("l", None).unwrap();
     assert_eq!(over.subjects.iter().find(|of| of.subject == "l/east/p").unwrap().judged[0].state, "ok");
     let id = &over.incidents.iter().find(|of| of.incident.symptoms[0].rule == "lost").unwrap().incident.id;
@@ -240,8 +241,9 @@ fn an_incident_that_is_over_is_told_as_things_were_when_it_opened() {
     assert_eq!(explained.at, second(12));
     assert!(matches!(explained.basis, Basis::History { observations: 26, .. }), "{:?}", explained.basis);
     assert_eq!(explained.subjects[0].judged[0].state, "firing");
-    let states: Vec<&str> = explained.incidents[0].told.iter().map(|of| &*of.state).collect();
-    assert_eq!(states, ["firing", "resolved"]);
+    let states: Vec<(&str, &str)> =
+        explained.incidents[0].told.iter().map(|of| (&*of.state, &*of.standing)).collect();
+    assert_eq!(states, [("firing", "digested"), ("resolved", "digested"), ("resolved", "accepted")]);
     assert!(words(&explained).contains("5 in a row not below 1"), "{}", words(&explained));
 }
 

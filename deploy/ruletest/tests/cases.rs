@@ -278,7 +278,7 @@ rules.test.toml:4:67: '2x0': a word may stand from 1 to 1000000 times
 rules.test.toml:4:74: the config has no subject 'weast'; did you mean 'east'? Otherwise write LINK/SITE/PROBE, LINK/VPN, SITE/SOURCE, or SITE for its collector
 rules.test.toml:5:23: '3s' is not a time from the case's start; write one such as "+62s"
 rules.test.toml:5:37: 'state' can't be 'fires'; did you mean 'firing'? known: firing, resolved, unknown, ok
-rules.test.toml:5:53: there is no rule 'losst'; did you mean 'lost'? Otherwise the config has lost, slow, tunnels, collecting, site-silent, alerter-blind, at-most, config-refused
+rules.test.toml:5:53: there is no rule 'losst'; did you mean 'lost'? Otherwise the config has lost, slow, tunnels, collecting, site-silent, alerter-blind, at-most, catch-up, config-refused
 rules.test.toml:7:8: a second case named 'one', the first is on line 3; give one of them another name
 rules.test.toml:9:9: 'lasts' is shorter than the longest series, which is 10s; leave it out, or make it longer
 rules.test.toml:10:9: 'yesterday' is not a time as RFC 3339 writes it, such as 2026-11-22T07:00:01.000123Z

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crosswatch_journal::{JournalError, Lock};
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::told::Told;
 use crosswatch_shared::wire::{self, Message as Wire, Names, PutBack};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -112,6 +113,8 @@ pub struct Received {
     pub dead: u64,
     /// How many observations were skipped because this version does not know their kind.
     pub unknown_kinds: u64,
+    /// What another alerter says, in batches that are among the deliveries.
+    pub told: Vec<Told>,
     /// How many messages the queue let go before this consumer had them, since the last page settled.
     pub missed: u64,
     /// Why a part of the queue could not be read, while the rest goes on.
@@ -269,6 +272,7 @@ impl Consumer {
                         received.repeated += 1;
                     } else {
                         received.unknown_kinds += decoded.unknown_kinds;
+                        received.told.extend(decoded.told);
                         received.deliveries.push(Delivery { batch, sent });
                     }
                 }
@@ -348,6 +352,7 @@ impl Received {
             repeated,
             dead,
             unknown_kinds,
+            told,
             missed,
             failing,
             receipts,
@@ -359,6 +364,7 @@ impl Received {
         self.repeated += repeated;
         self.dead += dead;
         self.unknown_kinds += unknown_kinds;
+        self.told.extend(told);
         // It counts since the last page settled.
         self.missed = self.missed.max(missed);
         self.receipts.extend(receipts);

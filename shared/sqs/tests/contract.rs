@@ -57,6 +57,6 @@ fn sqs_keeps_the_contract() {
         made.set(made.get() + 1);
         let url = server.queue(&format!("first-{}", made.get()));
         let standby = Some(server.queue(&format!("standby-{}", made.get())));
-        Queues { server: &server, queue: SqsQueue { url, standby }, turn: 0 }
+        Queues { server: &server, queue: SqsQueue { url, standby, second: None }, turn: 0 }
     });
 }

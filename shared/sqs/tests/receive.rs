@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_millis(20);
 const BOUND: Duration = Duration::from_secs(120);
 
 fn alone(url: &str) -> SqsQueue {
-    SqsQueue { url: url.to_owned(), standby: None }
+    SqsQueue { url: url.to_owned(), standby: None, second: None }
 }
 
 fn receipts(page: &Page) -> Vec<Receipt> {
@@ -158,7 +158,8 @@ async fn the_standby_is_read_too_and_only_the_first_queue_says_what_is_empty() {
     let server = Server::start();
     let gate = Gate::before(&server);
     let (url, standby) = (server.queue("the-first"), server.queue("the-standby"));
-    let mut queue = Receiver::open(&gate.session(), &SqsQueue { url, standby: Some(standby.clone()) });
+    let mut queue =
+        Receiver::open(&gate.session(), &SqsQueue { url, standby: Some(standby.clone()), second: None });
     until(&mut queue, |page| page.empty && page.failing.is_none()).await;
 
     gate.refuse("the-standby", Some((403, "AccessDenied")));

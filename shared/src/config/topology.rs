@@ -183,6 +183,8 @@ pub struct SqsQueue {
     pub url: String,
     /// The URL of the queue, in another region, that gets what the first cannot take.
     pub standby: Option<String>,
+    /// The URL of the second alerter's queue, which gets everything as well; none of a publisher's.
+    pub second: Option<String>,
 }
 
 fn take_listen(root: &mut Table<'_>) -> Option<Option<SocketAddr>> {

@@ -60,7 +60,9 @@ pub fn decode_message(text: &[u8], names: &mut Names) -> Result<Message, WireErr
         Ok(decoded) => Ok(Message::Batch(decoded)),
         Err(WireError::PutBack) => {
             let ReadPutBack { replayed, site, collector, boot, observations } = read(text)?;
-            let (observations, unknown_kinds) = each_understood(observations, names)?;
+            // What another alerter tells is put back by nobody.
+            let (observations, unknown_kinds, told) = each_understood(observations, names)?;
+            let unknown_kinds = unknown_kinds + told.len() as u64;
             let origin = Origin {
                 site: names.get(&site.0),
                 collector: names.get(&collector.0),

@@ -137,7 +137,7 @@ proptest! {
     ) {
         let batch = Batch { origin: Origin { site, collector, boot }, number, through, observations };
         let decoded = decode_batch(encode_batch(&batch).as_bytes(), &mut Names::default()).unwrap();
-        prop_assert_eq!(decoded, Decoded { batch, unknown_kinds: 0 });
+        prop_assert_eq!(decoded, Decoded { batch, unknown_kinds: 0, told: Vec::new() });
     }
 
     #[test]
@@ -170,4 +170,31 @@ fn what_is_put_back_is_read_by_who_asks_for_it_and_refused_by_name_by_others() {
     let newer = br#"{"v":2,"observations":"of another shape"}"#;
     let error = decode_message(newer, &mut Names::default()).unwrap_err();
     assert!(error.to_string().contains("wire version 2"), "{error}");
+}
+
+#[test]
+fn what_an_alerter_tells_is_no_observation_and_a_reader_without_the_kind_skips_and_counts_it() {
+    let at = Timestamp::from_secs(1_000);
+    let told = crate::told::Told {
+        id: "0193".to_owned(),
+        state: "firing".to_owned(),
+        revision: 0,
+        receiver: "oncall".to_owned(),
+        channel: "webhook".to_owned(),
+        place: "use1-euw1".to_owned(),
+        since: Some(at),
+        at,
+        text: "FIRING \u{1F525} \"use1-euw1\"".to_owned(),
+        held: None,
+    };
+    let origin = Origin { site: "".into(), collector: "alerter".into(), boot: "b".into() };
+    let text = encode_told(&origin, 7, at, &told);
+    let decoded = decode_batch(text.as_bytes(), &mut Names::default()).unwrap();
+    assert_eq!((decoded.told, decoded.unknown_kinds, decoded.batch.observations.len()), (vec![told], 0, 0));
+    assert_eq!((decoded.batch.number, decoded.batch.origin), (7, origin));
+    // To an older reader it is one of the kinds that it does not know, as this is to this one; so is one of a newer form.
+    for newer in [text.replace("\"told\"", "\"newer\""), text.replace("\"revision\":0", "\"revision\":{}")] {
+        let decoded = decode_batch(newer.as_bytes(), &mut Names::default()).unwrap();
+        assert_eq!((decoded.told.len(), decoded.unknown_kinds, decoded.batch.observations.len()), (0, 1, 0));
+    }
 }

@@ -93,7 +93,9 @@ fn wanted(config: &Config) -> BTreeSet<(Place, Call)> {
     }
     if let QueueKind::Sqs { publisher, alerter } = &topology.queue.kind {
         let queues = publisher.iter().chain(alerter);
-        for url in queues.flat_map(|queue| std::iter::once(&queue.url).chain(&queue.standby)) {
+        let urls =
+            queues.flat_map(|queue| std::iter::once(&queue.url).chain(&queue.standby).chain(&queue.second));
+        for url in urls {
             let uses = [Call::Send, Call::Receive, Call::Extend, Call::Delete, Call::Depth];
             wanted.extend(uses.map(|of| (here(), of(url.clone()))));
         }

@@ -274,6 +274,7 @@ fn queues_over_sqs_are_one_or_several_a_stage() {
     let queue = |url: &str, standby: Option<&str>| SqsQueue {
         url: url.to_owned(),
         standby: standby.map(str::to_owned),
+        second: None,
     };
     let config = parse(&format!(
         "{SMALL}\n[queue]\nkind = \"sqs\"\npublisher = \"https://sqs/1/p\"\nalerter = [\"https://sqs/1/a\", \"https://sqs/1/b\"]\nstandby = {{ alerter = [\"https://sqs/2/a\", \"https://sqs/2/b\"] }}\nkeep = \"1d\"\nmax_size = \"5MiB\""

@@ -136,6 +136,7 @@ impl Stage {
 enum Role {
     Queue,
     Standby,
+    Second,
     #[serde(rename = "dead letters")]
     Dead,
 }
@@ -145,6 +146,7 @@ impl Role {
         match self {
             Self::Queue => "queue",
             Self::Standby => "standby",
+            Self::Second => "second",
             Self::Dead => "dead letters",
         }
     }
@@ -164,9 +166,10 @@ struct Found {
 async fn find(session: &Session, queue: &Queue, only: Option<Stage>) -> anyhow::Result<Vec<Found>> {
     let mut found: Vec<Found> = Vec::new();
     for stage in Stage::all(only) {
-        for SqsQueue { url, standby } in stage.queues(queue).unwrap_or_default() {
-            let first = (Role::Queue, url);
-            for (role, url) in std::iter::once(first).chain(standby.iter().map(|url| (Role::Standby, url))) {
+        for SqsQueue { url, standby, second } in stage.queues(queue).unwrap_or_default() {
+            let standby = standby.iter().map(|url| (Role::Standby, url));
+            let second = second.iter().map(|url| (Role::Second, url));
+            for (role, url) in std::iter::once((Role::Queue, url)).chain(standby).chain(second) {
                 let sqs = Sqs::new(session, url);
                 let dead = sqs.dead_letters().await.map_err(|failure| of(url, &failure))?;
                 found.push(Found { stage, role, sqs: sqs.clone(), source: None });

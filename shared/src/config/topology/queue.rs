@@ -49,6 +49,7 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
             table.get("publisher");
             table.get("alerter");
             table.get("standby");
+            table.get("second_alerter");
             None
         }
     };
@@ -58,7 +59,7 @@ pub(super) fn take(root: &mut Table<'_>) -> Option<Queue> {
 
 fn take_embedded(table: &mut Table<'_>) -> Option<QueueKind> {
     let mut refused = false;
-    for key in ["publisher", "alerter", "standby"] {
+    for key in ["publisher", "alerter", "standby", "second_alerter"] {
         if let Some(value) = table.get(key) {
             refused = true;
             let _: Option<()> =
@@ -76,6 +77,17 @@ fn take_sqs(table: &mut Table<'_>) -> Option<QueueKind> {
         Unique::new("use of the queue", "each stage and each of its workers reads a queue of its own");
     let publisher = table.need("publisher", EXAMPLE, |value| take_urls(value, &mut unique));
     let alerter = table.need("alerter", EXAMPLE, |value| take_urls(value, &mut unique));
+    let second = table.maybe("second_alerter", |value| {
+        let urls = take_urls(value, &mut unique)?;
+        match &alerter {
+            Some(first) if first.len() != urls.len() => value.wrong(format!(
+                "'alerter' has {} and 'second_alerter' {}; write one second queue for each, in their order",
+                first.len(),
+                urls.len()
+            )),
+            _ => Some(urls),
+        }
+    });
     let standby = table.maybe("standby", |value| {
         let mut table = value.table("the standby queues")?;
         let mut of = |key: &'static str, first: Option<&Vec<String>>| {
@@ -98,8 +110,8 @@ fn take_sqs(table: &mut Table<'_>) -> Option<QueueKind> {
     });
     let (publisher_standby, alerter_standby) = standby?.unwrap_or_default();
     Some(QueueKind::Sqs {
-        publisher: queues(publisher?, publisher_standby),
-        alerter: queues(alerter?, alerter_standby),
+        publisher: queues(publisher?, publisher_standby, None),
+        alerter: queues(alerter?, alerter_standby, second?),
     })
 }
 
@@ -120,9 +132,10 @@ fn take_urls(value: &Value<'_>, unique: &mut Unique) -> Option<Vec<String>> {
     Some(urls)
 }
 
-fn queues(urls: Vec<String>, standby: Option<Vec<String>>) -> Vec<SqsQueue> {
+fn queues(urls: Vec<String>, standby: Option<Vec<String>>, second: Option<Vec<String>>) -> Vec<SqsQueue> {
     let mut standby = standby.unwrap_or_default().into_iter();
-    urls.into_iter().map(|url| SqsQueue { url, standby: standby.next() }).collect()
+    let mut second = second.unwrap_or_default().into_iter();
+    urls.into_iter().map(|url| SqsQueue { url, standby: standby.next(), second: second.next() }).collect()
 }
 
 fn url(text: &str) -> Result<(), String> {

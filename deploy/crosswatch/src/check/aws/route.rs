@@ -50,7 +50,7 @@ pub(super) fn warnings(topology: &Topology, site: Option<&str>) -> Vec<String> {
         .collect();
     let queues = publisher.iter().chain(alerter);
     let mut warnings = Vec::new();
-    for url in queues.map(|queue| &queue.url) {
+    for url in queues.flat_map(|queue| std::iter::once(&queue.url).chain(&queue.second)) {
         let Some(host) = host(url) else { continue };
         for address in resolve(host).into_iter().filter_map(v4) {
             warnings.extend(crossing(&routes, url, address, &targets));

@@ -1,0 +1,387 @@
+//! Two ledgers of the same receivers: what one has told is done for the other, and what nobody has told is told.
+
+use std::collections::VecDeque;
+
+use crosswatch_shared::told::Told as Word;
+
+use super::*;
+use crate::catch_up::Due as DueNow;
+use crate::peer::PATIENCE;
+
+/// One of two alerters, as far as its ledger goes.
+struct One {
+    ledger: Ledger,
+    file: Connection,
+    /// Until when it is dead.
+    away: Option<Timestamp>,
+    /// It reads what came while it was away.
+    behind: bool,
+    /// What its queue holds, and when the queue took it.
+    queue: VecDeque<(Timestamp, Came)>,
+    begun: Timestamp,
+}
+
+/// What comes of a queue.
+#[derive(Clone, Debug)]
+enum Came {
+    Happens(State, String),
+    Told(Box<Word>),
+}
+
+const NAMES: [&str; 2] = ["free", "limited"];
+
+impl One {
+    fn new(patience: Duration) -> Self {
+        let limit = Rate { count: 2, per: Duration::from_secs(600) };
+        let receivers = [receiver("free", None), receiver("limited", Some(limit))];
+        let ledger = Ledger::new(&receivers).beside(patience);
+        let begun = at(0);
+        Self { ledger, file: file(), away: None, behind: false, queue: VecDeque::new(), begun }
+    }
+
+    fn is_up(&self) -> bool {
+        self.away.is_none()
+    }
+
+    /// Nothing is left to be told.
+    fn is_done(&self) -> bool {
+        let all_over = crate::incident::count_open(&self.file).unwrap() == 0;
+        self.is_up() && self.queue.is_empty() && all_over && totals(&self.file).unwrap() == Totals::default()
+    }
+
+    /// It reads some of its queue.
+    fn read(&mut self, most: usize, now: Timestamp) {
+        let names = NAMES.map(Name::from);
+        for _ in 0..most {
+            let Some((sent, came)) = self.queue.pop_front() else { break };
+            let past = self.behind || now.since(sent) > crate::catch_up::OLD_BESIDE;
+            match came {
+                Came::Told(word) => {
+                    heard(&self.file, &word, now).unwrap();
+                }
+                Came::Happens(state, subject) => {
+                    // By the clock of whoever saw it.
+                    for event in crate::testing::happens(&self.file, state, &subject, sent) {
+                        let kept = past.then_some(&Kept::Behind);
+                        match &event.what {
+                            What::Opened(symptom) => {
+                                self.ledger.fired(&self.file, &event, symptom, &names, kept, now).unwrap();
+                            }
+                            What::Closed(ended) => {
+                                self.ledger.resolved(&self.file, &event, ended, past, now).unwrap();
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+            }
+        }
+        self.behind &= !self.queue.is_empty();
+        let due =
+            if self.queue.is_empty() { DueNow::ALL } else { DueNow::behind(now.since(self.begun), now) };
+        for (_, saved) in crate::incident::saved(&self.file).unwrap() {
+            let incident: Incident = serde_json::from_str(&saved).unwrap();
+            let symptom = incident.symptoms[0].clone();
+            let event = Event { incident, what: What::Joined(symptom.clone()), evidence: Vec::new() };
+            let telling = Telling { symptom: &symptom, receivers: &names, muted: None };
+            self.ledger.release(&self.file, &event, &[telling], due, now).unwrap();
+        }
+        self.ledger.release_ended(&self.file, due, now).unwrap();
+        self.ledger.make_digests(&self.file, now).unwrap();
+    }
+
+    /// Takes what is to be told out of its outbox.
+    fn outbox(&self) -> Vec<Word> {
+        let mut rows = self.file.prepare("SELECT told FROM outbox ORDER BY number").unwrap();
+        let words = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let words = words.map(|word| serde_json::from_str(&word.unwrap()).unwrap()).collect();
+        self.file.execute("DELETE FROM outbox", []).unwrap();
+        words
+    }
+}
+
+/// What a receiver got: by whom, when, on which channel, and what.
+type Got = (usize, Timestamp, Name, Body);
+
+/// Lives through a time of both; gives what was got, and at which seconds somebody died between acceptance and telling.
+fn live(seed: u64, dies: bool) -> (Vec<Got>, usize, usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut both = [One::new(Duration::ZERO), One::new(PATIENCE)];
+    let (mut got, mut firing, mut opened, mut cut) = (Vec::new(), [false; 6], 0, 0);
+    let trouble = 300 + rng.i64(0..900);
+    // Then all ends and is told: limits hold for ten minutes.
+    for second in 0..trouble + 20_000 {
+        let (now, quiet) = (at(second), second > trouble);
+        if quiet && second % 30 != 0 {
+            continue;
+        }
+        if quiet && both.iter().all(One::is_done) {
+            break;
+        }
+        if !quiet && rng.u8(..12) == 0 || quiet && firing.contains(&true) {
+            let subject = match firing.iter().position(|firing| *firing).filter(|_| quiet) {
+                Some(subject) => subject,
+                None => rng.usize(..6),
+            };
+            firing[subject] = !firing[subject];
+            opened += usize::from(firing[subject]);
+            let state = if firing[subject] { State::Firing } else { State::Resolved };
+            both.iter_mut()
+                .for_each(|one| one.queue.push_back((now, Came::Happens(state, format!("s{subject}")))));
+        }
+        // One of them dies, but not while the other is away, for then nobody pages; and comes back.
+        let somebody_away = both.iter().any(|one| !one.is_up());
+        if dies && !quiet && !somebody_away && rng.u16(..150) == 0 {
+            let one = &mut both[rng.usize(..2)];
+            one.away = Some(now + Duration::from_secs(rng.u64(1..600)));
+        }
+        for one in &mut both {
+            if one.away.is_some_and(|until| until <= now || quiet) {
+                (one.away, one.behind, one.begun) = (None, true, now);
+            }
+        }
+        for number in 0..2 {
+            if !both[number].is_up() {
+                continue;
+            }
+            let most = rng.usize(0..20);
+            both[number].read(if quiet { 10_000 } else { most }, now);
+            let ledger = both[number].ledger.clone();
+            for to in ledger.destinations() {
+                for due in due(&both[number].file, to, now, 4).unwrap() {
+                    if dies && !quiet && rng.u8(..10) == 0 {
+                        failed(&both[number].file, &due, "refused", Duration::ZERO, now).unwrap();
+                        continue;
+                    }
+                    got.push((number, now, to.receiver.clone(), serde_json::from_str(&due.body).unwrap()));
+                    ledger.accepted(&both[number].file, due.number, now).unwrap();
+                }
+            }
+            // The one case: it dies between acceptance and telling, and the word is told when it is back.
+            let words = both[number].outbox();
+            if dies && !quiet && !words.is_empty() && both.iter().all(One::is_up) && rng.u8(..30) == 0 {
+                cut += words.len();
+                both[number].away = Some(now + Duration::from_secs(rng.u64(1..600)));
+            }
+            for word in words {
+                both[1 - number].queue.push_back((now, Came::Told(Box::new(word))));
+            }
+        }
+    }
+    for one in &both {
+        assert!(one.is_done(), "seed {seed}: {:?}", totals(&one.file));
+    }
+    (got, opened, cut)
+}
+
+/// How often each incident's firing and end were told to a receiver.
+fn counts(got: &[Got], receiver: &str) -> HashMap<String, [usize; 2]> {
+    let mut counts: HashMap<String, [usize; 2]> = HashMap::new();
+    let its = || got.iter().filter(|(_, _, to, _)| **to == *receiver).map(|(.., body)| body);
+    for body in its() {
+        match &body.held {
+            None if body.rule == AT_MOST => {
+                let of =
+                    its().filter(|digest| digest.id == body.id).filter_map(|digest| digest.held.as_ref());
+                let mut ids = std::collections::HashSet::new();
+                for held in of.flatten().filter(|held| held.state == "firing" && ids.insert(held.id.clone()))
+                {
+                    counts.entry(held.id.clone()).or_default()[1] += 1;
+                }
+            }
+            None => counts.entry(body.id.clone()).or_default()[usize::from(body.state == "resolved")] += 1,
+            Some(held) => {
+                for held in held.iter().filter(|held| held.rule != AT_MOST) {
+                    let counts = counts.entry(held.id.clone()).or_default();
+                    if held.state == "firing" {
+                        counts[0] += 1;
+                    } else {
+                        counts[0] = counts[0].max(1);
+                        counts[1] += 1;
+                    }
+                }
+                // A digest's own end may be held back into another.
+                for end in held.iter().filter(|held| held.rule == AT_MOST) {
+                    let of =
+                        its().filter(|digest| digest.id == end.id).filter_map(|digest| digest.held.as_ref());
+                    for held in of.flatten().filter(|held| held.state == "firing") {
+                        counts.entry(held.id.clone()).or_default()[1] += 1;
+                    }
+                }
+            }
+        }
+    }
+    counts
+}
+
+/// What a receiver got of an incident.
+fn story(got: &[Got], receiver: &str, id: &str) -> Vec<String> {
+    let its = got.iter().filter(|(_, _, to, _)| **to == *receiver);
+    let holds = |body: &Body| body.held.iter().flatten().any(|held| held.id == id);
+    let digests: Vec<&str> =
+        its.clone().filter(|(.., body)| holds(body)).map(|(.., body)| &*body.id).collect();
+    let of_it = |body: &Body| {
+        body.id == id
+            || holds(body)
+            || digests.contains(&&*body.id)
+            || body.held.iter().flatten().any(|held| digests.contains(&&*held.id))
+    };
+    its.filter(|(.., body)| of_it(body)).map(|(by, at, _, body)| format!("{by} at {at}: {body:?}")).collect()
+}
+
+#[test]
+fn while_both_live_each_incident_is_told_once_and_by_the_first() {
+    for seed in 0..6 {
+        let (got, opened, _) = live(seed, false);
+        assert!(got.iter().all(|(by, ..)| *by == 0), "seed {seed}: the second had nothing to say");
+        for receiver in NAMES {
+            let counts = counts(&got, receiver);
+            assert_eq!(counts.len(), opened, "seed {seed}");
+            for (id, count) in counts {
+                assert_eq!(count, [1, 1], "seed {seed}, {receiver}: {id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whichever_dies_each_incident_is_told_and_ends_and_twice_only_where_a_word_was_cut_off() {
+    let (mut cut, mut by_second) = (0, 0);
+    for seed in 100..116 {
+        let (got, opened, words) = live(seed, true);
+        cut += words;
+        by_second += got.iter().filter(|(by, ..)| *by == 1).count();
+        for receiver in NAMES {
+            let counts = counts(&got, receiver);
+            assert_eq!(counts.len(), opened, "seed {seed}, {receiver}: nothing goes untold");
+            let twice: Vec<&String> = counts
+                .iter()
+                .filter(|(_, count)| count.iter().any(|count| *count > 1))
+                .map(|(id, _)| id)
+                .collect();
+            assert!(
+                counts.values().all(|[firing, resolved]| *firing > 0 && *resolved > 0),
+                "seed {seed}: {counts:?}"
+            );
+            // A word may be of a digest that has several.
+            let heard = twice.first().map(|id| story(&got, receiver, id));
+            assert!(
+                twice.is_empty() || words > 0,
+                "seed {seed}, {receiver}: twice, and no word cut off: {heard:#?}"
+            );
+        }
+    }
+    assert!(cut > 0 && by_second > 0, "{cut} {by_second}");
+}
+
+/// Both have a file, and the second the first's words.
+fn two() -> [(Ledger, Connection); 2] {
+    [Duration::ZERO, PATIENCE].map(|patience| (Ledger::new(&[receiver("r", None)]).beside(patience), file()))
+}
+
+fn words(file: &Connection) -> Vec<Word> {
+    let mut rows = file.prepare("SELECT told FROM outbox ORDER BY number").unwrap();
+    let words = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    words.map(|word| serde_json::from_str(&word.unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn the_second_waits_half_a_minute_and_pages_what_the_first_does_not_say_to_have_paged() {
+    let [(first, one), (second, other)] = two();
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    for subject in ["told", "untold"] {
+        happens(&first, &one, State::Firing, subject, &names, at(0));
+        happens(&second, &other, State::Firing, subject, &names, at(0));
+    }
+    let its = due(&one, &first.destinations()[0], at(0), 9).unwrap();
+    assert_eq!(its.len(), 2, "the first does not wait");
+    assert!(first.accepted(&one, its[0].number, at(1)).unwrap());
+    assert!(!first.accepted(&one, its[0].number, at(1)).unwrap(), "it is told once");
+    let words = words(&one);
+    assert_eq!(words.len(), 1);
+    assert!(heard(&other, &words[0], at(2)).unwrap());
+    assert!(!heard(&other, &words[0], at(2)).unwrap());
+    assert_eq!(waiting(&other, to, at(29)), []);
+    assert_eq!(waiting(&other, to, at(0) + PATIENCE), [("firing".to_owned(), "untold".to_owned())]);
+    // Its end is owed, too, and waits as long.
+    happens(&second, &other, State::Resolved, "told", &names, at(100));
+    assert_eq!(waiting(&other, to, at(129)).len(), 1);
+    assert!(waiting(&other, to, at(130)).contains(&("resolved".to_owned(), "told".to_owned())));
+}
+
+#[test]
+fn a_word_that_comes_before_what_it_is_of_is_kept_for_it() {
+    let [(first, one), (second, other)] = two();
+    let names = ["r".into()];
+    happens(&first, &one, State::Firing, "l", &names, at(0));
+    accepted_by(&first, &one, at(1));
+    happens(&first, &one, State::Resolved, "l", &names, at(2));
+    accepted_by(&first, &one, at(3));
+    words(&one).iter().for_each(|word| assert!(heard(&other, word, at(4)).unwrap()));
+    happens(&second, &other, State::Firing, "l", &names, at(0));
+    happens(&second, &other, State::Resolved, "l", &names, at(2));
+    assert_eq!(totals(&other).unwrap(), Totals::default());
+}
+
+fn accepted_by(ledger: &Ledger, file: &Connection, now: Timestamp) {
+    for to in ledger.destinations() {
+        for due in due(file, to, now, 100).unwrap() {
+            ledger.accepted(file, due.number, now).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_incident_that_began_otherwise_here_is_known_by_its_place_and_ends_by_the_id_that_its_receiver_has() {
+    for heard_before in [false, true] {
+        let [(first, one), (second, other)] = two();
+        let (to, names) = (&second.destinations()[0], ["r".into()]);
+        happens(&first, &one, State::Firing, "l", &names, at(0));
+        accepted_by(&first, &one, at(1));
+        let word = words(&one).remove(0);
+        if heard_before {
+            heard(&other, &word, at(3)).unwrap();
+        }
+        // Another symptom was the first here.
+        happens(&second, &other, State::Firing, "l", &names, at(4));
+        if !heard_before {
+            heard(&other, &word, at(5)).unwrap();
+        }
+        assert_eq!(totals(&other).unwrap().owed, 0, "one page");
+        happens(&second, &other, State::Resolved, "l", &names, at(50));
+        let end = accept_all(&other, to, at(50) + PATIENCE).remove(0);
+        assert_eq!((end.id.as_str(), end.state.as_str()), (word.id.as_str(), "resolved"));
+        // What happens there hours later is something else.
+        happens(&second, &other, State::Firing, "l", &names, at(100));
+        assert_eq!(totals(&other).unwrap().owed, 1);
+    }
+}
+
+#[test]
+fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
+    let limit = Rate { count: 1, per: Duration::from_secs(3600) };
+    let [first, second] = [Duration::ZERO, PATIENCE]
+        .map(|patience| (Ledger::new(&[receiver("r", Some(limit))]).beside(patience), file()));
+    let names = ["r".into()];
+    for (ledger, file) in [&first, &second] {
+        for subject in ["a", "b", "c"] {
+            happens(ledger, file, State::Firing, subject, &names, at(0));
+        }
+        ledger.make_digests(file, at(5)).unwrap();
+    }
+    accepted_by(&first.0, &first.1, at(6));
+    let words = words(&first.1);
+    assert_eq!(words.len(), 2);
+    words.iter().for_each(|word| assert!(heard(&second.1, word, at(7)).unwrap()));
+    let to = &second.0.destinations()[0];
+    assert_eq!(accept_all(&second.1, to, at(1_000)), []);
+    for subject in ["b", "c"] {
+        happens(&second.0, &second.1, State::Resolved, subject, &names, at(2_000));
+    }
+    second.0.make_digests(&second.1, at(4_000)).unwrap();
+    let told = accept_all(&second.1, to, at(9_000));
+    let digest = words.iter().find(|word| word.held.is_some()).unwrap();
+    let [end] = told.as_slice() else { panic!("{told:?}") };
+    let held = end.held.as_ref().map(|held| held[0].id.clone());
+    assert_eq!(held.as_ref().unwrap_or(&end.id), &digest.id, "the end of the first's digest: {end:?}");
+}

@@ -1,0 +1,199 @@
+//! Two alerters: each judges everything by a queue of its own, in a region of its own, and tells the other, through that one's
+//! queue, what a receiver has accepted. The second waits with each page for that word.
+//!
+//! What is to be told is written in the transaction that says that the receiver accepted, and stays until the queue took it. A
+//! message that was sent twice is the same one, by its number.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crosswatch_aws::sqs::{MESSAGES, Sqs};
+use crosswatch_host::clock::Clock;
+use crosswatch_host::health::Part;
+use crosswatch_host::retry::Backoff;
+use crosswatch_shared::observation::{Name, Origin};
+use crosswatch_shared::told::Told;
+use crosswatch_shared::wire;
+use rusqlite::Connection;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch;
+use crate::error::Error;
+
+/// How long the second waits with a page.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The site that the messages name; no site of a config can be called so.
+const SITE: &str = "(alerter)";
+
+/// How often it is looked whether something is to be told, though nobody said so.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long telling may take when the alerter stops; the next start tells the rest.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Which of two alerters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// It pages at once.
+    First,
+    /// It pages what the first does not say to have paged.
+    Second,
+}
+
+impl Rank {
+    /// How long it waits with a page.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::First => Duration::ZERO,
+            Self::Second => PATIENCE,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+        }
+    }
+}
+
+/// For each message whether the queue took it, or else why not.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Vec<Result<(), String>>> + Send + 'a>>;
+
+/// The other alerter's queue.
+pub trait Tells: Send + Sync + 'static {
+    /// Sends up to ten messages. What fails may have been taken nevertheless.
+    fn tell<'a>(&'a self, bodies: &'a [String]) -> Telling<'a>;
+}
+
+impl Tells for Sqs {
+    fn tell<'a>(&'a self, bodies: &'a [String]) -> Telling<'a> {
+        Box::pin(async move {
+            match self.send(bodies).await {
+                Ok(each) => each.into_iter().map(|one| one.map_err(|failure| failure.to_string())).collect(),
+                Err(failure) => vec![Err(failure.to_string())],
+            }
+        })
+    }
+}
+
+/// The other alerter, as this one sees it.
+#[derive(Clone)]
+pub struct Peer {
+    /// Which one this is.
+    pub rank: Rank,
+    /// The other's queue.
+    pub queue: Arc<dyn Tells>,
+}
+
+/// Tells the other what was accepted.
+pub(crate) struct Teller {
+    file: Connection,
+    origin: Origin,
+    queue: Arc<dyn Tells>,
+    clock: Clock,
+    part: Part,
+}
+
+impl Teller {
+    /// Opens its connection to the alerter's file, which must exist with its tables.
+    pub(crate) fn open(path: &Path, peer: &Peer, clock: Clock, part: &Part) -> Result<Self, Error> {
+        let of = |source| Error::File { path: path.to_owned(), source };
+        let file = dispatch::connect(path).map_err(of)?;
+        let boot: String = file.query_row("SELECT boot FROM teller", [], |row| row.get(0)).map_err(of)?;
+        let collector: Name = format!("alerter-{}", peer.rank.word()).into();
+        let origin = Origin { site: SITE.into(), collector, boot: boot.into() };
+        Ok(Self {
+            file,
+            origin,
+            queue: Arc::clone(&peer.queue),
+            clock,
+            part: part.section("telling the other"),
+        })
+    }
+
+    /// Tells until it is stopped, at once when woken; then what is left, within a bound.
+    pub(crate) async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let pause = match self.turn().await {
+                Ok(true) => {
+                    backoff.reset();
+                    continue;
+                }
+                Ok(false) => {
+                    self.part.ok();
+                    None
+                }
+                Err(problem) => {
+                    tracing::warn!(
+                        problem,
+                        "the other alerter cannot be told what was paged; it is tried again"
+                    );
+                    self.part.failing(problem);
+                    Some(backoff.pause())
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // What failed rests, whatever else is to be told.
+                () = wake.notified(), if pause.is_none() => {}
+                () = tokio::time::sleep(pause.unwrap_or(LOOK)) => {}
+            }
+        }
+        let rest = async { while matches!(self.turn().await, Ok(true)) {} };
+        if tokio::time::timeout(DRAIN, rest).await.is_err() {
+            tracing::warn!("gave up telling the other alerter what was paged; the next start does it");
+        }
+    }
+
+    /// Tells the next few; `false` where there is nothing to tell.
+    async fn turn(&mut self) -> Result<bool, String> {
+        let next = self.next().map_err(|error| format!("the ledger cannot be read: {error}"))?;
+        if next.is_empty() {
+            return Ok(false);
+        }
+        let (numbers, bodies): (Vec<i64>, Vec<String>) = next.into_iter().unzip();
+        let answers = self.queue.tell(&bodies).await;
+        let mut failed = None;
+        let mut answers = answers.into_iter();
+        for number in numbers {
+            match answers.next() {
+                Some(Ok(())) => {
+                    self.file
+                        .prepare_cached("DELETE FROM outbox WHERE number = ?")
+                        .and_then(|mut delete| delete.execute([number]))
+                        .map_err(|error| format!("the ledger cannot be written: {error}"))?;
+                }
+                Some(Err(problem)) => failed = Some(problem),
+                None => {
+                    failed = failed.or_else(|| Some("its queue did not answer for every message".to_owned()))
+                }
+            }
+        }
+        failed.map_or(Ok(true), Err)
+    }
+
+    /// The next few messages, with their numbers.
+    fn next(&self) -> rusqlite::Result<Vec<(i64, String)>> {
+        let now = self.clock.wall();
+        let mut rows = self.file.prepare_cached("SELECT number, told FROM outbox ORDER BY number LIMIT ?")?;
+        let mut rows = rows.query([i64::try_from(MESSAGES).unwrap_or(1)])?;
+        let mut next = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (number, told): (i64, String) = (row.get(0)?, row.get(1)?);
+            let told: Told = serde_json::from_str(&told)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            next.push((number, wire::encode_told(&self.origin, number.unsigned_abs(), now, &told)));
+        }
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests;
