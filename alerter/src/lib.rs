@@ -6,6 +6,7 @@
 //! ```
 
 pub mod account;
+pub mod again;
 mod at_most;
 pub mod config;
 pub mod dead_man;
@@ -17,6 +18,7 @@ pub mod heartbeat;
 mod history;
 mod http;
 mod incident;
+pub mod judged;
 mod ledger;
 mod memory;
 mod metrics;

@@ -7,12 +7,14 @@
 //!   answer that got lost, or a death before its record, may repeat one), and nobody told more than its limit;
 //! - what falls into a silence is told to nobody, and once the silence is over what still fires is;
 //! - the same transitions as the pure engine's, whatever the order of arrival, as long as it keeps each site's own;
-//! - the same final state for any order.
+//! - the same final state for any order;
+//! - the journals, and what the alerter wrote down of its own decisions, judged once more come to the same transitions.
 //!
 //! By hand, thousands of days: `CROSSWATCH_SIM_DAYS=5000 cargo test --release -p crosswatch-alerter simulation`, from
 //! `CROSSWATCH_SIM_SEED` on.
 
-mod books;
+mod again;
+pub(crate) mod books;
 mod broker;
 mod days;
 #[allow(unsafe_code)]
@@ -20,7 +22,7 @@ mod disk;
 mod fate;
 mod hush;
 mod life;
-mod oracle;
+pub(crate) mod oracle;
 mod orders;
 mod quiet;
 mod receivers;
@@ -53,6 +55,9 @@ struct Went {
     /// Incidents that a silence muted from their beginning to their end.
     silenced: usize,
     awake_secs: u64,
+    /// Transitions of the day judged once more, and what was decided besides batches.
+    again: usize,
+    decisions: usize,
     /// Of everything that was said.
     hash: u64,
 }
@@ -72,11 +77,16 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
         stage.play().await;
         let mut wrong = std::mem::take(&mut stage.wrong);
         wrong.extend(stage.receivers.wrong());
+        let mut judged_again = (0, 0);
         let books = Books::read(&stage.file()).map_err(|error| vec![error.to_string()])?;
         if wrong.is_empty() {
             compare(&day, &expected, &books, &mut wrong);
             books.check_incidents(&mut wrong);
             quiet::check(&day.world, &books, &stage.broker.pages(), &stage.lives, &mut wrong);
+        }
+        if wrong.is_empty() {
+            let judged = again::compare(&day, &books, folder.path(), &mut wrong);
+            judged_again = judged.map_err(|error| vec![error.to_string()])?;
         }
         let silenced = day.hush.check(&day.world, &stage.file(), stage.time.wall(), &mut wrong);
         let silenced = silenced.map_err(|error| vec![error.to_string()])?;
@@ -94,6 +104,8 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
             repeats,
             silenced,
             awake_secs: stage.time.awake().as_secs(),
+            again: judged_again.0,
+            decisions: judged_again.1,
             hash: hasher.finish(),
         };
         if wrong.is_empty() { Ok(went) } else { Err(wrong) }
@@ -175,6 +187,8 @@ fn through_incident_days_each_page_is_true_arrives_once_and_has_its_end() {
         all.repeats += went.repeats;
         all.silenced += went.silenced;
         all.awake_secs += went.awake_secs;
+        all.again += went.again;
+        all.decisions += went.decisions;
     }
     println!("{} days in {:?}: {all:?}", range.end - range.start, begun.elapsed());
     assert!(failed.is_empty(), "what is wrong with these days is told above: {failed:?}");

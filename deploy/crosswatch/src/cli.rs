@@ -215,6 +215,10 @@ pub(crate) enum Command {
         /// How fast: `max`, or so many times as fast as it happened, such as `10x`.
         #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
         speed: Speed,
+        /// Judge it as the alerter did: by its configs of then and after its own decisions, such as which site was silent; the
+        /// journals from their beginning, of which --since and --until say what is printed.
+        #[arg(long, conflicts_with_all = ["from", "dead", "link", "site", "metrics", "speed", "into"])]
+        as_judged: bool,
         /// Put the observations back into the queue of the config, marked as replayed: what of them the publisher has not had is in
         /// the metrics then, and nobody is paged. Twice is as once.
         #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["metrics", "format", "speed"])]

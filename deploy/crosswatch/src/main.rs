@@ -2,6 +2,7 @@
 //! the config is read and the pieces are put together.
 
 mod alarms;
+mod as_judged;
 mod aws;
 mod backtest;
 mod check;
@@ -115,6 +116,9 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
         }
         Command::Replay { input, into: Some(cli::Into::Queue), page, .. } => {
             put_back::run(&load(config)?, &input, page)
+        }
+        Command::Replay { input, format, as_judged: true, .. } => {
+            as_judged::run(&load(config)?, &input, format)
         }
         Command::Replay { input, format, metrics, speed, .. } => {
             replay::run(load(config)?, &input, replay::Options { format, metrics, speed })

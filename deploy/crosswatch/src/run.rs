@@ -208,6 +208,7 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         let part = health.part("alerter");
         let own = folder.join(ALERTER_FILE);
         let mut alerter = Alerter::open(config.alerts.clone(), &topology, &own, source, &mut registry, part)?;
+        alerter.judges_by(&config.judged)?;
         let silences = Begun::read(&config);
         alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;
         let reload = Reload::new(&config, file.as_deref(), silences, alerter.edits(), &mut registry);
