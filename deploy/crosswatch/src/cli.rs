@@ -183,7 +183,10 @@ pub(crate) enum Command {
     /// Print a dashboard made from the config, for who looks elsewhere.
     #[command(subcommand)]
     Dashboard(DashboardCommand),
-    /// Print what was observed as JSON lines, oldest first.
+    /// Print what was observed as JSON lines, oldest first, or as a Parquet file
+    ///
+    /// Parquet takes a program that was built with it: cargo build --release --features crosswatch/parquet
+    #[command(verbatim_doc_comment)]
     Export {
         #[command(flatten)]
         range: RangeArgs,
@@ -196,6 +199,9 @@ pub(crate) enum Command {
         /// The journals in this folder, such as one that `queue capture` wrote, in place of the config's.
         #[arg(long, value_name = "FOLDER")]
         journals: Option<PathBuf>,
+        /// As what.
+        #[arg(long, value_enum, default_value_t = Exported::Jsonl)]
+        format: Exported,
     },
     /// Judge once more what was observed, by the config's rules, and print what they would have said
     ///
@@ -460,6 +466,15 @@ pub(crate) struct InputArgs {
 pub(crate) enum Into {
     /// The queue of the config, whichever it is.
     Queue,
+}
+
+/// As what observations are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Exported {
+    /// JSON lines.
+    Jsonl,
+    /// A Parquet file, for notebooks and DuckDB.
+    Parquet,
 }
 
 /// How a replay is printed.

@@ -110,9 +110,10 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             explain::run(&load(config)?, &subject, at, since, format)
         }
         Command::Drill { rule, site, wait } => drill::run(&load(config)?, rule.as_deref(), site, wait),
-        Command::Export { range, site, link, journals } => {
+        Command::Export { range, site, link, journals, format } => {
             let (since, until) = range.at(clock::now());
-            export::run(&load(config)?, Wanted { since, until, link, site }, journals)
+            let wanted = Wanted { since, until, link, site };
+            export::run(&load(config)?, wanted, journals.as_deref(), format)
         }
         Command::Replay { input, into: Some(cli::Into::Queue), page, .. } => {
             put_back::run(&load(config)?, &input, page)
