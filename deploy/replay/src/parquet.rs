@@ -1,7 +1,8 @@
 //! Observations as a Parquet file, for notebooks and `DuckDB`: a flat row each, in groups, compressed by zstd. A feature of its own, so
 //! that nobody else pays its build.
 //!
-//! What of an observation has no column, such as a tunnel's state or evidence, is in the column `row`: its line as JSON.
+//! What of an observation has no column, such as a tunnel's state or evidence, is in the column `json`: its line. The column `time` is `at`,
+//! which SQL takes for a word of its own.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use parquet::schema::parser::parse_message_type;
 
 /// The columns, in this order; what is absent of an observation is null.
 const SCHEMA: &str = "message observation {
-    REQUIRED INT64 at (TIMESTAMP(MICROS, true));
+    REQUIRED INT64 time (TIMESTAMP(MICROS, true));
     REQUIRED BYTE_ARRAY kind (STRING);
     REQUIRED BYTE_ARRAY site (STRING);
     REQUIRED BYTE_ARRAY collector (STRING);
@@ -32,7 +33,7 @@ const SCHEMA: &str = "message observation {
     OPTIONAL BYTE_ARRAY source (STRING);
     OPTIONAL BOOLEAN ok;
     OPTIONAL DOUBLE took_ms;
-    OPTIONAL BYTE_ARRAY row (STRING);
+    OPTIONAL BYTE_ARRAY json (STRING);
 }";
 
 /// How many rows a group has: some megabytes while it is gathered.

@@ -19,7 +19,7 @@ fn written(all: &[Observation]) -> SerializedFileReader<File> {
 }
 
 #[test]
-fn every_kind_has_its_columns_and_the_rest_in_a_row_as_json() {
+fn every_kind_has_its_columns_and_the_rest_as_json() {
     let tunnel = |up: bool| Tunnel {
         outside_ip: "52.1.2.3".to_owned(),
         up,
@@ -46,7 +46,7 @@ fn every_kind_has_its_columns_and_the_rest_in_a_row_as_json() {
     };
     let text = |text: &str| Field::Str(text.to_owned());
     for (row, observation) in all.iter().enumerate() {
-        assert_eq!(told(row, "at"), Field::TimestampMicros(observation.at.as_micros()));
+        assert_eq!(told(row, "time"), Field::TimestampMicros(observation.at.as_micros()));
         assert_eq!(told(row, "seq"), Field::Long(row as i64));
         assert_eq!((told(row, "site"), told(row, "boot")), (text("a"), text("boot-1")));
     }
@@ -55,7 +55,7 @@ fn every_kind_has_its_columns_and_the_rest_in_a_row_as_json() {
         (text("probe"), Field::Double(81.7), Field::Null)
     );
     assert_eq!(
-        (told(1, "rtt_ms"), told(1, "lost"), told(1, "row")),
+        (told(1, "rtt_ms"), told(1, "lost"), told(1, "json")),
         (Field::Null, text("timeout"), Field::Null)
     );
     assert_eq!((told(2, "vpn"), told(2, "tunnels_up")), (text("vpn-1"), Field::Long(1)));
