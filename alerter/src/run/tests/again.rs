@@ -1,11 +1,13 @@
 //! What was judged live, through edits and a restart, is judged again the same from the journals and the alerter's own file.
 
+use std::collections::BTreeMap;
+
 use crosswatch_journal::{Reader, file};
 use crosswatch_shared::wire::{Names, decode_batch};
 
 use super::*;
 use crate::again::Again;
-use crate::judged::{self, Decision};
+use crate::judged::{self, Decision, Judged};
 use crate::simulation::books::{self, Books};
 use crate::simulation::oracle;
 
@@ -77,4 +79,36 @@ async fn what_was_judged_by_several_configs_is_judged_again_the_same() {
     let live = Books::read(&scene.file()).unwrap().told;
     assert!(live.keys().any(|of| of.0 == "site-silent") && live.keys().any(|of| of.0 == RULE));
     assert_eq!(oracle::by_subject(out), live);
+}
+
+/// The journals are kept for a time; decisions about batches that went with them hold up nothing.
+#[test]
+fn decisions_about_batches_that_were_pruned_hold_up_nothing() {
+    let scene = Scene::new(&["a"], Vec::new());
+    let mut config = scene.config.clone();
+    config.rules[0].rule = rule(1);
+    let begin = Timestamp::from_secs(1_000);
+    let places = BTreeMap::from([("a".into(), ("c".into(), "1".into(), 5))]);
+    let decision = Decision::Skipped { site: "a".into(), next: 9 };
+    let judged = Judged { at: begin, places, decision };
+    let mut again = Again::new(&config, &scene.topology(), vec![judged], Box::new(|_| None)).unwrap();
+    let later = begin + Duration::from_secs(60);
+    let batch = Batch {
+        origin: Origin { site: "a".into(), collector: "c".into(), boot: "1".into() },
+        number: 20,
+        through: later,
+        observations: vec![Observation {
+            at: later,
+            seq: 20,
+            body: Body::Probe {
+                link: "l".into(),
+                probe: "icmp:10.0.0.1".into(),
+                outcome: Outcome::Lost(Lost::Timeout),
+                detail: None,
+            },
+        }],
+    };
+    let mut out = Vec::new();
+    again.take(batch, later, &mut out).unwrap();
+    assert_eq!(out.len(), 1, "{out:?}");
 }
