@@ -17,6 +17,8 @@ pub enum Edit {
     Config {
         /// The file's name, without its folder.
         file: Name,
+        /// What of its text is judged by, for the record.
+        judged: String,
         /// All of the alerter's sections.
         config: Box<Config>,
     },

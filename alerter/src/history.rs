@@ -65,15 +65,22 @@ impl History {
     }
 
     /// Appends what is not there yet, in the order received; it is on the disk when this returns. What comes from a site
-    /// that the config lacks has no journal.
-    pub(crate) fn append(&mut self, deliveries: &[Delivery], now: Timestamp) -> Result<(), JournalError> {
+    /// that the config lacks has no journal. Gives the sites of which something was there already.
+    pub(crate) fn append(
+        &mut self,
+        deliveries: &[Delivery],
+        now: Timestamp,
+    ) -> Result<Vec<Name>, JournalError> {
+        let mut again = Vec::new();
         blocking(|| {
             self.sites.iter_mut().try_for_each(|(name, site)| {
-                let new: Vec<&Batch> = deliveries
-                    .iter()
-                    .map(|delivery| &delivery.batch)
-                    .filter(|batch| batch.origin.site == *name && !site.newest.contains(&key(batch)))
-                    .collect();
+                let of_site = deliveries.iter().map(|delivery| &delivery.batch);
+                let of_site = of_site.filter(|batch| batch.origin.site == *name);
+                let (new, known): (Vec<&Batch>, Vec<_>) =
+                    of_site.partition(|batch| !site.newest.contains(&key(batch)));
+                if !known.is_empty() {
+                    again.push(name.clone());
+                }
                 if new.is_empty() {
                     return Ok(());
                 }
@@ -84,6 +91,7 @@ impl History {
                 Ok(())
             })
         })
+        .map(|()| again)
     }
 
     /// Prunes what is due, one small step a site; what fails is tried again with the next.

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod account;
+pub mod again;
 mod at_most;
 mod catch_up;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod heartbeat;
 mod history;
 mod http;
 mod incident;
+pub mod judged;
 mod ledger;
 mod memory;
 mod metrics;

@@ -20,6 +20,7 @@ use rusqlite::{Connection, params};
 use crate::catch_up::{Past, Present};
 use crate::drill::Drill;
 use crate::incident;
+use crate::judged::{self, Decision, Place, place};
 use crate::reconcile::Judged;
 use crate::refused::{CONFIG_REFUSED, Refused};
 use crate::silence::{ALERTER_BLIND, SITE_SILENT, Silence};
@@ -36,6 +37,8 @@ pub(crate) struct Memory {
     refused: Refused,
     /// Which batches are of the present.
     pub(crate) present: Present,
+    /// The newest batch of each site that was judged.
+    places: BTreeMap<Name, Place>,
 }
 
 /// What a step brought about, to be written in one transaction.
@@ -51,7 +54,13 @@ pub(crate) struct Change {
     pub(crate) drills: Vec<Drill>,
     incidents: Vec<Incident>,
     engine: Vec<Saved>,
-    sites: Vec<(Name, EventTime)>,
+    sites: Vec<(Name, EventTime, Option<Place>)>,
+    /// The order of what it is of, where the history has another, and what was judged before it.
+    pub(crate) page: Option<(Decision, BTreeMap<Name, Place>)>,
+    /// What was decided otherwise than by observations.
+    decided: Vec<Decision>,
+    /// The newest batch of each site, where something was decided.
+    places: BTreeMap<Name, Place>,
     /// Observations judged, seen before, and foreign to the config.
     pub(crate) taken: [u64; 3],
 }
@@ -80,10 +89,17 @@ impl Memory {
 
         let configured: BTreeSet<Name> = topology.sites.iter().map(|site| site.name.clone()).collect();
         let mut sites = BTreeMap::new();
-        let mut kept = file.prepare("SELECT name, time FROM site")?;
+        let mut places = BTreeMap::new();
+        let mut kept = file.prepare("SELECT name, time, place FROM site")?;
         let mut kept = kept.query([])?;
         while let Some(row) = kept.next()? {
-            let (name, time): (String, String) = (row.get(0)?, row.get(1)?);
+            let (name, time, place): (String, String, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let place = place.map(|place| {
+                serde_json::from_str::<Place>(&place)
+                    .map_err(|error| LoadError::State(format!("the newest batch of site '{name}': {error}")))
+            });
+            places.extend(place.transpose()?.map(|place| (Name::from(&*name), place)));
             let time: EventTime = serde_json::from_str(&time)
                 .map_err(|error| LoadError::State(format!("the event time of site '{name}': {error}")))?;
             if configured.contains(&*name) {
@@ -111,7 +127,7 @@ impl Memory {
             }
         }
         let present = Present::default();
-        Ok(Self { engine, incidents, sites, configured, silence, refused, present })
+        Ok(Self { engine, incidents, sites, configured, silence, refused, present, places })
     }
 
     /// Takes over from one of the same topology, whose rules were others, what is not in the file: who is quiet for how long,
@@ -120,6 +136,7 @@ impl Memory {
         self.engine.carry(&mut former.engine);
         std::mem::swap(&mut self.silence, &mut former.silence);
         std::mem::swap(&mut self.sites, &mut former.sites);
+        std::mem::swap(&mut self.places, &mut former.places);
     }
 
     /// Judges what is kept of these rules by what they mean now.
@@ -158,7 +175,26 @@ impl Memory {
         change.events = self.engine.tell(&change.transitions, &mut self.incidents);
         change.incidents = self.incidents.take_changed();
         change.engine = self.engine.changed();
+        let built_in = change.transitions.iter().filter(|of| of.rule_index == usize::MAX);
+        change.decided.extend(built_in.map(Decision::said));
+        if !change.decided.is_empty() {
+            change.places = self.places.clone();
+        }
         change
+    }
+
+    /// The newest batch of each site that was judged.
+    pub(crate) fn places(&self) -> &BTreeMap<Name, Place> {
+        &self.places
+    }
+
+    /// Goes on without what of a site is missing, as was decided before.
+    pub(crate) fn skip_to(&mut self, site: &Name, next: u64) -> Change {
+        let mut change = Change::default();
+        if let Some(advance) = self.sites.get_mut(site).and_then(|time| time.skip_to(next)) {
+            self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
+        }
+        self.conclude(change)
     }
 
     /// The keys under which the engine keeps the state of each rule and subject.
@@ -198,6 +234,7 @@ impl Memory {
             let time = self.sites.entry(site.clone()).or_default();
             let advance = time.receive(&batch.origin, batch.number, batch.through, wall);
             moved.insert(site.clone());
+            self.places.insert(site.clone(), place(batch));
             if let Some(advance) = advance {
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
             }
@@ -213,13 +250,15 @@ impl Memory {
                 tracing::warn!(%site, "batches are missing and were waited for in vain; judging goes on without them");
                 moved.insert(site.clone());
                 self.engine.advance(site, &advance.boot, advance.at, &mut change.transitions);
+                let next = time.next().unwrap_or(0);
+                change.decided.push(Decision::Skipped { site: site.clone(), next });
             }
         }
         self.silence.judge(wall, &mut change.transitions);
         change = self.conclude(change);
         for (site, time) in &self.sites {
             if moved.contains(site) {
-                change.sites.push((site.clone(), time.clone()));
+                change.sites.push((site.clone(), time.clone(), self.places.get(site).cloned()));
             }
         }
         change
@@ -319,7 +358,19 @@ impl Memory {
 impl Change {
     /// Puts what was brought about after this to it, to be written as one.
     pub(crate) fn join(&mut self, after: Self) {
-        let Self { transitions, events, drills, incidents, engine, sites, taken, past } = after;
+        let Self {
+            transitions,
+            events,
+            drills,
+            incidents,
+            engine,
+            sites,
+            past,
+            page,
+            decided,
+            places,
+            taken,
+        } = after;
         self.transitions.extend(transitions);
         self.events.extend(events);
         self.drills.extend(drills);
@@ -327,7 +378,15 @@ impl Change {
         self.engine.extend(engine);
         self.sites.extend(sites);
         self.past.join(past);
+        self.page = self.page.take().or(page);
+        self.decided.extend(decided);
+        self.places.extend(places);
         self.taken.iter_mut().zip(taken).for_each(|(sum, more)| *sum += more);
+    }
+
+    /// Takes the engine's state out of it, for who keeps that otherwise.
+    pub(crate) fn take_engine(&mut self) -> impl Iterator<Item = (String, Vec<u8>)> + use<> {
+        std::mem::take(&mut self.engine).into_iter().map(|Saved { key, value }| (key, value))
     }
 
     /// Whether there is nothing to write.
@@ -338,6 +397,7 @@ impl Change {
             && self.incidents.is_empty()
             && self.engine.is_empty()
             && self.sites.is_empty()
+            && self.decided.is_empty()
     }
 
     /// Writes the engine's state, the sites' event time and what the open incidents are.
@@ -351,15 +411,20 @@ impl Change {
         }
         self.incidents.iter().try_for_each(|open| incident::save(file, open))?;
         let mut upsert = file.prepare_cached(
-            "INSERT INTO site (name, time, event_time, heard) VALUES (?, ?, ?, ?)
+            "INSERT INTO site (name, time, event_time, heard, place) VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (name) DO UPDATE
-             SET time = excluded.time, event_time = excluded.event_time, heard = excluded.heard",
+             SET time = excluded.time, event_time = excluded.event_time, heard = excluded.heard, place = excluded.place",
         )?;
-        for (name, time) in &self.sites {
-            let json = serde_json::to_string(time)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            upsert.execute(params![name, json, time.at().map(Timestamp::as_micros), now.as_micros()])?;
+        let json = |text: Result<String, serde_json::Error>| {
+            text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+        };
+        for (name, time, place) in &self.sites {
+            let place = place.as_ref().map(|place| json(serde_json::to_string(place))).transpose()?;
+            let (at, time) = (time.at().map(Timestamp::as_micros), json(serde_json::to_string(time))?);
+            upsert.execute(params![name, time, at, now.as_micros(), place])?;
         }
+        self.page.iter().try_for_each(|(page, before)| judged::write(file, now, before, page))?;
+        self.decided.iter().try_for_each(|decision| judged::write(file, now, &self.places, decision))?;
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ use crate::edit::{self, Edit, Edits, Order};
 use crate::error::Error;
 use crate::heartbeat::Pulse;
 use crate::history::History;
+use crate::judged::{self, Decision};
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT, World};
@@ -213,6 +214,19 @@ impl Alerter {
         self.judging.take(edit)
     }
 
+    /// Writes down by what text it judges, before it runs: with that and the journals it can be judged again.
+    ///
+    /// # Errors
+    /// Its own file fails.
+    pub fn judges_by(&mut self, text: &str) -> Result<(), Error> {
+        let Judging { consumer, memory, clock, topology, .. } = &mut self.judging;
+        let (now, keep) = (clock.wall(), topology.queue.keep);
+        consumer.transaction(|step| {
+            judged::forget(step, now, keep)?;
+            Ok(judged::config(step, now, memory.places(), text)?)
+        })
+    }
+
     /// By which it is told of edits of the configuration.
     #[must_use]
     pub fn edits(&self) -> Edits {
@@ -301,10 +315,13 @@ impl Judging {
         let steady = self.clock.steady();
         let received = received.inspect_err(|_| self.memory.cut_off(steady))?;
         let now = received.at;
+        let mut again = Vec::new();
         if let Some(history) = &mut self.history {
-            history.append(&received.deliveries, now).inspect_err(|_| self.memory.cut_off(steady))?;
+            let appended = history.append(&received.deliveries, now);
+            again = appended.inspect_err(|_| self.memory.cut_off(steady))?;
             history.prune(steady, now);
         }
+        let before = (!again.is_empty()).then(|| self.memory.places().clone());
         self.count_received(&received);
         let failing = received.failing.clone();
         let (batches, unknown) = (received.deliveries.len(), received.unknown_kinds);
@@ -315,6 +332,10 @@ impl Judging {
         };
         let to_its_end = received.empty;
         let mut change = self.memory.step(&received.deliveries, to_its_end, steady, now);
+        if let Some(before) = before {
+            let of = received.deliveries.iter().filter(|of| again.contains(&of.batch.origin.site));
+            change.page = Some((Decision::page(of), before));
+        }
         let unjudged = self.put_back(&received, &mut change);
         let late = self.memory.late().saturating_sub(late);
         if let Err(error) = self.write(received, &change, now).await {
@@ -381,7 +402,7 @@ impl Judging {
     fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
         let now = self.clock.wall();
         match edit {
-            Edit::Config { file, config } => self.take_over(file, config, now),
+            Edit::Config { file, judged, config } => self.take_over(file, judged, config, now),
             Edit::Silences { file, text, all } => self.silence(file, text, all, now).map(Ok),
             Edit::Refused { file, why } => self.refuse(file, why, now).map(Ok),
         }
@@ -451,6 +472,7 @@ impl Judging {
     fn take_over(
         &mut self,
         file: &Name,
+        judged: &str,
         config: &Config,
         now: Timestamp,
     ) -> Result<Result<(), String>, Error> {
@@ -467,6 +489,7 @@ impl Judging {
             let with = (rules.as_slice(), &*topology);
             let mut agreed = reconcile::agree(step, path, with, &recorder, Some(memory), now)?;
             let mended = agreed.memory.mend(|of| *of == **file, now);
+            judged::config(step, now, agreed.memory.places(), judged)?;
             recorder.write(step, &mended, now)?;
             Ok::<_, Error>((agreed, mended))
         })?;

@@ -5,11 +5,13 @@
 
 use crosswatch_queue::Schema;
 
+use crate::judged::JUDGED;
+
 /// The alerter's file.
 pub(crate) const SCHEMA: Schema = Schema {
     what: "alerter's file",
     application_id: 0x4357_4131,
-    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND, PEERS],
+    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND, PEERS, JUDGED],
 };
 
 /// The tables, in their first version.

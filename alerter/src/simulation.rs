@@ -9,13 +9,15 @@
 //! - of what an alerter was not there for, what is over is told by one digest and what still fires by one page, once it has
 //!   read all of it; and nothing that a fresh batch decides waits for that;
 //! - the same transitions as the pure engine's, whatever the order of arrival, as long as it keeps each site's own;
-//! - the same final state for any order.
+//! - the same final state for any order;
+//! - the journals, and what the alerter wrote down of its own decisions, judged once more come to the same transitions.
 //!
 //! By hand, thousands of days: `CROSSWATCH_SIM_DAYS=5000 cargo test --release -p crosswatch-alerter simulation`, from
 //! `CROSSWATCH_SIM_SEED` on.
 
+mod again;
 mod behind;
-mod books;
+pub(crate) mod books;
 mod broker;
 mod days;
 #[allow(unsafe_code)]
@@ -23,7 +25,7 @@ mod disk;
 mod fate;
 mod hush;
 mod life;
-mod oracle;
+pub(crate) mod oracle;
 mod orders;
 mod quiet;
 mod receivers;
@@ -58,6 +60,9 @@ struct Went {
     /// Pages that were kept back while the alerter was behind.
     behind: usize,
     awake_secs: u64,
+    /// Transitions of the day judged once more, and what was decided besides batches.
+    again: usize,
+    decisions: usize,
     /// Of everything that was said.
     hash: u64,
 }
@@ -77,11 +82,16 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
         stage.play().await;
         let mut wrong = std::mem::take(&mut stage.wrong);
         wrong.extend(stage.receivers.wrong());
+        let mut judged_again = (0, 0);
         let books = Books::read(&stage.file()).map_err(|error| vec![error.to_string()])?;
         if wrong.is_empty() {
             compare(&day, &expected, &books, &mut wrong);
             books.check_incidents(&mut wrong);
             quiet::check(&day.world, &books, &stage.broker.pages(), &stage.lives, &mut wrong);
+        }
+        if wrong.is_empty() {
+            let judged = again::compare(&day, &books, folder.path(), &mut wrong);
+            judged_again = judged.map_err(|error| vec![error.to_string()])?;
         }
         let silenced = day.hush.check(&day.world, &stage.file(), stage.time.wall(), &mut wrong);
         let silenced = silenced.map_err(|error| vec![error.to_string()])?;
@@ -102,6 +112,8 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
             silenced,
             behind,
             awake_secs: stage.time.awake().as_secs(),
+            again: judged_again.0,
+            decisions: judged_again.1,
             hash: hasher.finish(),
         };
         if wrong.is_empty() { Ok(went) } else { Err(wrong) }
@@ -184,6 +196,8 @@ fn through_incident_days_each_page_is_true_arrives_once_and_has_its_end() {
         all.silenced += went.silenced;
         all.behind += went.behind;
         all.awake_secs += went.awake_secs;
+        all.again += went.again;
+        all.decisions += went.decisions;
     }
     println!("{} days in {:?}: {all:?}", range.end - range.start, begun.elapsed());
     assert!(range != FIXED || all.behind > 0, "nobody was ever behind");

@@ -117,6 +117,25 @@ impl EventTime {
         advance
     }
 
+    /// Skips gaps until this number is the next that is waited for, as [`Self::skip_gaps`] did when that was decided.
+    pub fn skip_to(&mut self, next: u64) -> Option<Advance> {
+        let current = self.current.as_mut()?;
+        let mut advance = None;
+        while current.next < next {
+            let Some((&number, _)) = current.ahead.first_key_value() else { break };
+            current.next = number;
+            self.gaps_skipped += 1;
+            advance = current.follow().or(advance);
+        }
+        advance
+    }
+
+    /// The number of the next batch that is waited for, once a first one has come.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        Some(self.current.as_ref()?.next)
+    }
+
     /// Event time, once a first batch has come.
     #[must_use]
     pub fn at(&self) -> Option<Timestamp> {

@@ -1,5 +1,6 @@
 //! The alerter as a whole: a real journal in front of it, a real webhook behind it.
 
+mod again;
 mod put_back;
 
 use std::collections::HashMap;
@@ -319,7 +320,7 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
 
 /// What a running alerter is told of its config's file.
 fn edited(config: &Config) -> Edit {
-    Edit::Config { file: "crosswatch.toml".into(), config: Box::new(config.clone()) }
+    Edit::Config { file: "crosswatch.toml".into(), judged: String::new(), config: Box::new(config.clone()) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

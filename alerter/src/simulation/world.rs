@@ -95,7 +95,7 @@ fn topology(rng: &mut fastrand::Rng, kind: QueueKind) -> Topology {
             .iter()
             .map(|name| Site { name: name.clone(), region: None, role: None, topic: None })
             .collect(),
-        queue: Queue { path: "data".into(), kind, keep: Duration::from_secs(3_600), max_bytes: 1 << 22 },
+        queue: Queue { path: "data".into(), kind, keep: Duration::from_hours(168), max_bytes: 1 << 30 },
         listen: None,
     }
 }

@@ -189,7 +189,10 @@ pub(crate) enum Command {
     /// Print a dashboard made from the config, for who looks elsewhere.
     #[command(subcommand)]
     Dashboard(DashboardCommand),
-    /// Print what was observed as JSON lines, oldest first.
+    /// Print what was observed as JSON lines, oldest first, or as a Parquet file
+    ///
+    /// Parquet takes a program that was built with it: cargo build --release --features crosswatch/parquet
+    #[command(verbatim_doc_comment)]
     Export {
         #[command(flatten)]
         range: RangeArgs,
@@ -202,6 +205,9 @@ pub(crate) enum Command {
         /// The journals in this folder, such as one that `queue capture` wrote, in place of the config's.
         #[arg(long, value_name = "FOLDER")]
         journals: Option<PathBuf>,
+        /// As what.
+        #[arg(long, value_enum, default_value_t = Exported::Jsonl)]
+        format: Exported,
     },
     /// Judge once more what was observed, by the config's rules, and print what they would have said
     ///
@@ -221,6 +227,10 @@ pub(crate) enum Command {
         /// How fast: `max`, or so many times as fast as it happened, such as `10x`.
         #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
         speed: Speed,
+        /// Judge it as the alerter did: by its configs of then and after its own decisions, such as which site was silent; the
+        /// journals from their beginning, of which --since and --until say what is printed.
+        #[arg(long, conflicts_with_all = ["from", "dead", "link", "site", "metrics", "speed", "into"])]
+        as_judged: bool,
         /// Put the observations back into the queue of the config, marked as replayed: what of them the publisher has not had is in
         /// the metrics then, and nobody is paged. Twice is as once.
         #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["metrics", "format", "speed"])]
@@ -462,6 +472,15 @@ pub(crate) struct InputArgs {
 pub(crate) enum Into {
     /// The queue of the config, whichever it is.
     Queue,
+}
+
+/// As what observations are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Exported {
+    /// JSON lines.
+    Jsonl,
+    /// A Parquet file, for notebooks and DuckDB.
+    Parquet,
 }
 
 /// How a replay is printed.

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) metrics: crosswatch_publisher::config::Config,
     /// What is judged, and who is told.
     pub(crate) alerts: crosswatch_alerter::config::Config,
+    /// What of the text is judged by: sites, links, the queue and rules, without whom they tell and how.
+    pub(crate) judged: String,
     /// Where the status page is, if there is one.
     pub(crate) page: Option<crosswatch_console::config::Config>,
 }
@@ -77,7 +79,8 @@ impl Config {
             let metrics = crosswatch_publisher::config::Config::take(root);
             let alerts = crosswatch_alerter::config::Config::take(root, topology.as_ref());
             let page = crosswatch_console::config::Config::take(root);
-            Some(Self { topology: topology?, metrics: metrics?, alerts: alerts?, page: page? })
+            let judged = judged(text);
+            Some(Self { topology: topology?, metrics: metrics?, alerts: alerts?, judged, page: page? })
         })
     }
 
@@ -85,6 +88,18 @@ impl Config {
     pub(crate) fn starter(gateway: Option<IpAddr>) -> Result<Self, Problems> {
         Self::parse(starter_text(gateway).as_bytes(), Path::new(STARTER))
     }
+}
+
+/// What of a config's text is judged by. Receivers may have secrets, so that nothing of them is in it.
+fn judged(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let Ok(mut document) = text.parse::<toml_edit::DocumentMut>() else { return String::new() };
+    document.retain(|key, _| matches!(key, "site" | "link" | "queue" | "rule"));
+    let rules = document.get_mut("rule").and_then(toml_edit::Item::as_array_of_tables_mut);
+    rules.into_iter().flat_map(|rules| rules.iter_mut()).for_each(|rule| {
+        rule.remove("notify");
+    });
+    document.to_string()
 }
 
 /// The file that a config is read from; `None` where there is none, and the built-in starter does.

@@ -11,6 +11,7 @@ use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::time::Timestamp;
 
 use crate::cli::InputArgs;
+use crate::queue;
 use crate::run::archive;
 
 /// Opens what is named, and narrows the topology to it.
@@ -57,7 +58,10 @@ fn open_wanted(
             Box::new(File::new(BufReader::new(io::stdin()), "standard input", None, wanted))
         }
         (Some(path), _) => Box::new(file(path, wanted)?),
-        (None, Some(stage)) => Box::new(Dead::open(&stage.file(&topology.queue), wanted)),
+        (None, Some(stage)) => {
+            let letters = queue::letters(&topology.queue, stage)?;
+            Box::new(Dead::open(&stage.file(&topology.queue), wanted).with(letters))
+        }
         (None, None) => {
             let folder = args.journal.as_ref().and_then(Option::as_deref);
             Box::new(journals(topology, folder, wanted)?)

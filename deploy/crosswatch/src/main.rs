@@ -2,6 +2,7 @@
 //! the config is read and the pieces are put together.
 
 mod alarms;
+mod as_judged;
 mod aws;
 mod backtest;
 mod check;
@@ -110,12 +111,16 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             explain::run(&load(config)?, &subject, at, since, format)
         }
         Command::Drill { rule, site, wait } => drill::run(&load(config)?, rule.as_deref(), site, wait),
-        Command::Export { range, site, link, journals } => {
+        Command::Export { range, site, link, journals, format } => {
             let (since, until) = range.at(clock::now());
-            export::run(&load(config)?, Wanted { since, until, link, site }, journals)
+            let wanted = Wanted { since, until, link, site };
+            export::run(&load(config)?, wanted, journals.as_deref(), format)
         }
         Command::Replay { input, into: Some(cli::Into::Queue), page, .. } => {
             put_back::run(&load(config)?, &input, page)
+        }
+        Command::Replay { input, format, as_judged: true, .. } => {
+            as_judged::run(&load(config)?, &input, format)
         }
         Command::Replay { input, format, metrics, speed, .. } => {
             replay::run(load(config)?, &input, replay::Options { format, metrics, speed })

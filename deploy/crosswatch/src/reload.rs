@@ -204,9 +204,11 @@ impl Reload {
     async fn take(&mut self, path: &Path, name: &Name, read: Read) -> Option<Why> {
         let edit = match &read {
             Read::Silences(edit) => edit.clone(),
-            Read::Config(config) => {
-                Edit::Config { file: name.clone(), config: Box::new(config.alerts.clone()) }
-            }
+            Read::Config(config) => Edit::Config {
+                file: name.clone(),
+                judged: config.judged.clone(),
+                config: Box::new(config.alerts.clone()),
+            },
         };
         if let Err(why) = self.edits.tell(edit).await {
             return Some(Why::one(&why));

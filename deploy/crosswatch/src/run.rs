@@ -240,6 +240,7 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         let own = folder.join(ALERTER_FILE);
         let alerts = config.alerts.clone();
         let mut alerter = Alerter::open_beside(peer, alerts, &topology, &own, source, &mut registry, part)?;
+        alerter.judges_by(&config.judged)?;
         let silences = Begun::read(&config);
         alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;
         let reload = Reload::new(&config, file.as_deref(), silences, alerter.edits(), &mut registry);

@@ -167,3 +167,17 @@ fn what_means_nothing_together_is_refused() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("must be there and writable"), "{told}");
 }
+
+#[test]
+fn who_asks_for_parquet_of_a_program_without_it_is_told_how_to_build_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("crosswatch.toml"), CONFIG).unwrap();
+    let output =
+        command(folder.path(), &["export", "--format", "parquet"]).stderr(Stdio::piped()).output().unwrap();
+    if cfg!(feature = "parquet") {
+        assert!(output.status.success() && output.stdout.starts_with(b"PAR1"), "{output:?}");
+    } else {
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains("--features crosswatch/parquet"), "{told}");
+    }
+}

@@ -262,3 +262,28 @@ fn a_captured_queue_is_put_back_and_published_once_and_pages_only_where_that_is_
     let told = world.says(&["queue", "capture", "--stage", "alerter", "--into", "others"]);
     assert!(told.contains("0 batches") && told.contains("cannot be read and stay in the queue"), "{told}");
 }
+
+#[test]
+fn dead_letters_are_replayed_and_put_back_and_stay_where_they_are() {
+    let world = World::new();
+    world.server.send(&world.dead, "zstd:!!!");
+    world.send(&world.dead, 5..9);
+    let run = |arguments: &[&str]| {
+        let output = world.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = run(&["replay", "--dead", "alerter"]);
+    assert!(told.contains("judged 40 observations"), "{told}");
+    assert!(
+        told.contains("skipped 1 that cannot be read: message ") && told.contains("not base64"),
+        "{told}"
+    );
+    // Their rest, such as the one of the publisher, is elsewhere.
+    assert!(run(&["replay", "--dead", "publisher"]).contains("judged 0 observations"));
+    let told = run(&["replay", "--dead", "alerter", "--into", "queue"]);
+    assert!(told.contains("put back 40 observations"), "{told}");
+    assert!(world.depth(&world.publisher) >= 1);
+    assert_eq!(world.depth(&world.dead), 5, "looking takes nothing");
+    assert_eq!(run(&["replay", "--dead", "alerter"]).lines().next(), Some("judged 40 observations"));
+}

@@ -38,7 +38,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts what a source skipped.
-    pub(crate) fn skip(&mut self, skipped: &Skipped) {
+    pub fn skip(&mut self, skipped: &Skipped) {
         let (under, count) = match skipped {
             Skipped::UnknownKind(_) => (&mut self.unknown_kinds, 1),
             Skipped::UnknownKinds(count) => (&mut self.unknown_kinds, *count),

@@ -8,6 +8,8 @@ pub mod backtest;
 mod counts;
 mod judging;
 pub mod pace;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod plot;
 pub mod print;
 pub mod put_back;

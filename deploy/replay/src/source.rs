@@ -17,7 +17,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::WireError;
 
 pub use ahead::each_ahead;
-pub use dead::Dead;
+pub use dead::{Dead, Letter};
 pub use file::File;
 pub use journals::Journals;
 

@@ -13,7 +13,7 @@ use crosswatch_judge::rule::Rule;
 use crosswatch_replay::source::{File, Journals, Piece, Source, SourceError, Wanted};
 use crosswatch_replay::{line, replay, sort};
 use crosswatch_shared::observation::{Batch, Observation};
-use crosswatch_shared::wire::encode_row;
+use crosswatch_shared::wire::{PutBack, encode_batch, encode_put_back, encode_row};
 
 use world::{at, batches, journal, lost, origin, outcome_of, topology, trouble};
 
@@ -181,6 +181,87 @@ fn what_was_sealed_is_judged_as_what_was_not() {
     seal(folder.path(), &mut writer);
     assert_eq!(read(), rows);
     assert_eq!(rows[0].0.len(), 2);
+}
+
+/// What is read moves into segments under the reader's hand.
+#[test]
+fn a_journal_that_is_sealed_meanwhile_is_read_once_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = batches("a", (0..900).map(|_| Some(1.0)));
+    let mut writer = journal(folder.path(), "a", &all);
+    let mut source = journals(folder.path(), Wanted::default()).unwrap();
+    let (mut read, mut at_once) = (Vec::new(), 1);
+    while let Some(piece) = source.next().unwrap() {
+        if let Piece::Batch(batch, _) = piece {
+            read.push(batch);
+        }
+        if read.len() >= at_once {
+            at_once *= 3;
+            let policy =
+                Policy { after: Duration::ZERO, enough: 1, newest: 10, most: 70, ..Policy::default() };
+            for _ in 0..4 {
+                if let Some(prepared) = prepare(&file(folder.path(), "a"), at(2_000), &[], policy).unwrap() {
+                    writer.seal(&prepared).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(read, all);
+}
+
+/// It keeps nothing of its own: what it reads stays as it is, and it begins anew.
+#[test]
+fn a_replay_that_was_stopped_anywhere_says_the_same_when_it_begins_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = journal(folder.path(), "a", &batches("a", trouble(30, (6, None), 64)));
+    let whole = lines(&mut journals(folder.path(), Wanted::default()).unwrap());
+    assert_eq!(whole.0.len(), 2);
+    for stopped in 0..100 {
+        if stopped == 50 {
+            seal(folder.path(), &mut writer);
+        }
+        let mut source = journals(folder.path(), Wanted::default()).unwrap();
+        for _ in 0..stopped {
+            source.next().unwrap();
+        }
+        drop(source);
+        assert_eq!(lines(&mut journals(folder.path(), Wanted::default()).unwrap()), whole, "{stopped}");
+    }
+}
+
+/// A journal that programs of several versions have written, and that has a batch twice.
+#[test]
+fn of_a_journal_what_is_of_other_versions_or_repeated_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = batches("a", (0..60).map(|_| Some(1.0)));
+    let mut writer = journal(folder.path(), "a", &all[..20]);
+    let text = encode_batch(&all[20]);
+    let strange = text.replace(r#""observations":["#, r#""observations":[{"kind":"weather","at":5},"#);
+    let newer = text.replacen('{', r#"{"v":9,"#, 1);
+    let put_back = PutBack { origin: origin("a"), pages: false, observations: all[0].observations.clone() };
+    let others = [strange, newer, encode_put_back(&put_back), text[..40].to_owned(), encode_batch(&all[3])];
+    for text in others {
+        writer.append_texts([(&all[20], text)], at(21)).unwrap();
+    }
+    for batch in &all[21..] {
+        writer.append(batch, batch.through).unwrap();
+    }
+    let (replayed, counts) = lines(&mut journals(folder.path(), Wanted::default()).unwrap());
+    assert_eq!(replayed, Vec::<String>::new());
+    assert!(counts.starts_with("judged 60 observations\nskipped 1 seen before"), "{counts}");
+    assert!(
+        counts.contains("skipped 1 of a kind that this version does not know: in batches (1)"),
+        "{counts}"
+    );
+    assert!(
+        counts.contains("skipped 3 that cannot be read: entry 22 of the journal of a: wire version 9"),
+        "{counts}"
+    );
+    assert!(
+        counts.contains("entry 23 of the journal of a: a replay put these observations back"),
+        "{counts}"
+    );
+    assert!(counts.contains("entry 24 of the journal of a: EOF"), "{counts}");
 }
 
 /// The rest of a journal is as good as it was, and what is lost is told.

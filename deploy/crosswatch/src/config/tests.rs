@@ -201,9 +201,17 @@ fn the_documented_example_means_what_it_says() {
         heartbeat: None,
         silences: PathBuf::from("/etc/crosswatch/silences.toml"),
     };
-    let expected = Config { topology, metrics, alerts, page: None };
-    let found = Config::parse(EXAMPLE.as_bytes(), Path::new("/etc/crosswatch/crosswatch.toml")).unwrap();
+    let path = Path::new("/etc/crosswatch/crosswatch.toml");
+    let found = Config::parse(EXAMPLE.as_bytes(), path).unwrap();
+    let judged = found.judged.clone();
+    let expected = Config { topology, metrics, alerts, judged, page: None };
     assert_eq!(found, expected);
+
+    // What is kept for the record has no receiver's secrets, and judges the same.
+    let kept = Config::parse(found.judged.as_bytes(), path).unwrap();
+    assert!(!found.judged.contains("notify") && !found.judged.contains("oncall"), "{}", found.judged);
+    let rules = |config: &Config| config.alerts.rules.iter().map(|of| of.rule.clone()).collect::<Vec<_>>();
+    assert_eq!((rules(&kept), &kept.topology.links), (rules(&found), &found.topology.links));
 }
 
 const SMALL: &str = r#"

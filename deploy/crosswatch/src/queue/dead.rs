@@ -1,5 +1,6 @@
 //! `queue dead`: what could not be read, wherever it ended.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use clap::Subcommand;
 use crosswatch_aws::sqs::{MESSAGES, Sqs};
 use crosswatch_aws::{Kind, Session};
 use crosswatch_queue::{DeadLetter, dead_letters};
+use crosswatch_replay::source;
 use crosswatch_shared::config::topology::Queue;
 use crosswatch_shared::time::Timestamp;
+use crosswatch_sqs::body;
 use serde::Serialize;
 
 use super::peek::{self, Content, Looked};
@@ -48,6 +51,9 @@ pub(crate) enum Tool {
 
 /// How many are looked at.
 const MOST: usize = 1_000;
+
+/// How long messages are hidden while all of a queue are read.
+const READING: Duration = Duration::from_mins(10);
 
 /// How long a message is hidden while it is sent to where it came from.
 const MOVING: Duration = Duration::from_secs(60);
@@ -177,6 +183,25 @@ async fn one_by_one(dead: &Sqs, source: &Sqs) -> anyhow::Result<usize> {
         each.into_iter().collect::<Result<(), _>>().map_err(|failure| of(dead.url(), &failure))?;
         moved += sent.len();
     }
+}
+
+/// The messages of a stage's dead-letter queues, each once.
+pub(super) async fn letters(queue: &Queue, stage: Stage) -> anyhow::Result<Vec<source::Letter>> {
+    let (mut letters, mut known) = (Vec::new(), HashSet::new());
+    for Found { sqs, .. } in in_queues(queue, Some(stage)).await? {
+        let messages = peek::look_for(&sqs, MOST, READING).await?;
+        if messages.len() == MOST {
+            eprintln!("{}: only the first {MOST} messages are read", sqs.url());
+        }
+        for message in messages.into_iter().filter(|message| known.insert(message.id.clone())) {
+            let place = format!("message {} of {}", message.id, sqs.url());
+            let payload = body::decode(&message.body).map_err(|error| error.to_string());
+            letters.push(source::Letter { place, sent: message.sent, payload });
+        }
+    }
+    // SQS gives them in any order.
+    letters.sort_by_key(|letter| letter.sent);
+    Ok(letters)
 }
 
 fn in_file(queue: &Queue, stage: Stage) -> anyhow::Result<Vec<DeadLetter>> {

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use clap::{Subcommand, ValueEnum};
 use crosswatch_aws::sqs::Sqs;
 use crosswatch_aws::{Failure, Session};
+use crosswatch_replay::source::Letter;
 use crosswatch_shared::config::topology::{Queue, SqsQueue};
 use crosswatch_sqs::receive::way_out;
 use serde::Serialize;
@@ -95,6 +96,15 @@ pub(crate) fn run(config: &Config, tool: Tool) -> anyhow::Result<()> {
             Tool::Dead(tool) => dead::run(&config.topology.queue, tool).await,
         }
     })
+}
+
+/// What lies in a stage's dead-letter queues on SQS, read and left there.
+pub(crate) fn letters(queue: &Queue, stage: Stage) -> anyhow::Result<Vec<Letter>> {
+    if StageQueues::of(&queue.kind).is_none() {
+        return Ok(Vec::new());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(dead::letters(queue, stage))
 }
 
 impl Stage {

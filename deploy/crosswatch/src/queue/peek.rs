@@ -96,10 +96,15 @@ pub(super) fn print(looked: &[Looked], format: Format) -> anyhow::Result<()> {
 
 /// Receives up to so many messages, and gives them back at once.
 pub(super) async fn look(sqs: &Sqs, limit: usize) -> anyhow::Result<Vec<Received>> {
+    look_for(sqs, limit, HIDDEN).await
+}
+
+/// The same where they are many: none is shown twice as long as they are hidden from others.
+pub(super) async fn look_for(sqs: &Sqs, limit: usize, hidden: Duration) -> anyhow::Result<Vec<Received>> {
     let mut messages = Vec::new();
     let mut failed = None;
     while messages.len() < limit {
-        match sqs.receive(Duration::from_secs(1), HIDDEN).await {
+        match sqs.receive(Duration::from_secs(1), hidden).await {
             Ok(some) if some.is_empty() => break,
             Ok(some) => messages.extend(some),
             Err(failure) => {
@@ -112,7 +117,7 @@ pub(super) async fn look(sqs: &Sqs, limit: usize) -> anyhow::Result<Vec<Received
     for some in messages.chunks(MESSAGES) {
         let handles: Vec<&str> = some.iter().map(|message| message.handle.as_str()).collect();
         if let Err(failure) = sqs.extend(&handles, Duration::ZERO).await {
-            eprintln!("messages were not given back; they are hidden for {HIDDEN:?}: {failure}");
+            eprintln!("messages were not given back; they are hidden for {hidden:?}: {failure}");
         }
     }
     messages.truncate(limit);

@@ -3,9 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use crosswatch_queue::{DeadLetter, dead_letters};
+use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{Names, decode_batch};
 
 use super::{Piece, Skipped, Source, SourceError, Wanted};
+
+/// A message that lies among dead letters elsewhere, as it was read there.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Which, for who is told that it cannot be read.
+    pub place: String,
+    /// When it was sent.
+    pub sent: Timestamp,
+    /// What it holds, or why that cannot be told.
+    pub payload: Result<Vec<u8>, String>,
+}
 
 /// How many are read at a time.
 const PAGE: usize = 100;
@@ -18,6 +30,7 @@ pub struct Dead {
     names: Names,
     page: std::vec::IntoIter<DeadLetter>,
     after: i64,
+    elsewhere: std::vec::IntoIter<Letter>,
     skipped: Vec<Skipped>,
 }
 
@@ -26,7 +39,27 @@ impl Dead {
     #[must_use]
     pub fn open(file: &Path, wanted: Wanted) -> Self {
         let (names, page) = (Names::default(), Vec::new().into_iter());
-        Self { file: file.to_owned(), wanted, names, page, after: 0, skipped: Vec::new() }
+        let elsewhere = Vec::new().into_iter();
+        Self { file: file.to_owned(), wanted, names, page, after: 0, elsewhere, skipped: Vec::new() }
+    }
+
+    /// With these from elsewhere, after those of the file.
+    #[must_use]
+    pub fn with(self, letters: Vec<Letter>) -> Self {
+        Self { elsewhere: letters.into_iter(), ..self }
+    }
+
+    /// The next letter of the file, or else from elsewhere.
+    fn letter(&mut self) -> Result<Option<Letter>, SourceError> {
+        if self.page.len() == 0 {
+            self.page = dead_letters(&self.file, self.after, PAGE)?.into_iter();
+        }
+        let Some(DeadLetter { id, received_at, source, payload, .. }) = self.page.next() else {
+            return Ok(self.elsewhere.next());
+        };
+        self.after = id;
+        let place = format!("dead letter {id} ({source})");
+        Ok(Some(Letter { place, sent: received_at, payload: Ok(payload) }))
     }
 }
 
@@ -35,14 +68,10 @@ impl Source for Dead {
         if let Some(skipped) = self.skipped.pop() {
             return Ok(Some(Piece::Skipped(skipped)));
         }
-        if self.page.len() == 0 {
-            self.page = dead_letters(&self.file, self.after, PAGE)?.into_iter();
-        }
-        let Some(DeadLetter { id, received_at, source, payload, .. }) = self.page.next() else {
-            return Ok(None);
-        };
-        self.after = id;
-        match decode_batch(&payload, &mut self.names) {
+        let Some(Letter { place, sent, payload }) = self.letter()? else { return Ok(None) };
+        let decoded = payload
+            .and_then(|payload| decode_batch(&payload, &mut self.names).map_err(|error| error.to_string()));
+        match decoded {
             Ok(decoded) => {
                 let (batch, unwanted) = self.wanted.cut(decoded.batch);
                 if decoded.unknown_kinds > 0 {
@@ -51,12 +80,9 @@ impl Source for Dead {
                 if unwanted > 0 {
                     self.skipped.push(Skipped::Unwanted(unwanted));
                 }
-                Ok(Some(Piece::Batch(batch, received_at)))
+                Ok(Some(Piece::Batch(batch, sent)))
             }
-            Err(error) => {
-                let place = format!("dead letter {id} ({source})");
-                Ok(Some(Piece::Skipped(Skipped::Unreadable { place, reason: error.to_string() })))
-            }
+            Err(reason) => Ok(Some(Piece::Skipped(Skipped::Unreadable { place, reason }))),
         }
     }
 
