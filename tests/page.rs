@@ -211,6 +211,14 @@ fn an_outage_turns_the_cell_and_the_list_without_a_reload_and_a_graph_is_zoomed(
     let _ = browser.value("document.querySelector('.bundle summary').click()");
     let bundle = browser.text("document.querySelector('.bundle[open] dl').innerText");
     assert!(bundle.contains("this machine") && bundle.contains("127.0.0.1"), "{bundle}");
+    let version = || browser.text("document.getElementById('main').dataset.version");
+    let before = version();
+    wait_until("the page is as it is now", || version() != before);
+    assert_eq!(
+        browser.value("document.querySelectorAll('.bundle[open]').length"),
+        json!(1),
+        "who reads goes on"
+    );
     // Another reads the PNG as it is meant.
     browser.go(&format!("{url}/graph/use1-euw1.png?range=6h"));
     assert_eq!(browser.value("document.images[0].naturalWidth"), json!(1_440));

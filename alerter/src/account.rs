@@ -21,7 +21,7 @@ use crate::{reconcile, run};
 /// What the file holds, all of it of one moment.
 #[derive(Debug)]
 pub struct Account {
-    /// The rules' state, as the alerter last wrote it.
+    /// The rules' state, as the alerter last wrote it; of a link that is asked for, its own.
     pub engine: Engine,
     /// Rules that the alerter last judged otherwise than the config says now, with what they meant.
     pub otherwise: BTreeMap<String, String>,
@@ -45,27 +45,32 @@ pub fn read(
     topology: &Topology,
     which: Which<'_>,
 ) -> Result<Option<Account>, Error> {
+    // Of a thousand links one is not asked for all of them.
+    let link =
+        topology.links.iter().find(|link| matches!(which, Which::Of { place, .. } if place == &*link.name));
+    let of_link = link.map(|link| Topology { links: vec![link.clone()], ..topology.clone() });
     let read = of_file(path, |file| {
         let account = Account {
             otherwise: reconcile::otherwise(file, &rules)?,
-            engine: Engine::new(rules, topology),
+            engine: Engine::new(rules, of_link.as_ref().unwrap_or(topology)),
             subjects: status::subjects(file)?,
             sites: status::sites(file)?,
             incidents: story::stories_in(file, which)?,
             silences: run::silences_in_force(file)?,
         };
-        Ok((account, saved(file)?))
+        Ok((account, saved(file, link.map(|link| &*link.name))?))
     })?;
     let Some((mut account, saved)) = read else { return Ok(None) };
     restore(&mut account.engine, saved, path)?;
     Ok(Some(account))
 }
 
-/// The engine's state.
-fn saved(file: &Connection) -> rusqlite::Result<Vec<Saved>> {
-    file.prepare("SELECT key, value FROM engine")?
-        .query_map([], |row| Ok(Saved { key: row.get(0)?, value: row.get(1)? }))?
-        .collect()
+/// The engine's state, without what is of other links where one is named.
+fn saved(file: &Connection, link: Option<&str>) -> rusqlite::Result<Vec<Saved>> {
+    let sql = "SELECT key, value FROM engine
+               WHERE ?1 IS NULL OR key = 'link/' || ?1 OR instr(key, '/' || ?1 || '/') > 0
+                     OR key GLOB 'site/*' OR key GLOB 'collector/*'";
+    file.prepare(sql)?.query_map([link], |row| Ok(Saved { key: row.get(0)?, value: row.get(1)? }))?.collect()
 }
 
 fn restore(engine: &mut Engine, saved: Vec<Saved>, path: &Path) -> Result<(), Error> {
@@ -96,7 +101,7 @@ pub fn baselines(
     topology: &Topology,
     at: Timestamp,
 ) -> Result<Vec<Usual>, Error> {
-    let Some(mut saved) = of_file(path, saved)? else { return Ok(Vec::new()) };
+    let Some(mut saved) = of_file(path, |file| saved(file, None))? else { return Ok(Vec::new()) };
     // The names of series tell which subjects exist only since they were seen.
     saved.retain(|of| ["usual/", "hours/", "series/"].iter().any(|start| of.key.starts_with(start)));
     let mut engine = Engine::new(rules, topology);

@@ -2,12 +2,10 @@
 //!
 //! Nothing here reads a clock. A process's loop does that, and passes the time on as an argument.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, without leap seconds.
@@ -31,13 +29,14 @@ const DAY: i64 = 86_400;
 const EARLIEST: i64 = -62_167_219_200 * SECOND;
 const LATEST: i64 = 253_402_300_800 * SECOND - 1;
 
-impl JsonSchema for Timestamp {
-    fn schema_name() -> Cow<'static, str> {
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
         "Timestamp".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "date-time" })
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time" })
     }
 }
 

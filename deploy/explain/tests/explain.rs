@@ -324,6 +324,20 @@ fn what_a_silence_mutes_is_told_with_until_when_and_by_which() {
 }
 
 #[test]
+fn a_site_whose_silence_is_muted_tells_nobody_and_says_so() {
+    let scene = Scene::new(&[("east", "p", &[UP; 10]), ("west", "q", &[UP; 60])]);
+    let until = "2099-01-01T00:00:00Z";
+    let silence =
+        format!("[[silence]]\nid = \"move\"\nsite = \"east\"\nuntil = \"{until}\"\nwhy = \"it moves\"\n");
+    scene.alerted_with(&silence, "accepted", 0);
+    let text = words(&scene.ask("l", Some(second(59))).unwrap());
+    assert!(
+        text.contains("and site-silent is muted until 2099-01-01T00:00:00.000000Z by the silence move of site east: it moves\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_there_is_not_is_told_with_the_nearest() {
     let scene = Scene::new(&[("east", "p", &outage(4)), ("west", "q", &[UP; 14])]);
     scene.alerted(1);

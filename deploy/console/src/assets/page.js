@@ -17,14 +17,18 @@
       const now = page.getElementById("main");
       if (!now || drag) return;
       const spots = [...main.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+      const open = new Set([...main.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
       const focused = document.activeElement;
-      const links = (within) => [...within.querySelectorAll("a, [tabindex]")];
+      const links = (within) => [...within.querySelectorAll("a, summary, [tabindex]")];
       const place = main.contains(focused) ? links(main).indexOf(focused) : -1;
       const target = focused && focused.getAttribute("href");
       document.title = page.title;
       main.dataset.version = now.dataset.version;
       main.replaceChildren(...now.childNodes);
       main.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = spots[number] || 0; });
+      main.querySelectorAll("details > summary").forEach((one) => {
+        if (open.has(one.textContent)) one.parentElement.open = true;
+      });
       if (place >= 0) {
         const all = links(main);
         const same = (one) => one && one.getAttribute("href") === target;
