@@ -11,6 +11,7 @@ use crosswatch_judge::Transition;
 use crosswatch_replay::print::{Timeline, line};
 use crosswatch_replay::source::{Piece, Source, Wanted};
 use crosswatch_replay::{Counts, sort};
+use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 
 use crate::cli::{InputArgs, Printed};
@@ -22,7 +23,15 @@ use crate::queue::Stage;
 /// Prints the transitions as they were.
 pub(crate) fn run(config: &Config, args: &InputArgs, format: Printed) -> anyhow::Result<()> {
     let (now, topology) = (clock::now(), &config.topology);
-    let decisions = judged::read(&Stage::Alerter.file(&topology.queue))?;
+    let mut decisions = judged::read(&Stage::Alerter.file(&topology.queue))?;
+    // Of sites that the config lacks today no journal is read: nothing of theirs is waited for.
+    let known = |site: &Name| topology.sites.iter().any(|of| of.name == *site);
+    for decision in &mut decisions {
+        decision.places.retain(|site, _| known(site));
+        if let Decision::Page(page) = &mut decision.decision {
+            page.retain(|(site, _)| known(site));
+        }
+    }
     let folder = args.journal.as_ref().and_then(Option::as_deref);
     let mut source = input::journals(topology, folder, Wanted::default())?;
 
