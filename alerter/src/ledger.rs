@@ -304,6 +304,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// What the other alerter has told meanwhile is known now: the rest is tried, each when its patience is over.
+    pub(crate) fn go_on(&self, file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        for to in &self.destinations {
+            let patience = i64::try_from(to.patience.as_micros()).unwrap_or(i64::MAX);
+            file.prepare_cached(
+                "UPDATE notification SET next_try = min(next_try, max(?3, created + ?4))
+                 WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2",
+            )?
+            .execute(params![to.receiver, to.channel, now.as_micros(), patience])?;
+        }
+        Ok(())
+    }
+
     /// More is known of an incident: a webhook is told once more, which its receiver knows by the id. Where the limit has no
     /// room it is not: the end tells the verdict, too, and nothing is held back for this.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
@@ -590,6 +603,15 @@ pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqli
     )?
     .execute(params![number, now.as_micros()])?;
     Ok(known > 0)
+}
+
+/// Nothing that was owed before is tried until then, at the start beside another alerter, who may have told it meanwhile.
+pub(crate) fn rest_until(file: &Connection, then: Timestamp) -> rusqlite::Result<()> {
+    file.execute(
+        "UPDATE notification SET next_try = max(next_try, ?) WHERE standing = 'owed'",
+        [then.as_micros()],
+    )?;
+    Ok(())
 }
 
 /// It was tried in vain; it rests at least so long.

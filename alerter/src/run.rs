@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catch_up::{Due, Present};
+use crate::catch_up::{Due, KEPT, Present};
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
@@ -162,6 +162,9 @@ impl Alerter {
         };
         let now = clock.wall();
         let agreed = consumer.transaction(|step| {
+            if rank.is_some() {
+                ledger::rest_until(step, now + KEPT)?;
+            }
             let agreed = reconcile::agree(step, file, (&rules, topology), &recorder, None, now)?;
             Ok::<_, Error>(begin(step, agreed, &recorder, &of_silences, now)?)
         })?;
@@ -347,6 +350,11 @@ impl Judging {
         self.metrics.observed("unknown", unknown);
         self.metrics.observed("replayed", unjudged);
         self.count(&change, now);
+        if to_its_end && !self.read && self.rank.is_some() {
+            let Self { consumer, recorder, .. } = self;
+            consumer.transaction(|step| Ok::<_, Error>(recorder.ledger.go_on(step, now)?))?;
+            self.wake.notify_one();
+        }
         self.has_read(to_its_end, !change.past.is_empty());
         self.release(now)?;
         match failing {
@@ -517,8 +525,10 @@ impl Judging {
     }
 
     async fn write(&mut self, mut received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
-        let Self { consumer, recorder, .. } = self;
-        let told = std::mem::take(&mut received.told);
+        let Self { consumer, recorder, rank, .. } = self;
+        let mut told = std::mem::take(&mut received.told);
+        // Nobody may say so where there is no other alerter.
+        told.retain(|_| rank.is_some());
         if !received.deliveries.is_empty() || !received.put_back.is_empty() {
             let write = |step: &rusqlite::Transaction<'_>, _: &[_]| {
                 // First, since what it is of may be written now.

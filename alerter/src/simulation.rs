@@ -22,6 +22,7 @@ mod broker;
 mod days;
 #[allow(unsafe_code)]
 mod disk;
+mod duo;
 mod fate;
 mod hush;
 mod life;

@@ -2,7 +2,7 @@
 
 use crosswatch_judge::incident;
 use crosswatch_shared::time::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{AT_MOST, Body, Destination, Held, Message, owe};
 use crate::catch_up::CATCH_UP;
@@ -21,11 +21,24 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
     let Some((first, ..)) = rows.first() else {
         return Ok(());
     };
-    let id = incident::id(&[AT_MOST, &to.receiver, &to.channel, &first.to_string(), &now.to_string()]);
-    // One entry an incident, with the last that is known of it, in the order in which they were first held.
+    // Two alerters may make theirs at the same moment.
+    let whose = if to.patience.is_zero() { "" } else { "second" };
+    let id = incident::id(&[AT_MOST, &to.receiver, &to.channel, &first.to_string(), &now.to_string(), whose]);
+    let held = entries(rows.iter().map(|(_, json, _)| json))?;
+    let caught_up = rows.iter().all(|(.., by)| by.as_deref() == Some(CATCH_UP));
+    let body = Body::digest(&id, to, held, caught_up, now);
+    for (number, ..) in &rows {
+        file.prepare_cached("UPDATE notification SET standing = 'digested', digest = ? WHERE number = ?")?
+            .execute(params![id, number])?;
+    }
+    owe(file, &body, to, Message::Digest, now)
+}
+
+/// One entry an incident, with the last that is known of it, in the order in which they were first held.
+fn entries<'a>(bodies: impl Iterator<Item = &'a String>) -> rusqlite::Result<Vec<Held>> {
     let mut held: Vec<Held> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for (_, json, _) in &rows {
+    for json in bodies {
         let body: Body = serde_json::from_str(json)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let Body { id, state, rule, subject, at, place, verdict, .. } = body;
@@ -38,13 +51,35 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
             }
         }
     }
-    let caught_up = rows.iter().all(|(.., by)| by.as_deref() == Some(CATCH_UP));
-    let body = Body::digest(&id, to, held, caught_up, now);
-    for (number, ..) in &rows {
-        file.prepare_cached("UPDATE notification SET standing = 'digested', digest = ? WHERE number = ?")?
-            .execute(params![id, number])?;
+    Ok(held)
+}
+
+/// A digest that was not tried yet tells no more of what another told; of nothing it is not told at all.
+pub(super) fn remake(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<()> {
+    let untried =
+        "id = ?1 AND receiver = ?2 AND channel = ?3 AND is_digest AND standing = 'owed' AND attempts = 0";
+    let created: Option<i64> = file
+        .prepare_cached(&format!("SELECT created FROM notification WHERE {untried}"))?
+        .query_row(params![id, to.receiver, to.channel], |row| row.get(0))
+        .optional()?;
+    let Some(created) = created else { return Ok(()) };
+    let rows: Vec<(String, Option<String>)> = file
+        .prepare_cached(
+            "SELECT body, muted_by FROM notification WHERE digest = ? AND receiver = ? AND channel = ? ORDER BY number",
+        )?
+        .query_map(params![id, to.receiver, to.channel], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if rows.is_empty() {
+        file.prepare_cached(&format!("UPDATE notification SET standing = 'abandoned' WHERE {untried}"))?
+            .execute(params![id, to.receiver, to.channel])?;
+        return Ok(());
     }
-    owe(file, &body, to, Message::Digest, now)
+    let held = entries(rows.iter().map(|(json, _)| json))?;
+    let caught_up = rows.iter().all(|(_, by)| by.as_deref() == Some(CATCH_UP));
+    let body = Body::digest(id, to, held, caught_up, Timestamp::from_micros(created));
+    file.prepare_cached(&format!("UPDATE notification SET state = ?4, body = ?5 WHERE {untried}"))?
+        .execute(params![id, to.receiver, to.channel, body.state, super::json(&body)?])?;
+    Ok(())
 }
 
 /// Owes a digest's `resolved` once no incident that it told as firing is open.

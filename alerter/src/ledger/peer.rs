@@ -14,7 +14,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::{Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Body, Destination};
+use super::{Body, Destination, digest};
 
 /// How far apart both may say that an incident began.
 const NEAR: Duration = Duration::from_secs(300);
@@ -26,6 +26,11 @@ const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
 const OPEN: &str = "told_as IS NULL AND (standing IN ('owed', 'held', 'muted', 'behind')
     OR (standing = 'digested' AND EXISTS (SELECT 1 FROM notification AS whole WHERE whole.id = notification.digest
         AND whole.is_digest AND whole.standing = 'owed')))";
+
+/// The id by which a row's receiver knows its incident.
+const KNOWN: &str = "ifnull((SELECT first.told_as FROM notification AS first WHERE first.id = notification.id
+    AND first.receiver = notification.receiver AND first.channel = notification.channel
+    AND first.state = 'firing' AND first.revision = 0), notification.id)";
 
 /// A receiver has accepted a row: the other alerter is to be told.
 pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::Result<()> {
@@ -40,7 +45,7 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
         return Ok(());
     };
     let mut members = file.prepare_cached(
-        "SELECT id, state, revision, json_extract(body, '$.place'), json_extract(body, '$.since') FROM notification
+        "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since') FROM notification
          WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL ORDER BY number",
     )?;
     let members = members.query_map(params![local, receiver, channel], |row| {
@@ -127,15 +132,14 @@ fn keep(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> ru
 }
 
 /// The row that it is of is done, if there is one.
-fn of_row(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> rusqlite::Result<()> {
-    let to = params![told.receiver, told.channel];
+fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> rusqlite::Result<()> {
     let by_id: Option<i64> = file
         .prepare_cached(&format!(
             "SELECT number FROM notification
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = ?4 AND {OPEN}
                  AND (id = ?5 OR id = (SELECT ours FROM alias WHERE theirs = ?5)
                       OR id IN (SELECT known.id FROM notification AS known WHERE known.told_as = ?5))
-                 AND (state = 'firing' OR json_extract(body, '$.id') = ?5)
+                 AND (state = 'firing' OR {KNOWN} = ?5)
              ORDER BY revision LIMIT 1"
         ))?
         .query_row(params![told.receiver, told.channel, of.state, of.revision > 0, of.id], |row| row.get(0))
@@ -162,15 +166,11 @@ fn of_row(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> 
         }
         return Ok(());
     };
-    done(file, number, &of.id, digest, told.at)?;
-    // A digest of which all was told otherwise is not told.
-    file.prepare_cached(
-        "UPDATE notification AS it SET standing = 'abandoned'
-         WHERE receiver = ? AND channel = ? AND is_digest AND standing = 'owed' AND attempts = 0
-             AND NOT EXISTS (SELECT 1 FROM notification AS of WHERE of.digest = it.id)",
-    )?
-    .execute(to)?;
-    Ok(())
+    let before: Option<String> = file
+        .prepare_cached("SELECT digest FROM notification WHERE number = ?")?
+        .query_row([number], |row| row.get(0))?;
+    done(file, number, &of.id, whole, told.at)?;
+    left(file, before, whole, &told.receiver, &told.channel)
 }
 
 /// A row of the place whose incident began about then.
@@ -256,7 +256,7 @@ pub(super) fn known_as(file: &Connection, id: &str, to: &Destination) -> rusqlit
     Ok(known.flatten().filter(|known| known != id))
 }
 
-/// The receiver has accepted it of the other.
+/// The receiver has accepted it of the other. Then its end may be done as well, if that was said before.
 fn done(
     file: &Connection,
     number: i64,
@@ -270,7 +270,52 @@ fn done(
          WHERE number = ?1",
     )?
     .execute(params![number, standing, theirs, digest, at.as_micros()])?;
-    Ok(())
+    let first: Option<(String, String, String)> = file
+        .prepare_cached(
+            "SELECT id, receiver, channel FROM notification WHERE number = ? AND state = 'firing' AND revision = 0",
+        )?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((id, receiver, channel)) = first else { return Ok(()) };
+    file.prepare_cached(&format!(
+        "UPDATE notification SET body = json_set(body, '$.id', ?4)
+         WHERE id = ?1 AND receiver = ?2 AND channel = ?3 AND (state = 'resolved' OR revision > 0) AND ?1 != ?4 AND {OPEN}"
+    ))?
+    .execute(params![id, receiver, channel, theirs])?;
+    let ended: Option<(i64, Option<String>, i64, Option<String>)> = file
+        .prepare_cached(&format!(
+            "SELECT notification.number, notification.digest, heard.at, heard.digest
+             FROM notification JOIN heard ON heard.id = ?4 AND heard.state = 'resolved' AND heard.receiver = ?2
+                  AND heard.channel = ?3
+             WHERE notification.id = ?1 AND notification.receiver = ?2 AND notification.channel = ?3
+                 AND notification.state = 'resolved' AND {}",
+            OPEN.replace("told_as", "notification.told_as")
+        ))?
+        .query_row(params![id, receiver, channel, theirs], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((number, before, at, digest)) = ended else { return Ok(()) };
+    done(file, number, theirs, digest.as_deref(), Timestamp::from_micros(at))?;
+    left(file, before, digest.as_deref(), &receiver, &channel)
+}
+
+/// A digest has lost something that another tells.
+fn left(
+    file: &Connection,
+    before: Option<String>,
+    now: Option<&str>,
+    receiver: &str,
+    channel: &str,
+) -> rusqlite::Result<()> {
+    let Some(before) = before.filter(|before| now != Some(before)) else { return Ok(()) };
+    let to = Destination {
+        receiver: receiver.into(),
+        channel: channel.into(),
+        at_most: None,
+        patience: Duration::ZERO,
+    };
+    digest::remake(file, &before, &to)
 }
 
 /// What the other calls so is ours of this row.
@@ -282,8 +327,12 @@ fn alias(file: &Connection, number: i64, theirs: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Whether it is known which of ours it is.
 fn is_ours(file: &Connection, id: &str) -> rusqlite::Result<bool> {
-    file.prepare_cached("SELECT 1 FROM incident WHERE id = ?")?.exists([id])
+    file.prepare_cached(
+        "SELECT 1 FROM incident WHERE id = ?1 UNION ALL SELECT 1 FROM alias WHERE theirs = ?1",
+    )?
+    .exists([id])
 }
 
 fn micros(span: Duration) -> i64 {

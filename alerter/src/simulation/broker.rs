@@ -156,6 +156,25 @@ impl Broker {
         Handle { broker: self.clone(), fate: fate.clone(), committed }
     }
 
+    /// Another alerter sends it something, which is there soon.
+    pub(crate) fn tell(&self, body: &str) {
+        self.with(|inner| {
+            let now = inner.time.now();
+            let batch = wire::decode_batch(body.as_bytes(), &mut wire::Names::default());
+            let origin = batch.expect("an alerter writes what can be read").batch.origin;
+            let entry = Entry {
+                site: origin.site,
+                boots: (origin.boot, None),
+                sent: now,
+                visible: now + Duration::from_millis(inner.rng.u64(5..500)),
+                payload: body.as_bytes().to_vec(),
+                pulse: false,
+            };
+            inner.handles += 1;
+            inner.pool.push(Lying { visible: entry.visible, entry, handle: inner.handles });
+        });
+    }
+
     pub(crate) fn is_down(&self, down: bool) {
         self.with(|inner| inner.down = down);
     }
