@@ -21,6 +21,9 @@ pub(crate) const OLD: Duration = Duration::from_secs(60);
 /// The same beside another alerter, who may have paged what this one reads late: shorter than that one waits.
 pub(crate) const OLD_BESIDE: Duration = Duration::from_secs(15);
 
+/// For so long after its death a consumer has in its hands what it had received: the other's word may be among it.
+pub(crate) const HANDS: Duration = Duration::from_secs(20);
+
 /// For so long at most a page is kept back, by the alerter's own clock.
 pub(crate) const KEPT: Duration = Duration::from_secs(60);
 

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catch_up::{Due, KEPT, Present};
+use crate::catch_up::{Due, HANDS, KEPT, Present};
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
@@ -89,6 +89,8 @@ struct Judging {
     rank: Option<Rank>,
     /// The queue was read to its end since the start.
     read: bool,
+    /// Beside another alerter, what is of before the start rests until its words must be there.
+    rests: bool,
     /// How many missed batches were counted since a page was settled.
     missed: u64,
     recorder: Recorder,
@@ -191,6 +193,7 @@ impl Alerter {
             begun: clock.steady(),
             rank,
             read: false,
+            rests: rank.is_some(),
             missed: 0,
             recorder,
             wake: Arc::new(Notify::new()),
@@ -350,9 +353,11 @@ impl Judging {
         self.metrics.observed("unknown", unknown);
         self.metrics.observed("replayed", unjudged);
         self.count(&change, now);
-        if to_its_end && !self.read && self.rank.is_some() {
+        if self.rests && to_its_end && self.running() >= HANDS {
             let Self { consumer, recorder, .. } = self;
             consumer.transaction(|step| Ok::<_, Error>(recorder.ledger.go_on(step, now)?))?;
+            self.rests = false;
+            self.released = Timestamp::MIN;
             self.wake.notify_one();
         }
         self.has_read(to_its_end, !change.past.is_empty());
@@ -453,10 +458,15 @@ impl Judging {
         self.behind = behind;
     }
 
+    /// For how long it has run.
+    fn running(&self) -> Duration {
+        self.clock.steady().saturating_duration_since(self.begun)
+    }
+
     /// What of the past is due.
     fn due(&self, now: Timestamp) -> Due {
-        match self.behind {
-            true => Due::behind(self.clock.steady().saturating_duration_since(self.begun), now),
+        match self.behind || self.rests {
+            true => Due::behind(self.running(), now),
             false => Due::ALL,
         }
     }

@@ -46,7 +46,7 @@ use oracle::Expected;
 pub(crate) use receivers::Receivers;
 
 /// The days that are always lived through.
-const FIXED: std::ops::Range<u64> = 0..24;
+const FIXED: std::ops::Range<u64> = 0..20;
 
 /// How a day went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
