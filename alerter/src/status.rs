@@ -134,7 +134,7 @@ pub fn standing(path: &Path, now: Timestamp) -> Result<Option<Standing>, Error> 
             .query_map([SITE_SILENT], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         let owed = file.query_row(
-            "SELECT count(*), min(created) FROM notification WHERE standing = 'owed' OR standing = 'held'",
+            "SELECT count(*), min(created) FROM notification WHERE standing IN ('owed', 'held', 'behind')",
             [],
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)),
         )?;
@@ -225,8 +225,8 @@ pub(crate) fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
 
 fn owed(file: &Connection) -> rusqlite::Result<Vec<Owed>> {
     let sql =
-        "SELECT id, state, receiver, channel, created, standing = 'held', attempts, error FROM notification
-               WHERE standing = 'owed' OR standing = 'held' ORDER BY number";
+        "SELECT id, state, receiver, channel, created, standing != 'owed', attempts, error FROM notification
+               WHERE standing IN ('owed', 'held', 'behind') ORDER BY number";
     all(file, sql, |row| {
         Ok(Owed {
             id: row.get(0)?,

@@ -11,6 +11,7 @@ use crosswatch_judge::rule::{Metric, Rule, Side};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::config::{self, Problems};
 use crosswatch_shared::observation::Name;
+use toml_edit::{Item, TableLike, Value};
 use wildmatch::WildMatch;
 
 pub(crate) use gateway::default_gateway;
@@ -90,7 +91,8 @@ impl Config {
     }
 }
 
-/// What of a config's text is judged by. Receivers may have secrets, so that nothing of them is in it.
+/// What of a config's text is judged by. Receivers may have secrets, so that nothing of them is in it, and no comment, which may
+/// be a line that was one.
 fn judged(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let Ok(mut document) = text.parse::<toml_edit::DocumentMut>() else { return String::new() };
@@ -99,7 +101,44 @@ fn judged(text: &[u8]) -> String {
     rules.into_iter().flat_map(|rules| rules.iter_mut()).for_each(|rule| {
         rule.remove("notify");
     });
+    document.set_trailing("");
+    bare(document.as_table_mut());
     document.to_string()
+}
+
+/// Takes away what stands around keys and values.
+fn bare(table: &mut dyn TableLike) {
+    for (mut key, item) in table.iter_mut() {
+        key.leaf_decor_mut().clear();
+        key.dotted_decor_mut().clear();
+        match item {
+            Item::None => {}
+            Item::Value(value) => bare_value(value),
+            Item::Table(table) => {
+                table.decor_mut().clear();
+                bare(table);
+            }
+            Item::ArrayOfTables(tables) => tables.iter_mut().for_each(|table| {
+                table.decor_mut().clear();
+                bare(table);
+            }),
+        }
+    }
+}
+
+fn bare_value(value: &mut Value) {
+    value.decor_mut().clear();
+    match value {
+        Value::Array(array) => {
+            array.set_trailing("");
+            array.iter_mut().for_each(bare_value);
+        }
+        Value::InlineTable(table) => {
+            table.set_trailing("");
+            bare(table);
+        }
+        _ => {}
+    }
 }
 
 /// The file that a config is read from; `None` where there is none, and the built-in starter does.

@@ -99,11 +99,22 @@ impl Queues {
             let sender = |queue: &SqsQueue| Sender::new(post(&queue.url), queue.standby.as_ref().map(post));
             let of_stage = |queues: &&[SqsQueue]| {
                 let of = queues.len();
-                let with =
-                    |(index, queue): (usize, &SqsQueue)| (queue.clone(), Share { index, of }, sender(queue));
-                queues.iter().enumerate().map(with).collect::<Vec<_>>()
+                let with = move |(index, queue): (usize, &SqsQueue)| {
+                    // Of two alerters each judges for itself.
+                    let second =
+                        queue.second.iter().cloned().map(|url| SqsQueue { url, standby: None, second: None });
+                    let all = std::iter::once(queue.clone()).chain(second);
+                    all.map(move |queue| (queue, Share { index, of })).collect::<Vec<_>>()
+                };
+                queues.iter().enumerate().flat_map(with).collect::<Vec<_>>()
             };
-            stages.iter().flat_map(of_stage).collect()
+            let queues = stages.iter().flat_map(of_stage);
+            queues
+                .map(|(queue, share)| {
+                    let sender = sender(&queue);
+                    (queue, share, sender)
+                })
+                .collect()
         });
         Ok(Self::Sqs(runtime, queues))
     }

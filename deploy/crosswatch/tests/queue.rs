@@ -145,12 +145,22 @@ fn a_captured_queue_is_in_journals_and_what_cannot_be_read_stays() {
     world.send(&world.alerter, 0..25);
     world.send(&world.alerter, 3..5);
     world.server.send(&world.alerter, "not a batch");
+    let other = Origin { site: "(alerter)".into(), collector: "c".into(), boot: "1".into() };
+    let at = Timestamp::from(SystemTime::now());
+    let accepted =
+        json!({ "id": "0193", "state": "firing", "receiver": "me", "channel": "webhook", "at": at });
+    let accepted = serde_json::from_value(accepted).unwrap();
+    world.server.send(&world.alerter, &wire::encode_told(&other, 1, at, &accepted));
     let told = world.says(&["queue", "capture", "--stage", "alerter", "--into", "captured"]);
     assert!(told.contains("25 batches of 250 observations") && told.contains("2 came twice"), "{told}");
     assert!(told.contains("1 messages cannot be read and stay"), "{told}");
+    assert!(
+        told.contains("1 messages are no collector's") && told.contains("another alerter tells"),
+        "{told}"
+    );
     assert!(Path::new(&world.folder.path().join("captured/a.db")).exists());
     assert_eq!(count(&world.says(&["export", "--journals", "captured"])), 250);
-    assert_eq!(world.depth(&world.alerter), 1);
+    assert_eq!(world.depth(&world.alerter), 2);
 }
 
 #[test]
@@ -260,7 +270,15 @@ fn a_captured_queue_is_put_back_and_published_once_and_pages_only_where_that_is_
     assert!(peeked.contains("observations of a, boot 1, put back by a replay, to be judged"), "{peeked}");
     // For a tool that knows no better it is no batch.
     let told = world.says(&["queue", "capture", "--stage", "alerter", "--into", "others"]);
-    assert!(told.contains("0 batches") && told.contains("cannot be read and stay in the queue"), "{told}");
+    assert!(told.contains("0 batches") && told.contains("messages are no collector's"), "{told}");
+
+    // Of two alerters either is to judge it.
+    let second = world.server.queue("for-second-alerter");
+    let file = world.folder.path().join("crosswatch.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace("[http]", &format!("second_alerter = '{second}'\n[http]"))).unwrap();
+    world.says(&["replay", "--journal", "captured", "--into", "queue", "--page"]);
+    assert!(world.depth(&second) >= 1);
 }
 
 #[test]

@@ -214,6 +214,16 @@ fn the_documented_example_means_what_it_says() {
     assert_eq!((rules(&kept), &kept.topology.links), (rules(&found), &found.topology.links));
 }
 
+#[test]
+fn what_is_kept_for_the_record_has_no_comment_which_may_be_a_secret() {
+    let text = SMALL.replace("icmp = \"10.0.0.2\" },", "icmp = \"10.0.0.2\" }, # sms = [\"+15555550100\"]");
+    let hidden = "# webhook = \"https://hooks.example.com/secret\"\n";
+    let text = format!("{hidden}[notify.me]\nconsole = true\n{hidden}{text}{hidden}[http]\n{hidden}");
+    let kept = parse(&text).unwrap().judged;
+    assert!(!kept.contains('#') && !kept.contains("secret") && !kept.contains("+1555"), "{kept}");
+    assert_eq!(parse(&kept).unwrap().topology, parse(SMALL).unwrap().topology);
+}
+
 const SMALL: &str = r#"
 [site.z]
 [site.a]

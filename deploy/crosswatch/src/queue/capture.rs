@@ -11,7 +11,7 @@ use crosswatch_journal::Writer;
 use crosswatch_queue::Queue as _;
 use crosswatch_shared::config::topology::Queue;
 use crosswatch_shared::observation::{Batch, Name};
-use crosswatch_shared::wire::{Names, decode_batch};
+use crosswatch_shared::wire::{Decoded, Message as Wire, Names, decode_message};
 use crosswatch_sqs::receive::Receiver;
 
 use super::{Stage, needs_sqs};
@@ -25,8 +25,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How many reads in a row may give nothing although the queue is not empty, as while it fails.
 const PATIENCE: u32 = 15;
 
-const IN_THE_WAY: &str =
-    "messages that cannot be read are in the way; let the stage run, which puts them among its dead letters";
+const IN_THE_WAY: &str = "messages that are not captured are in the way; let the stage run, which takes them, or puts what cannot be read among its dead letters";
 
 /// Longer than any capture: what cannot be read is not handed out again meanwhile, and given back in the end.
 const ASIDE: Duration = Duration::from_hours(12);
@@ -40,7 +39,7 @@ pub(super) async fn run(queue: &Queue, stage: Stage, into: &Path) -> anyhow::Res
         let mut captured = Captured::default();
         let result = captured.all(&mut receiver, into).await;
         receiver.close().await;
-        let Captured { batches, repeated, observations, unreadable, .. } = captured;
+        let Captured { batches, repeated, observations, unreadable, others, .. } = captured;
         println!(
             "{}: {batches} batches of {observations} observations are in {}; {repeated} came twice",
             queue.url,
@@ -48,6 +47,12 @@ pub(super) async fn run(queue: &Queue, stage: Stage, into: &Path) -> anyhow::Res
         );
         if unreadable > 0 {
             println!("{unreadable} messages cannot be read and stay in the queue");
+        }
+        if others > 0 {
+            println!(
+                "{others} messages are no collector's: what a replay put back, or what another alerter tells; they stay in the \
+                 queue"
+            );
         }
         result?;
     }
@@ -64,6 +69,7 @@ struct Captured {
     repeated: u64,
     observations: u64,
     unreadable: u64,
+    others: u64,
 }
 
 impl Captured {
@@ -79,20 +85,29 @@ impl Captured {
             let (mut done, mut aside) = (Vec::new(), Vec::new());
             let mut of_sites: BTreeMap<Name, Vec<Batch>> = BTreeMap::new();
             for message in page.messages {
-                let decoded = match message.unreadable {
+                let batch = match message.unreadable {
                     Some(_) => None,
-                    None => decode_batch(&message.payload, &mut self.names).ok(),
+                    None => match decode_message(&message.payload, &mut self.names) {
+                        Ok(Wire::Batch(Decoded { batch, told, .. })) if told.is_empty() => Some(batch),
+                        Ok(Wire::Batch(_) | Wire::PutBack(..)) => {
+                            self.others += 1;
+                            aside.push(message.receipt);
+                            continue;
+                        }
+                        Err(_) => None,
+                    },
                 };
-                let Some(decoded) = decoded.filter(|decoded| self.opens(&decoded.batch, into)) else {
+                let Some(batch) = batch.filter(|batch| self.opens(batch, into)) else {
+                    self.unreadable += 1;
                     aside.push(message.receipt);
                     continue;
                 };
                 done.push(message.receipt);
-                let Batch { origin, number, .. } = &decoded.batch;
+                let Batch { origin, number, .. } = &batch;
                 if self.known.insert((origin.collector.clone(), origin.boot.clone(), *number)) {
                     self.batches += 1;
-                    self.observations += decoded.batch.observations.len() as u64;
-                    of_sites.entry(origin.site.clone()).or_default().push(decoded.batch);
+                    self.observations += batch.observations.len() as u64;
+                    of_sites.entry(origin.site.clone()).or_default().push(batch);
                 } else {
                     self.repeated += 1;
                 }
@@ -103,7 +118,6 @@ impl Captured {
                     writer.append_all(batches, now)?;
                 }
             }
-            self.unreadable += aside.len() as u64;
             receiver.commit(&done).await?;
             receiver.extend(&aside, ASIDE).await?;
             if page.empty && done.is_empty() && aside.is_empty() {

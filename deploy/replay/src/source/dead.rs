@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crosswatch_queue::{DeadLetter, dead_letters};
 use crosswatch_shared::time::Timestamp;
-use crosswatch_shared::wire::{Names, decode_batch};
+use crosswatch_shared::wire::{Message, Names, PutBack, decode_message};
 
 use super::{Piece, Skipped, Source, SourceError, Wanted};
 
@@ -31,7 +31,8 @@ pub struct Dead {
     page: std::vec::IntoIter<DeadLetter>,
     after: i64,
     elsewhere: std::vec::IntoIter<Letter>,
-    skipped: Vec<Skipped>,
+    /// What a letter held beside what was given of it, the next one last.
+    more: Vec<Piece>,
 }
 
 impl Dead {
@@ -40,13 +41,22 @@ impl Dead {
     pub fn open(file: &Path, wanted: Wanted) -> Self {
         let (names, page) = (Names::default(), Vec::new().into_iter());
         let elsewhere = Vec::new().into_iter();
-        Self { file: file.to_owned(), wanted, names, page, after: 0, elsewhere, skipped: Vec::new() }
+        Self { file: file.to_owned(), wanted, names, page, after: 0, elsewhere, more: Vec::new() }
     }
 
     /// With these from elsewhere, after those of the file.
     #[must_use]
     pub fn with(self, letters: Vec<Letter>) -> Self {
         Self { elsewhere: letters.into_iter(), ..self }
+    }
+
+    fn skip(&mut self, unknown_kinds: u64, unwanted: u64) {
+        if unknown_kinds > 0 {
+            self.more.push(Piece::Skipped(Skipped::UnknownKinds(unknown_kinds)));
+        }
+        if unwanted > 0 {
+            self.more.push(Piece::Skipped(Skipped::Unwanted(unwanted)));
+        }
     }
 
     /// The next letter of the file, or else from elsewhere.
@@ -65,21 +75,26 @@ impl Dead {
 
 impl Source for Dead {
     fn next(&mut self) -> Result<Option<Piece>, SourceError> {
-        if let Some(skipped) = self.skipped.pop() {
-            return Ok(Some(Piece::Skipped(skipped)));
+        if let Some(piece) = self.more.pop() {
+            return Ok(Some(piece));
         }
         let Some(Letter { place, sent, payload }) = self.letter()? else { return Ok(None) };
         let decoded = payload
-            .and_then(|payload| decode_batch(&payload, &mut self.names).map_err(|error| error.to_string()));
+            .and_then(|payload| decode_message(&payload, &mut self.names).map_err(|error| error.to_string()));
         match decoded {
-            Ok(decoded) => {
+            // A replay's own, which a program from before them refused.
+            Ok(Message::PutBack(put_back, unknown_kinds)) => {
+                let PutBack { origin, observations, .. } = put_back;
+                let (wanted, unwanted): (Vec<_>, Vec<_>) =
+                    observations.into_iter().partition(|of| self.wanted.has(&origin.site, of));
+                let rows = wanted.into_iter().rev().map(|of| Piece::Row(origin.clone(), of));
+                self.more.extend(rows);
+                self.skip(unknown_kinds, unwanted.len() as u64);
+                self.next()
+            }
+            Ok(Message::Batch(decoded)) => {
                 let (batch, unwanted) = self.wanted.cut(decoded.batch);
-                if decoded.unknown_kinds > 0 {
-                    self.skipped.push(Skipped::UnknownKinds(decoded.unknown_kinds));
-                }
-                if unwanted > 0 {
-                    self.skipped.push(Skipped::Unwanted(unwanted));
-                }
+                self.skip(decoded.unknown_kinds, unwanted);
                 Ok(Some(Piece::Batch(batch, sent)))
             }
             Err(reason) => Ok(Some(Piece::Skipped(Skipped::Unreadable { place, reason }))),
