@@ -3,6 +3,8 @@
 
 #[path = "regions/alarms.rs"]
 mod alarms;
+#[path = "regions/behind.rs"]
+mod behind;
 #[path = "regions/books.rs"]
 mod books;
 #[path = "regions/cut.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crosswatch_lab::Site;
 use crosswatch_shared::time::Timestamp;
-use crosswatch_tests::deployment::wait_within;
+use crosswatch_tests::deployment::{json_lines, wait_within};
 use serde_json::Value;
 
 use crate::world::{UNDER_WAY, World, now};
@@ -78,6 +78,26 @@ pub(crate) fn compare(world: &World, period: Duration, end: Timestamp) -> Books 
     books
 }
 
+/// Compares all windows that begin before `end` with those of an undisturbed twin, which a replay of the collectors' journals
+/// makes: none is missing, none is invented, and whatever CloudWatch can be asked for is the same. Gives how many they are.
+pub(crate) fn compare_with_twin(world: &World, end: Timestamp) -> usize {
+    let (twin, put) = (twin(world), put(world));
+    let windows: BTreeSet<&Window> =
+        twin.keys().chain(put.keys()).filter(|window| window.start < end).collect();
+    let differing = windows.iter().filter_map(|window| {
+        let (wanted, found) = (twin.get(window), put.get(window).map(|put| Statistics::of(&put.samples)));
+        let (Some(wanted), Some(found)) = (wanted, &found) else {
+            return Some(format!("{window:?}: {found:?} instead of {wanted:?}"));
+        };
+        // One that is put again as a whole is the same in all but sum and count.
+        let same = wanted.agrees(found) && found.count.is_multiple_of(wanted.count);
+        (!same).then(|| format!("{window:?}: {found:?} instead of {wanted:?}"))
+    });
+    let wrong: Vec<String> = differing.collect();
+    assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), windows.len(), &wrong[..wrong.len().min(20)]);
+    windows.len()
+}
+
 /// What CloudWatch can be asked for.
 #[derive(Debug)]
 struct Statistics {
@@ -146,8 +166,7 @@ fn observed(rows: &[Value], period: Duration) -> BTreeMap<Window, Samples> {
                     count(row, "TunnelsUp", &[("Link", "link"), ("Vpn", "vpn")], up as f64);
                 }
             }
-            // Of the sources, those of EC2 go to CloudWatch unless the config says otherwise.
-            "collection" if text(&row["source"]).starts_with("ec2:") => {
+            "collection" if is_put(row.get("source")) => {
                 let names = [("Site", "site"), ("Source", "source")];
                 count(row, "CollectionSuccess", &names, f64::from(u8::from(row["ok"] == true)));
                 count(row, "CollectionLatency", &names, row["took_ms"].as_f64().unwrap());
@@ -156,6 +175,41 @@ fn observed(rows: &[Value], period: Duration) -> BTreeMap<Window, Samples> {
         }
     }
     windows
+}
+
+/// The windows that the publisher would have made of the collectors' journals, those that go to CloudWatch.
+fn twin(world: &World) -> BTreeMap<Window, Statistics> {
+    let journals = world.journals();
+    let replayed =
+        world.tool(&["replay", "--metrics", "--format", "jsonl", "--journal", journals.to_str().unwrap()]);
+    let mut windows = BTreeMap::new();
+    for row in json_lines(&replayed) {
+        if !is_put(row["dimensions"].get("Source")) {
+            continue;
+        }
+        let value = |field: &str| row[field].as_f64().unwrap();
+        let statistics = Statistics {
+            count: row["count"].as_u64().unwrap(),
+            minimum: Some(millionths(value("minimum"))),
+            maximum: Some(millionths(value("maximum"))),
+            average: value("average") * 1e6,
+            percentiles: ["p50", "p90", "p95", "p99"].map(|of| Some(millionths(value(of)))).to_vec(),
+        };
+        let window =
+            Window { metric: text(&row["metric"]), dimensions: dimensions(&row), start: time(&row["start"]) };
+        assert!(windows.insert(window, statistics).is_none(), "made twice: {row}");
+    }
+    windows
+}
+
+/// Of the sources, those of EC2 go to CloudWatch unless the config says otherwise.
+fn is_put(source: Option<&Value>) -> bool {
+    source.is_none_or(|source| text(source).starts_with("ec2:"))
+}
+
+fn dimensions(row: &Value) -> BTreeMap<String, String> {
+    let dimensions = row["dimensions"].as_object().unwrap();
+    dimensions.iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
 /// What CloudWatch was given of a window, put together: it adds up what is put for the same time.
@@ -170,9 +224,11 @@ fn put(world: &World) -> BTreeMap<Window, Put> {
     let mut windows: BTreeMap<Window, Put> = BTreeMap::new();
     for metric in METRICS {
         for point in world.list(&format!("/datapoints?metric={metric}")) {
-            let dimensions = point["dimensions"].as_object().unwrap();
-            let dimensions = dimensions.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-            let window = Window { metric: metric.to_owned(), dimensions, start: time(&point["at"]) };
+            let window = Window {
+                metric: metric.to_owned(),
+                dimensions: dimensions(&point),
+                start: time(&point["at"]),
+            };
             let Put { times, samples } = windows.entry(window).or_default();
             times.insert(time(&point["received_at"]));
             let numbers = |field: &str| point[field].as_array().unwrap().clone();
