@@ -36,6 +36,24 @@ struct Route {
     slow: bool,
 }
 
+impl Route {
+    /// What is wrong with the names of what was told with a question.
+    fn wrong(&self, query: &str) -> Option<String> {
+        let told: Vec<String> =
+            form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect();
+        let of_query = |of: &&Parameter| !self.path.contains(&format!("{{{}}}", of.name));
+        let takes = || self.takes.iter().filter(of_query);
+        let strange = told.iter().find(|name| takes().all(|of| of.name != **name));
+        let missing = takes().find(|of| of.needed && told.iter().all(|name| name != of.name));
+        if let Some(of) = missing {
+            return Some(format!("the parameter '{}' is missing: {}", of.name, of.about));
+        }
+        let names: Vec<String> = takes().map(|of| format!("'{}'", of.name)).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        strange.map(|name| format!("there is no parameter '{name}': this takes {names}"))
+    }
+}
+
 /// What is told with a question.
 struct Parameter {
     name: &'static str,
@@ -150,6 +168,9 @@ pub(crate) async fn answer(site: &Arc<Site>, path: &[&str], query: &str) -> Answ
         let words = "there is no such thing in this interface; /api/v1/openapi.json describes it";
         return Err(Failure::NotFound(words.to_owned()));
     };
+    if let Some(words) = route.wrong(query) {
+        return Err(Failure::NotFound(words));
+    }
     let asked = Asked { part: decoded(part), query: query.to_owned() };
     let slots = if route.slow { &site.explaining } else { &site.drawing };
     site.work(slots, move |site, snapshot, now| (route.answer)(site, snapshot, now, &asked)).await
@@ -210,6 +231,18 @@ pub(crate) fn problem(status: StatusCode, words: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_that_is_missing_or_strange_is_named() {
+        let route = |path| ROUTES.iter().find(|route| route.path == path).unwrap();
+        assert_eq!(route("/explain").wrong("of=l&at=2026-11-28T00:00:00Z"), None);
+        let missing = route("/explain").wrong("subject=l").unwrap();
+        assert!(missing.starts_with("the parameter 'of' is missing: A link"), "{missing}");
+        let strange = route("/incidents").wrong("range=1h&site=a").unwrap();
+        assert_eq!(strange, "there is no parameter 'site': this takes 'range', 'from', 'to', 'link'");
+        assert_eq!(route("/incidents/{id}").wrong(""), None);
+        assert!(route("/state").wrong("id=3").is_some());
+    }
 
     #[test]
     fn a_path_is_that_of_one_route() {

@@ -63,7 +63,7 @@ impl Point {
 /// The probes of a link, or those of a site or name.
 pub(super) fn answer(site: &Site, _: &Snapshot, now: Timestamp, asked: &Asked) -> Answer {
     let query = &asked.query;
-    let name = get(query, "link").ok_or_else(|| Failure::NotFound("name a link: ?link=NAME".to_owned()))?;
+    let name = get(query, "link").unwrap_or_default();
     let (of_site, of_probe) = (get(query, "site"), get(query, "probe"));
     let window = Window::of_query(query, now);
     let span = Span::new(window.from(), window.to(), now);
