@@ -5,8 +5,8 @@
 //! written.
 //!
 //! An incident's id is made of the first of what fired, so both have the same, as a rule. Where batches came in another order it
-//! may be another; then what the other says is taken for the incident of the same place that began about then, and the
-//! receiver is told its end by the id that it knows.
+//! may be another; then what the other says is taken for the incident of the same place that began about then, unless either
+//! was over before the other began, and the receiver is told its end by the id that it knows.
 
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> r
         .optional()?;
     let mut found = by_id;
     if found.is_none() && of.state == "firing" && of.revision == 0 && !is_ours(file, &of.id)? {
-        found = nearest_row(file, told, of)?;
+        found = nearest_row(file, told, of, whole)?;
         if let Some(number) = found {
             alias(file, number, &of.id)?;
         }
@@ -173,18 +173,26 @@ fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> r
     left(file, before, whole, &told.receiver, &told.channel)
 }
 
-/// A row of the place whose incident began about then.
-fn nearest_row(file: &Connection, told: &Told, of: &Member) -> rusqlite::Result<Option<i64>> {
+/// A row of the place whose incident began about then. What was over before the other began is not the same.
+fn nearest_row(
+    file: &Connection,
+    told: &Told,
+    of: &Member,
+    whole: Option<&str>,
+) -> rusqlite::Result<Option<i64>> {
     let Some(since) = of.since else { return Ok(None) };
     file.prepare_cached(&format!(
         "SELECT number FROM notification JOIN incident USING (id)
          WHERE receiver = ?1 AND channel = ?2 AND notification.state = 'firing' AND revision = 0 AND {OPEN}
-             AND place = ?3 AND abs(opened_at - ?4) <= ?5
+             AND place = ?3 AND abs(opened_at - ?4) <= ?5 AND ifnull(resolved_at >= ?4, true)
+             AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (?6, ?7) AND ended.state = 'resolved'
+                 AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < opened_at)
          ORDER BY abs(opened_at - ?4) LIMIT 1"
     ))?
-    .query_row(params![told.receiver, told.channel, of.place, since.as_micros(), micros(NEAR)], |row| {
-        row.get(0)
-    })
+    .query_row(
+        params![told.receiver, told.channel, of.place, since.as_micros(), micros(NEAR), of.id, whole],
+        |row| row.get(0),
+    )
     .optional()
 }
 
@@ -231,6 +239,8 @@ pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination
              WHERE receiver = ?1 AND channel = ?2 AND state = 'firing' AND revision = 0 AND place = ?3
                  AND abs(since - ?4) <= ?5
                  AND id NOT IN (SELECT theirs FROM alias) AND id NOT IN (SELECT id FROM incident)
+                 AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (heard.id, heard.digest)
+                     AND ended.state = 'resolved' AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < ?4)
              ORDER BY abs(since - ?4) LIMIT 1",
         )?
         .query_row(params![receiver, channel, body.place, since.as_micros(), micros(NEAR)], |row| {

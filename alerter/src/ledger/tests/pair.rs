@@ -358,6 +358,62 @@ fn an_incident_that_began_otherwise_here_is_known_by_its_place_and_ends_by_the_i
 }
 
 #[test]
+fn what_the_first_told_to_be_over_before_another_began_at_the_place_is_not_taken_for_it() {
+    for in_a_digest in [false, true] {
+        let at_most = in_a_digest.then_some(Rate { count: 1, per: Duration::from_secs(20) });
+        let (first, one) = (Ledger::new(&[receiver("r", at_most)]).beside(Duration::ZERO), file());
+        let names = ["r".into()];
+        // The first alone saw it.
+        for subject in ["single", "l", "m"] {
+            happens(&first, &one, State::Firing, subject, &names, at(0));
+        }
+        first.make_digests(&one, at(5)).unwrap();
+        accepted_by(&first, &one, at(6));
+        for subject in ["single", "l", "m"] {
+            happens(&first, &one, State::Resolved, subject, &names, at(60));
+        }
+        accepted_by(&first, &one, at(61));
+        first.make_digests(&one, at(70)).unwrap();
+        accepted_by(&first, &one, at(71));
+        let words = words(&one);
+        assert_eq!(words.iter().any(|word| word.held.is_some()), in_a_digest);
+        // A queue keeps no order: a `firing` may come when its end is known, and what began here since.
+        for last in [None, Some("l")] {
+            let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+            let is_last = |word: &&Word| {
+                let places = word.held.iter().flatten().map(|of| &of.place).chain([&word.place]);
+                last.is_some() && word.state == "firing" && places.into_iter().any(|place| *place == "l")
+            };
+            let (late, soon): (Vec<&Word>, Vec<&Word>) = words.iter().partition(is_last);
+            soon.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+            happens(&second, &other, State::Firing, "l", &names, at(200));
+            late.iter().for_each(|word| assert!(heard(&other, word, at(201)).unwrap()));
+            let page = waiting(&other, &second.destinations()[0], at(200) + PATIENCE);
+            assert_eq!(page, [("firing".to_owned(), "l".to_owned())], "{in_a_digest} {last:?}");
+        }
+        // What began before the end that is told is the same, however late it is read.
+        let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+        words.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+        happens(&second, &other, State::Firing, "l", &names, at(2));
+        assert_eq!(totals(&other).unwrap(), Totals::default(), "{in_a_digest}");
+    }
+}
+
+#[test]
+fn what_was_over_here_before_the_first_saw_another_is_still_owed() {
+    let [(first, one), (second, other)] = two();
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    happens(&second, &other, State::Firing, "l", &names, at(0));
+    happens(&second, &other, State::Resolved, "l", &names, at(10));
+    happens(&first, &one, State::Firing, "l", &names, at(20));
+    accepted_by(&first, &one, at(21));
+    assert!(heard(&other, &words(&one)[0], at(22)).unwrap());
+    assert_eq!(waiting(&other, to, at(30)), [("firing".to_owned(), "l".to_owned())]);
+    happens(&second, &other, State::Firing, "l", &names, at(20));
+    assert_eq!(totals(&other).unwrap().owed, 2, "its own page and end, and nothing of the first's");
+}
+
+#[test]
 fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
     let limit = Rate { count: 1, per: Duration::from_secs(3600) };
     let [first, second] = [Duration::ZERO, PATIENCE]
