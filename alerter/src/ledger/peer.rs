@@ -4,6 +4,8 @@
 //! done for the other. What the other says is kept, since it may come before what it is of: then that is done as soon as it is
 //! written.
 //!
+//! What an alerter says of its own files is no other's: `config-refused` is neither told nor waited with.
+//!
 //! An incident's id is made of the first of what fired, so both have the same, as a rule. Where batches came in another order it
 //! may be another; then what the other says is taken for the incident of the same place that began about then, unless either
 //! was over before the other began, and the receiver is told its end by the id that it knows.
@@ -15,12 +17,16 @@ use crosswatch_shared::told::{Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Body, Destination, digest};
+use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.
 const NEAR: Duration = Duration::from_secs(300);
 
 /// For how long it is kept what the other said: longer than its queue keeps anything.
 const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
+
+/// So many of a digest are told by one message; a queue takes no longer ones than 1 MiB.
+const MEMBERS: usize = 1_000;
 
 /// What is not done yet, and need not be done by both.
 const OPEN: &str = "told_as IS NULL AND (standing IN ('owed', 'held', 'muted', 'behind')
@@ -44,11 +50,15 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     let Ok(body) = serde_json::from_str::<Body>(&body) else {
         return Ok(());
     };
+    if body.is_own() {
+        return Ok(());
+    }
     let mut members = file.prepare_cached(
         "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since') FROM notification
-         WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL ORDER BY number",
+         WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL AND json_extract(body, '$.rule') != ?
+         ORDER BY number",
     )?;
-    let members = members.query_map(params![local, receiver, channel], |row| {
+    let members = members.query_map(params![local, receiver, channel, CONFIG_REFUSED], |row| {
         let since: Option<String> = row.get(4)?;
         Ok(Member {
             id: row.get(0)?,
@@ -60,10 +70,21 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     })?;
     let members: Vec<Member> = members.collect::<rusqlite::Result<_>>()?;
     let Body { id, place, since, text, held, .. } = body;
-    let held = held.map(|_| members);
-    let told = Told { id, state, revision, receiver, channel, place, since, at, text, held };
-    let told = serde_json::to_string(&told)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let mut told = Told { id, state, revision, receiver, channel, place, since, at, text, held: None };
+    if held.is_none() || members.is_empty() {
+        told.held = held.map(|_| members);
+        return put(file, &told);
+    }
+    members.chunks(MEMBERS).try_for_each(|some| {
+        told.held = Some(some.to_vec());
+        put(file, &told)
+    })
+}
+
+/// It is told as soon as the other's queue takes it.
+fn put(file: &Connection, told: &Told) -> rusqlite::Result<()> {
+    let told =
+        serde_json::to_string(told).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     file.prepare_cached("INSERT INTO outbox (told) VALUES (?)")?.execute([told])?;
     Ok(())
 }
@@ -78,10 +99,9 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
         since: told.since,
     };
     let digest = told.held.as_ref().map(|_| told.id.as_str());
-    if !keep(file, told, &single, None)? {
-        return Ok(false);
-    }
-    if digest.is_some() {
+    let is_new = keep(file, told, &single, None)?;
+    let mut news = is_new;
+    if is_new && digest.is_some() {
         // So that its end, too, is the same one.
         file.prepare_cached(
             "INSERT INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created,
@@ -99,15 +119,21 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
             now.as_micros(),
             told.at.as_micros()
         ])?;
-    } else {
+    } else if is_new {
         of_row(file, told, &single, None)?;
     }
+    // A long digest comes in several parts.
     for member in told.held.iter().flatten() {
-        keep(file, told, member, digest)?;
-        of_row(file, told, member, digest)?;
+        let is_known = !keep(file, told, member, digest)?;
+        if is_new || !is_known {
+            of_row(file, told, member, digest)?;
+            news = true;
+        }
     }
-    file.prepare_cached("DELETE FROM heard WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
-    Ok(true)
+    if news {
+        file.prepare_cached("DELETE FROM heard WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
+    }
+    Ok(news)
 }
 
 /// Remembers it; `false` for what is known.
@@ -199,7 +225,7 @@ fn nearest_row(
 /// A row was written, or is told now: if the other alerter has said that its receiver accepted it, it is done.
 pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination) -> rusqlite::Result<()> {
     let is_any = file.prepare_cached("SELECT 1 FROM heard LIMIT 1")?.exists([])?;
-    if !is_any {
+    if !is_any || body.is_own() {
         return Ok(());
     }
     let (receiver, channel) = (&to.receiver, &to.channel);
