@@ -51,7 +51,7 @@ use crate::drill::Drill;
 use crate::refused::CONFIG_REFUSED;
 
 pub(crate) use body::{AT_MOST, Body, Held};
-pub(crate) use peer::heard;
+pub(crate) use peer::{heard, tell_before};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

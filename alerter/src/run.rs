@@ -164,6 +164,9 @@ impl Alerter {
         };
         let now = clock.wall();
         let agreed = consumer.transaction(|step| {
+            if rank.is_some() {
+                ledger::tell_before(step, now)?;
+            }
             let agreed = reconcile::agree(step, file, (&rules, topology), &recorder, None, now)?;
             Ok::<_, Error>(begin(step, agreed, &recorder, &of_silences, now)?)
         })?;

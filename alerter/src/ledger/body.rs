@@ -120,7 +120,7 @@ impl Held {
 impl Body {
     /// Whether it is of this alerter's own machine, of which another knows nothing.
     pub(super) fn is_own(&self) -> bool {
-        self.rule == CONFIG_REFUSED
+        self.rule == CONFIG_REFUSED && !self.drill
     }
 
     /// That an incident began, or what is known of it now, for this symptom. `word` is what a person reads first.

@@ -81,6 +81,24 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     })
 }
 
+/// An alerter that was alone is beside another one now, whose queue begins with what collectors kept: that one is told all
+/// that was accepted meanwhile.
+pub(crate) fn tell_before(file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    // A sequence begins with the first row.
+    let told = file.prepare_cached("SELECT 1 FROM sqlite_sequence WHERE name = 'outbox'")?.exists([])?;
+    if told {
+        return Ok(());
+    }
+    let accepted: Vec<(i64, i64)> = file
+        .prepare_cached(
+            "SELECT number, accepted_at FROM notification
+             WHERE standing = 'accepted' AND accepted_at > ? AND told_as IS NULL ORDER BY number",
+        )?
+        .query_map([(now - KEPT).as_micros()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    accepted.into_iter().try_for_each(|(number, at)| tell(file, number, Timestamp::from_micros(at)))
+}
+
 /// It is told as soon as the other's queue takes it.
 fn put(file: &Connection, told: &Told) -> rusqlite::Result<()> {
     let told =

@@ -480,6 +480,34 @@ fn a_digest_of_thousands_is_told_by_several_messages_and_whatever_part_comes_fir
 }
 
 #[test]
+fn what_one_alone_had_paged_is_told_to_another_that_is_put_beside_it_once() {
+    let (alone, one) = (Ledger::new(&[receiver("r", None)]), file());
+    let names = ["r".into()];
+    for subject in ["over", "burns"] {
+        happens(&alone, &one, State::Firing, subject, &names, at(0));
+    }
+    happens(&alone, &one, State::Resolved, "over", &names, at(60));
+    accepted_by(&alone, &one, at(61));
+    accepted_by(&alone, &one, at(62));
+    assert_eq!(words(&one), []);
+    tell_before(&one, at(1_000)).unwrap();
+    let words_of_before = words(&one);
+    assert_eq!(words_of_before.len(), 3);
+    one.execute("DELETE FROM outbox", []).unwrap();
+    tell_before(&one, at(2_000)).unwrap();
+    assert_eq!(words(&one), [], "only once");
+
+    // The new one judges the same, out of what the collectors kept.
+    let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+    words_of_before.iter().for_each(|word| assert!(heard(&other, word, at(1_001)).unwrap()));
+    for subject in ["over", "burns"] {
+        happens(&second, &other, State::Firing, subject, &names, at(0));
+    }
+    happens(&second, &other, State::Resolved, "over", &names, at(60));
+    assert_eq!(totals(&other).unwrap(), Totals::default());
+}
+
+#[test]
 fn of_its_own_config_each_tells_itself_and_at_once() {
     let refused = |(ledger, file): &(Ledger, Connection), state: State, now: Timestamp| {
         let events = becomes(
