@@ -48,9 +48,10 @@ use crate::at_most::History;
 use crate::catch_up::{self, CATCH_UP};
 use crate::config::Receiver;
 use crate::drill::Drill;
+use crate::refused::CONFIG_REFUSED;
 
 pub(crate) use body::{AT_MOST, Body, Held};
-pub(crate) use peer::heard;
+pub(crate) use peer::{heard, tell_before};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -89,6 +90,11 @@ impl Kept {
 }
 
 impl Destination {
+    /// How long it waits with this for the other alerter's word.
+    fn patience_with(&self, body: &Body) -> Duration {
+        if body.is_own() { Duration::ZERO } else { self.patience }
+    }
+
     /// Every channel of a receiver.
     #[must_use]
     pub(crate) fn of(receiver: &Receiver) -> Vec<Self> {
@@ -608,8 +614,9 @@ pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqli
 /// Nothing that was owed before is tried until then, at the start beside another alerter, who may have told it meanwhile.
 pub(crate) fn rest_until(file: &Connection, then: Timestamp) -> rusqlite::Result<()> {
     file.execute(
-        "UPDATE notification SET next_try = max(next_try, ?) WHERE standing = 'owed'",
-        [then.as_micros()],
+        "UPDATE notification SET next_try = max(next_try, ?)
+         WHERE standing = 'owed' AND json_extract(body, '$.rule') != ?",
+        params![then.as_micros(), CONFIG_REFUSED],
     )?;
     Ok(())
 }
@@ -716,7 +723,7 @@ fn owe(
         now.as_micros(),
         body.revision,
         muted_by,
-        (now + to.patience).as_micros(),
+        (now + to.patience_with(body)).as_micros(),
     ])?;
     match message {
         Message::Digest => Ok(()),
@@ -749,7 +756,7 @@ fn release(
         standing(file, to, now)?,
         json(body)?,
         now.as_micros(),
-        (now + to.patience).as_micros()
+        (now + to.patience_with(body)).as_micros()
     ])?;
     Ok(())
 }

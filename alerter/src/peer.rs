@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crosswatch_aws::sqs::{MESSAGES, Sqs};
+use crosswatch_aws::sqs::{BYTES, MESSAGES, Sqs};
 use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_shared::observation::{Name, Origin};
 use crosswatch_shared::told::Told;
 use crosswatch_shared::wire;
+use crosswatch_sqs::body::fitting;
 use rusqlite::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ pub type Telling<'a> = Pin<Box<dyn Future<Output = Vec<Result<(), String>>> + Se
 
 /// The other alerter's queue.
 pub trait Tells: Send + Sync + 'static {
-    /// Sends up to ten messages. What fails may have been taken nevertheless.
+    /// Sends up to ten messages of [`BYTES`] together. What fails may have been taken nevertheless.
     fn tell<'a>(&'a self, bodies: &'a [String]) -> Telling<'a>;
 }
 
@@ -165,10 +166,7 @@ impl Teller {
         for number in numbers {
             match answers.next() {
                 Some(Ok(())) => {
-                    self.file
-                        .prepare_cached("DELETE FROM outbox WHERE number = ?")
-                        .and_then(|mut delete| delete.execute([number]))
-                        .map_err(|error| format!("the ledger cannot be written: {error}"))?;
+                    self.is_done(number).map_err(|error| format!("the ledger cannot be written: {error}"))?;
                 }
                 Some(Err(problem)) => failed = Some(problem),
                 None => {
@@ -179,17 +177,39 @@ impl Teller {
         failed.map_or(Ok(true), Err)
     }
 
-    /// The next few messages, with their numbers.
+    fn is_done(&self, number: i64) -> rusqlite::Result<()> {
+        self.file.prepare_cached("DELETE FROM outbox WHERE number = ?")?.execute([number])?;
+        Ok(())
+    }
+
+    /// The next few messages, with their numbers: as many as a call takes.
     fn next(&self) -> rusqlite::Result<Vec<(i64, String)>> {
         let now = self.clock.wall();
-        let mut rows = self.file.prepare_cached("SELECT number, told FROM outbox ORDER BY number LIMIT ?")?;
-        let mut rows = rows.query([i64::try_from(MESSAGES).unwrap_or(1)])?;
-        let mut next = Vec::new();
-        while let Some(row) = rows.next()? {
+        let mut rows = self.file.prepare_cached("SELECT number, told FROM outbox ORDER BY number")?;
+        let mut rows = rows.query([])?;
+        let (mut next, mut bytes) = (Vec::new(), 0);
+        while next.len() < MESSAGES
+            && let Some(row) = rows.next()?
+        {
             let (number, told): (i64, String) = (row.get(0)?, row.get(1)?);
             let told: Told = serde_json::from_str(&told)
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            next.push((number, wire::encode_told(&self.origin, number.unsigned_abs(), now, &told)));
+            let wire = wire::encode_told(&self.origin, number.unsigned_abs(), now, &told);
+            let Some(body) = fitting(wire) else {
+                // Nothing else may wait for it for ever.
+                tracing::error!(
+                    id = told.id,
+                    receiver = told.receiver,
+                    "it is too long for the other alerter's queue: it is not told"
+                );
+                self.is_done(number)?;
+                continue;
+            };
+            bytes += body.len();
+            if bytes > BYTES {
+                break;
+            }
+            next.push((number, body));
         }
         Ok(next)
     }

@@ -165,7 +165,7 @@ impl Alerter {
         let now = clock.wall();
         let agreed = consumer.transaction(|step| {
             if rank.is_some() {
-                ledger::rest_until(step, now + KEPT)?;
+                ledger::tell_before(step, now)?;
             }
             let agreed = reconcile::agree(step, file, (&rules, topology), &recorder, None, now)?;
             Ok::<_, Error>(begin(step, agreed, &recorder, &of_silences, now)?)
@@ -251,6 +251,7 @@ impl Alerter {
     /// The file or the queue fails in a way that trying again does not help.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { mut judging, dispatcher, teller, changes, .. } = self;
+        judging.rest()?;
         let dispatched = CancellationToken::new();
         let telling = teller.map(|teller| {
             AbortOnDropHandle::new(tokio::spawn(teller.run(dispatcher.tells(), dispatched.clone())))
@@ -280,6 +281,16 @@ impl Alerter {
 }
 
 impl Judging {
+    /// Beside another alerter, what is owed at the start waits for what its queue says of that: all that was owed before, and
+    /// what the config and the silences brought about.
+    fn rest(&mut self) -> Result<(), Error> {
+        if self.rests {
+            let then = self.clock.wall() + KEPT;
+            self.consumer.transaction(|step| Ok::<_, Error>(ledger::rest_until(step, then)?))?;
+        }
+        Ok(())
+    }
+
     async fn run(&mut self, stop: CancellationToken) -> Result<(), Error> {
         // Nobody else reads its queue or writes its file.
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).even();

@@ -39,16 +39,23 @@ pub(crate) fn tables(file: &Connection) {
 /// The rule `ping-failed` fires for a subject of a link that is called the same, or no longer does: what becomes of
 /// incidents is in the file then.
 pub(crate) fn happens(file: &Connection, state: State, subject: &str, at: Timestamp) -> Vec<Event> {
-    let transition = Transition {
-        at,
-        state,
-        rule: "ping-failed".into(),
-        rule_index: 0,
-        subject: subject.into(),
-        link: Some(subject.into()),
-        value: Some(0.0),
-        reason: "3 of 3 lost".to_owned(),
-    };
+    becomes(
+        file,
+        &Transition {
+            at,
+            state,
+            rule: "ping-failed".into(),
+            rule_index: 0,
+            subject: subject.into(),
+            link: Some(subject.into()),
+            value: Some(0.0),
+            reason: "3 of 3 lost".to_owned(),
+        },
+    )
+}
+
+/// What becomes of incidents by this is in the file then.
+pub(crate) fn becomes(file: &Connection, transition: &Transition) -> Vec<Event> {
     let nothing = Topology {
         sites: Vec::new(),
         links: Vec::new(),
@@ -58,7 +65,8 @@ pub(crate) fn happens(file: &Connection, state: State, subject: &str, at: Timest
     let saved = incident::saved(file).unwrap();
     let mut incidents =
         Incidents::restore(saved.iter().map(|(_, saved)| serde_json::from_str(saved).unwrap()));
-    let events = Engine::new(Vec::new(), &nothing).tell(&[transition], &mut incidents);
+    let transitions = std::slice::from_ref(transition);
+    let events = Engine::new(Vec::new(), &nothing).tell(transitions, &mut incidents);
     events.iter().for_each(|event| incident::write(file, event).unwrap());
     incidents.take_changed().iter().for_each(|open| incident::save(file, open).unwrap());
     events
@@ -73,7 +81,18 @@ pub(crate) fn happens_to(
     receivers: &[Name],
     now: Timestamp,
 ) {
-    for event in happens(file, state, subject, now) {
+    owes(ledger, file, happens(file, state, subject, now), receivers, now);
+}
+
+/// What is owed for what became of incidents.
+pub(crate) fn owes(
+    ledger: &Ledger,
+    file: &Connection,
+    events: Vec<Event>,
+    receivers: &[Name],
+    now: Timestamp,
+) {
+    for event in events {
         match &event.what {
             What::Opened(symptom) => ledger.fired(file, &event, symptom, receivers, None, now).unwrap(),
             What::Closed(ended) => ledger.resolved(file, &event, ended, false, now).unwrap(),

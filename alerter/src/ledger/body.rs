@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Destination;
 use crate::catch_up::CATCH_UP;
 use crate::drill::{DRILL, Drill};
+use crate::refused::CONFIG_REFUSED;
 use crate::text;
 
 /// The rule that a digest names.
@@ -117,6 +118,11 @@ impl Held {
 }
 
 impl Body {
+    /// Whether it is of this alerter's own machine, of which another knows nothing.
+    pub(super) fn is_own(&self) -> bool {
+        self.rule == CONFIG_REFUSED && !self.drill
+    }
+
     /// That an incident began, or what is known of it now, for this symptom. `word` is what a person reads first.
     pub(super) fn firing(event: &Event, symptom: &Symptom, word: &str) -> Self {
         let Incident { verdict, .. } = &event.incident;

@@ -4,9 +4,11 @@
 //! done for the other. What the other says is kept, since it may come before what it is of: then that is done as soon as it is
 //! written.
 //!
+//! What an alerter says of its own files is no other's: `config-refused` is neither told nor waited with.
+//!
 //! An incident's id is made of the first of what fired, so both have the same, as a rule. Where batches came in another order it
-//! may be another; then what the other says is taken for the incident of the same place that began about then, and the
-//! receiver is told its end by the id that it knows.
+//! may be another; then what the other says is taken for the incident of the same place that began about then, unless either
+//! was over before the other began, and the receiver is told its end by the id that it knows.
 
 use std::time::Duration;
 
@@ -15,12 +17,16 @@ use crosswatch_shared::told::{Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Body, Destination, digest};
+use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.
 const NEAR: Duration = Duration::from_secs(300);
 
 /// For how long it is kept what the other said: longer than its queue keeps anything.
 const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
+
+/// So many of a digest are told by one message; a queue takes no longer ones than 1 MiB.
+const MEMBERS: usize = 1_000;
 
 /// What is not done yet, and need not be done by both.
 const OPEN: &str = "told_as IS NULL AND (standing IN ('owed', 'held', 'muted', 'behind')
@@ -44,11 +50,15 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     let Ok(body) = serde_json::from_str::<Body>(&body) else {
         return Ok(());
     };
+    if body.is_own() {
+        return Ok(());
+    }
     let mut members = file.prepare_cached(
         "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since') FROM notification
-         WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL ORDER BY number",
+         WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL AND json_extract(body, '$.rule') != ?
+         ORDER BY number",
     )?;
-    let members = members.query_map(params![local, receiver, channel], |row| {
+    let members = members.query_map(params![local, receiver, channel, CONFIG_REFUSED], |row| {
         let since: Option<String> = row.get(4)?;
         Ok(Member {
             id: row.get(0)?,
@@ -60,10 +70,39 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     })?;
     let members: Vec<Member> = members.collect::<rusqlite::Result<_>>()?;
     let Body { id, place, since, text, held, .. } = body;
-    let held = held.map(|_| members);
-    let told = Told { id, state, revision, receiver, channel, place, since, at, text, held };
-    let told = serde_json::to_string(&told)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let mut told = Told { id, state, revision, receiver, channel, place, since, at, text, held: None };
+    if held.is_none() || members.is_empty() {
+        told.held = held.map(|_| members);
+        return put(file, &told);
+    }
+    members.chunks(MEMBERS).try_for_each(|some| {
+        told.held = Some(some.to_vec());
+        put(file, &told)
+    })
+}
+
+/// An alerter that was alone is beside another one now, whose queue begins with what collectors kept: that one is told all
+/// that was accepted meanwhile.
+pub(crate) fn tell_before(file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    // A sequence begins with the first row.
+    let told = file.prepare_cached("SELECT 1 FROM sqlite_sequence WHERE name = 'outbox'")?.exists([])?;
+    if told {
+        return Ok(());
+    }
+    let accepted: Vec<(i64, i64)> = file
+        .prepare_cached(
+            "SELECT number, accepted_at FROM notification
+             WHERE standing = 'accepted' AND accepted_at > ? AND told_as IS NULL ORDER BY number",
+        )?
+        .query_map([(now - KEPT).as_micros()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    accepted.into_iter().try_for_each(|(number, at)| tell(file, number, Timestamp::from_micros(at)))
+}
+
+/// It is told as soon as the other's queue takes it.
+fn put(file: &Connection, told: &Told) -> rusqlite::Result<()> {
+    let told =
+        serde_json::to_string(told).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     file.prepare_cached("INSERT INTO outbox (told) VALUES (?)")?.execute([told])?;
     Ok(())
 }
@@ -78,10 +117,9 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
         since: told.since,
     };
     let digest = told.held.as_ref().map(|_| told.id.as_str());
-    if !keep(file, told, &single, None)? {
-        return Ok(false);
-    }
-    if digest.is_some() {
+    let is_new = keep(file, told, &single, None)?;
+    let mut news = is_new;
+    if is_new && digest.is_some() {
         // So that its end, too, is the same one.
         file.prepare_cached(
             "INSERT INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created,
@@ -99,15 +137,21 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
             now.as_micros(),
             told.at.as_micros()
         ])?;
-    } else {
+    } else if is_new {
         of_row(file, told, &single, None)?;
     }
+    // A long digest comes in several parts.
     for member in told.held.iter().flatten() {
-        keep(file, told, member, digest)?;
-        of_row(file, told, member, digest)?;
+        let is_known = !keep(file, told, member, digest)?;
+        if is_new || !is_known {
+            of_row(file, told, member, digest)?;
+            news = true;
+        }
     }
-    file.prepare_cached("DELETE FROM heard WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
-    Ok(true)
+    if news {
+        file.prepare_cached("DELETE FROM heard WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
+    }
+    Ok(news)
 }
 
 /// Remembers it; `false` for what is known.
@@ -146,7 +190,7 @@ fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> r
         .optional()?;
     let mut found = by_id;
     if found.is_none() && of.state == "firing" && of.revision == 0 && !is_ours(file, &of.id)? {
-        found = nearest_row(file, told, of)?;
+        found = nearest_row(file, told, of, whole)?;
         if let Some(number) = found {
             alias(file, number, &of.id)?;
         }
@@ -173,25 +217,33 @@ fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> r
     left(file, before, whole, &told.receiver, &told.channel)
 }
 
-/// A row of the place whose incident began about then.
-fn nearest_row(file: &Connection, told: &Told, of: &Member) -> rusqlite::Result<Option<i64>> {
+/// A row of the place whose incident began about then. What was over before the other began is not the same.
+fn nearest_row(
+    file: &Connection,
+    told: &Told,
+    of: &Member,
+    whole: Option<&str>,
+) -> rusqlite::Result<Option<i64>> {
     let Some(since) = of.since else { return Ok(None) };
     file.prepare_cached(&format!(
         "SELECT number FROM notification JOIN incident USING (id)
          WHERE receiver = ?1 AND channel = ?2 AND notification.state = 'firing' AND revision = 0 AND {OPEN}
-             AND place = ?3 AND abs(opened_at - ?4) <= ?5
+             AND place = ?3 AND abs(opened_at - ?4) <= ?5 AND ifnull(resolved_at >= ?4, true)
+             AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (?6, ?7) AND ended.state = 'resolved'
+                 AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < opened_at)
          ORDER BY abs(opened_at - ?4) LIMIT 1"
     ))?
-    .query_row(params![told.receiver, told.channel, of.place, since.as_micros(), micros(NEAR)], |row| {
-        row.get(0)
-    })
+    .query_row(
+        params![told.receiver, told.channel, of.place, since.as_micros(), micros(NEAR), of.id, whole],
+        |row| row.get(0),
+    )
     .optional()
 }
 
 /// A row was written, or is told now: if the other alerter has said that its receiver accepted it, it is done.
 pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination) -> rusqlite::Result<()> {
     let is_any = file.prepare_cached("SELECT 1 FROM heard LIMIT 1")?.exists([])?;
-    if !is_any {
+    if !is_any || body.is_own() {
         return Ok(());
     }
     let (receiver, channel) = (&to.receiver, &to.channel);
@@ -231,6 +283,8 @@ pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination
              WHERE receiver = ?1 AND channel = ?2 AND state = 'firing' AND revision = 0 AND place = ?3
                  AND abs(since - ?4) <= ?5
                  AND id NOT IN (SELECT theirs FROM alias) AND id NOT IN (SELECT id FROM incident)
+                 AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (heard.id, heard.digest)
+                     AND ended.state = 'resolved' AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < ?4)
              ORDER BY abs(since - ?4) LIMIT 1",
         )?
         .query_row(params![receiver, channel, body.place, since.as_micros(), micros(NEAR)], |row| {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::testing::{BOUND, tables};
 
-/// A queue that answers as it is told, and else takes everything.
+/// A queue that answers as it is told, and else takes all that SQS would.
 struct Queue {
     taken: mpsc::UnboundedSender<String>,
     answers: Mutex<Vec<Vec<Result<(), String>>>>,
@@ -17,6 +17,9 @@ struct Queue {
 impl Tells for Queue {
     fn tell<'a>(&'a self, bodies: &'a [String]) -> Telling<'a> {
         Box::pin(async move {
+            if bodies.len() > MESSAGES || bodies.iter().map(String::len).sum::<usize>() > BYTES {
+                return vec![Err("AWS.SimpleQueueService.BatchRequestTooLong".to_owned()); bodies.len()];
+            }
             let answer = self.answers.lock().unwrap().pop();
             let answer = answer.unwrap_or_else(|| vec![Ok(()); bodies.len()]);
             for (body, _) in bodies.iter().zip(&answer).filter(|(_, one)| one.is_ok()) {
@@ -106,4 +109,33 @@ async fn each_is_told_until_its_queue_took_it_over_a_death_and_under_the_same_nu
     tokio::time::timeout(BOUND, task).await.unwrap().unwrap();
     let left: i64 = file.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn long_ones_are_told_in_as_many_calls_as_they_need_and_what_fits_none_keeps_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerter.db");
+    let file = Connection::open(&path).unwrap();
+    tables(&file);
+    let mut rng = fastrand::Rng::with_seed(1);
+    for number in 0..13 {
+        // Of letters that cannot be compressed by much: five fit one call.
+        let length = if number == 3 { 2 * BYTES } else { 200 << 10 };
+        let text = std::iter::repeat_with(|| rng.alphanumeric()).take(length).collect();
+        let told = serde_json::to_string(&Told { text, ..told(number) }).unwrap();
+        file.execute("INSERT INTO outbox (told) VALUES (?)", [told]).unwrap();
+    }
+    let (taken, mut came) = mpsc::unbounded_channel();
+    let peer = Peer { rank: Rank::First, queue: Arc::new(Queue { taken, answers: Mutex::default() }) };
+    let health = Health::default();
+    let teller = Teller::open(&path, &peer, Clock::machine(), &health.part("alerter")).unwrap();
+    let task = tokio::spawn(teller.run(Arc::default(), CancellationToken::new()));
+    let _task = tokio_util::task::AbortOnDropHandle::new(task);
+    let (mut seen, mut names) = (Vec::<usize>::new(), Names::default());
+    while seen.len() < 12 {
+        let body = tokio::time::timeout(BOUND, came.recv()).await.unwrap().unwrap();
+        let wire = crosswatch_sqs::body::decode(&body).unwrap();
+        seen.push(wire::decode_batch(&wire, &mut names).unwrap().told.remove(0).id.parse().unwrap());
+    }
+    assert_eq!(seen, (0..13).filter(|number| *number != 3).collect::<Vec<_>>());
 }

@@ -29,6 +29,7 @@ struct Scene {
     writers: HashMap<Name, (Writer, u64, u64)>,
     config: Config,
     kind: QueueKind,
+    peer: Option<Peer>,
     registry: Registry,
 }
 
@@ -54,6 +55,7 @@ impl Scene {
             writers,
             config: Config { rules, receivers, ..Config::default() },
             kind: QueueKind::Embedded,
+            peer: None,
             registry: Registry::default(),
         }
     }
@@ -102,7 +104,8 @@ impl Scene {
         let source = Source::of_stage(folder.to_owned(), self.sites.clone(), beside);
         let part = Health::default().part("alerter");
         let (topology, file) = (self.topology(), self.file());
-        Alerter::open(self.config.clone(), &topology, &file, source, &mut self.registry, part)
+        let (peer, config) = (self.peer.clone(), self.config.clone());
+        Alerter::open_beside(peer, config, &topology, &file, source, &mut self.registry, part)
     }
 
     fn start(&mut self) -> Running {
@@ -316,6 +319,51 @@ async fn a_rule_that_was_changed_or_removed_ends_its_incidents() {
         assert_eq!(resolved.id, firing.id);
         alerter.stop().await.unwrap();
     }
+}
+
+/// Another alerter's queue that takes everything.
+struct Takes;
+
+impl crate::peer::Tells for Takes {
+    fn tell<'a>(&'a self, bodies: &'a [String]) -> crate::peer::Telling<'a> {
+        Box::pin(async { vec![Ok(()); bodies.len()] })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edit_of_before_the_start_ends_waits_for_the_other_alerters_word_as_well() {
+    let mut endpoint = Endpoint::start([]).await;
+    let mut scene = Scene::new(&["a"], vec![endpoint.receiver("oncall")]);
+    let alerter = scene.start();
+    scene.sees("a", &[false, false, false]);
+    endpoint.next_of(RULE).await;
+    scene.until(|status| status.owed.is_empty()).await;
+    alerter.stop().await.unwrap();
+
+    // The other may have been edited first, and have told the end.
+    scene.config.rules.clear();
+    scene.peer = Some(Peer { rank: Rank::First, queue: Arc::new(Takes) });
+    let begun = clock::now();
+    let alerter = scene.start();
+    let resting = async {
+        loop {
+            let file = Connection::open(scene.file()).unwrap();
+            let resolved: (String, i64) = file
+                .query_row(
+                    "SELECT standing, next_try FROM notification WHERE state = 'resolved'",
+                    [],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .unwrap();
+            assert_eq!(resolved.0, "owed", "it was paged before the queue was read");
+            if resolved.1 >= (begun + KEPT).as_micros() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, resting).await.expect("it does not rest");
+    alerter.stop().await.unwrap();
 }
 
 /// What a running alerter is told of its config's file.

@@ -160,14 +160,15 @@ impl Broker {
     pub(crate) fn tell(&self, body: &str) {
         self.with(|inner| {
             let now = inner.time.now();
-            let batch = wire::decode_batch(body.as_bytes(), &mut wire::Names::default());
+            let payload = crosswatch_sqs::body::decode(body).expect("an alerter writes what can be read");
+            let batch = wire::decode_batch(&payload, &mut wire::Names::default());
             let origin = batch.expect("an alerter writes what can be read").batch.origin;
             let entry = Entry {
                 site: origin.site,
                 boots: (origin.boot, None),
                 sent: now,
                 visible: now + Duration::from_millis(inner.rng.u64(5..500)),
-                payload: body.as_bytes().to_vec(),
+                payload,
                 pulse: false,
             };
             inner.handles += 1;

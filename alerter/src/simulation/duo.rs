@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crosswatch_aws::sqs::{BYTES, MESSAGES};
 use crosswatch_host::health::Health;
 use crosswatch_queue::Source;
 use crosswatch_shared::time::Timestamp;
@@ -58,6 +59,9 @@ impl Tells for Line {
             self.fate.pass(Step::Queue).await;
             sleep(Duration::from_millis(20)).await;
             self.fate.pass(Step::Queue).await;
+            if bodies.len() > MESSAGES || bodies.iter().map(String::len).sum::<usize>() > BYTES {
+                return vec![Err("AWS.SimpleQueueService.BatchRequestTooLong".to_owned()); bodies.len()];
+            }
             bodies.iter().for_each(|body| self.other.tell(body));
             vec![Ok(()); bodies.len()]
         })

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use crosswatch_judge::Transition;
 use crosswatch_shared::told::Told as Word;
 
 use super::*;
 use crate::catch_up::Due as DueNow;
 use crate::peer::PATIENCE;
+use crate::testing::{becomes, owes};
 
 /// One of two alerters, as far as its ledger goes.
 struct One {
@@ -358,6 +360,62 @@ fn an_incident_that_began_otherwise_here_is_known_by_its_place_and_ends_by_the_i
 }
 
 #[test]
+fn what_the_first_told_to_be_over_before_another_began_at_the_place_is_not_taken_for_it() {
+    for in_a_digest in [false, true] {
+        let at_most = in_a_digest.then_some(Rate { count: 1, per: Duration::from_secs(20) });
+        let (first, one) = (Ledger::new(&[receiver("r", at_most)]).beside(Duration::ZERO), file());
+        let names = ["r".into()];
+        // The first alone saw it.
+        for subject in ["single", "l", "m"] {
+            happens(&first, &one, State::Firing, subject, &names, at(0));
+        }
+        first.make_digests(&one, at(5)).unwrap();
+        accepted_by(&first, &one, at(6));
+        for subject in ["single", "l", "m"] {
+            happens(&first, &one, State::Resolved, subject, &names, at(60));
+        }
+        accepted_by(&first, &one, at(61));
+        first.make_digests(&one, at(70)).unwrap();
+        accepted_by(&first, &one, at(71));
+        let words = words(&one);
+        assert_eq!(words.iter().any(|word| word.held.is_some()), in_a_digest);
+        // A queue keeps no order: a `firing` may come when its end is known, and what began here since.
+        for last in [None, Some("l")] {
+            let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+            let is_last = |word: &&Word| {
+                let places = word.held.iter().flatten().map(|of| &of.place).chain([&word.place]);
+                last.is_some() && word.state == "firing" && places.into_iter().any(|place| *place == "l")
+            };
+            let (late, soon): (Vec<&Word>, Vec<&Word>) = words.iter().partition(is_last);
+            soon.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+            happens(&second, &other, State::Firing, "l", &names, at(200));
+            late.iter().for_each(|word| assert!(heard(&other, word, at(201)).unwrap()));
+            let page = waiting(&other, &second.destinations()[0], at(200) + PATIENCE);
+            assert_eq!(page, [("firing".to_owned(), "l".to_owned())], "{in_a_digest} {last:?}");
+        }
+        // What began before the end that is told is the same, however late it is read.
+        let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+        words.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+        happens(&second, &other, State::Firing, "l", &names, at(2));
+        assert_eq!(totals(&other).unwrap(), Totals::default(), "{in_a_digest}");
+    }
+}
+
+#[test]
+fn what_was_over_here_before_the_first_saw_another_is_still_owed() {
+    let [(first, one), (second, other)] = two();
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    happens(&second, &other, State::Firing, "l", &names, at(0));
+    happens(&second, &other, State::Resolved, "l", &names, at(10));
+    happens(&first, &one, State::Firing, "l", &names, at(20));
+    accepted_by(&first, &one, at(21));
+    assert!(heard(&other, &words(&one)[0], at(22)).unwrap());
+    assert_eq!(waiting(&other, to, at(30)), [("firing".to_owned(), "l".to_owned())]);
+    happens(&second, &other, State::Firing, "l", &names, at(20));
+    assert_eq!(totals(&other).unwrap().owed, 2, "its own page and end, and nothing of the first's");
+}
+
+#[test]
 fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
     let limit = Rate { count: 1, per: Duration::from_secs(3600) };
     let [first, second] = [Duration::ZERO, PATIENCE]
@@ -384,4 +442,110 @@ fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
     let [end] = told.as_slice() else { panic!("{told:?}") };
     let held = end.held.as_ref().map(|held| held[0].id.clone());
     assert_eq!(held.as_ref().unwrap_or(&end.id), &digest.id, "the end of the first's digest: {end:?}");
+}
+
+#[test]
+fn a_digest_of_thousands_is_told_by_several_messages_and_whatever_part_comes_first_all_of_it_is_done() {
+    const MANY: i64 = 2_500;
+    let [(first, one), (_, other)] = two();
+    let to = &first.destinations()[0];
+    let members = |file: &Connection, standing: &str, digest: Option<&str>| {
+        file.execute(
+            "INSERT INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, digest)
+             WITH RECURSIVE each(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM each WHERE number < ?1)
+             SELECT 'i' || number, 'firing', 0, 'r', 'webhook', json_object('id', 'i' || number, 'rule', 'ping-failed', 'place', 'l'),
+                    0, ?2, 0, 0, ?3 FROM each",
+            params![MANY, standing, digest],
+        )
+        .unwrap();
+    };
+    members(&one, "digested", Some("d"));
+    members(&other, "owed", None);
+    let body = Body::at_most("d", "firing", to, 2_500, at(0), "2500 held back".to_owned(), Some(Vec::new()));
+    owe(&one, &body, to, Message::Digest, at(0)).unwrap();
+    accepted_by(&first, &one, at(1));
+    let words = words(&one);
+    assert_eq!(words.len(), 3);
+    for word in words.iter().rev() {
+        assert!(serde_json::to_string(word).unwrap().len() < 512 << 10, "there is room for long names");
+        assert!(heard(&other, word, at(2)).unwrap());
+        assert!(!heard(&other, word, at(2)).unwrap());
+    }
+    let left: i64 = other
+        .query_row("SELECT count(*) FROM notification WHERE NOT is_digest AND digest IS NOT 'd'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!((left, totals(&other).unwrap()), (0, Totals::default()));
+}
+
+#[test]
+fn what_one_alone_had_paged_is_told_to_another_that_is_put_beside_it_once() {
+    let (alone, one) = (Ledger::new(&[receiver("r", None)]), file());
+    let names = ["r".into()];
+    for subject in ["over", "burns"] {
+        happens(&alone, &one, State::Firing, subject, &names, at(0));
+    }
+    happens(&alone, &one, State::Resolved, "over", &names, at(60));
+    accepted_by(&alone, &one, at(61));
+    accepted_by(&alone, &one, at(62));
+    assert_eq!(words(&one), []);
+    tell_before(&one, at(1_000)).unwrap();
+    let words_of_before = words(&one);
+    assert_eq!(words_of_before.len(), 3);
+    one.execute("DELETE FROM outbox", []).unwrap();
+    tell_before(&one, at(2_000)).unwrap();
+    assert_eq!(words(&one), [], "only once");
+
+    // The new one judges the same, out of what the collectors kept.
+    let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+    words_of_before.iter().for_each(|word| assert!(heard(&other, word, at(1_001)).unwrap()));
+    for subject in ["over", "burns"] {
+        happens(&second, &other, State::Firing, subject, &names, at(0));
+    }
+    happens(&second, &other, State::Resolved, "over", &names, at(60));
+    assert_eq!(totals(&other).unwrap(), Totals::default());
+}
+
+#[test]
+fn of_its_own_config_each_tells_itself_and_at_once() {
+    let refused = |(ledger, file): &(Ledger, Connection), state: State, now: Timestamp| {
+        let events = becomes(
+            file,
+            &Transition {
+                at: now,
+                state,
+                rule: "config-refused".into(),
+                rule_index: usize::MAX,
+                subject: "crosswatch.toml".into(),
+                link: None,
+                value: None,
+                reason: "line 3".to_owned(),
+            },
+        );
+        owes(ledger, file, events, &["r".into()], now);
+    };
+    let limit = Rate { count: 1, per: Duration::from_secs(60) };
+    let [first, second] = [Duration::ZERO, PATIENCE]
+        .map(|patience| (Ledger::new(&[receiver("r", Some(limit))]).beside(patience), file()));
+    let page = |state: &str| [(state.to_owned(), "crosswatch.toml".to_owned())];
+    refused(&first, State::Firing, at(0));
+    accepted_by(&first.0, &first.1, at(0));
+    assert_eq!(words(&first.1), [], "the other's file may be right");
+    let to = &second.0.destinations()[0];
+    refused(&second, State::Firing, at(4));
+    rest_until(&second.1, at(60)).unwrap();
+    assert_eq!(waiting(&second.1, to, at(4)), page("firing"));
+    accepted_by(&second.0, &second.1, at(4));
+    refused(&second, State::Resolved, at(70));
+    assert_eq!(waiting(&second.1, to, at(70)), page("resolved"));
+
+    // Nor is it among what a digest is said to have told.
+    refused(&first, State::Resolved, at(1));
+    happens(&first.0, &first.1, State::Firing, "l", &["r".into()], at(1));
+    first.0.make_digests(&first.1, at(10)).unwrap();
+    accepted_by(&first.0, &first.1, at(10));
+    let words = words(&first.1);
+    let [Word { held: Some(held), .. }] = words.as_slice() else { panic!("{words:?}") };
+    assert_eq!(held.iter().map(|of| &*of.place).collect::<Vec<_>>(), ["l"]);
 }
