@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crosswatch_aws::cloudwatch::CloudWatch;
+use crosswatch_aws::cloudwatch::{CloudWatch, LATE};
 use crosswatch_host::clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
@@ -31,9 +31,6 @@ const LIMIT: usize = 500;
 
 /// How long a batch is waited for before gaps and gauges are looked at.
 const TICK: Duration = Duration::from_secs(1);
-
-/// CloudWatch shows what is older only hours later, and judges no alarm by it.
-const OLD: Duration = Duration::from_secs(3 * 3600);
 
 /// How long a put may take to end when the publisher stops.
 const LAST_CALL: Duration = Duration::from_secs(10);
@@ -170,7 +167,7 @@ impl Publisher {
     fn tell_old(&mut self, received: &Received) {
         let of = received.deliveries.iter().map(|delivery| delivery.batch.through).min();
         let age = of.map_or(Duration::ZERO, |through| received.at.since(through));
-        let is_old = self.sender.is_some() && age > OLD;
+        let is_old = self.sender.is_some() && age > LATE;
         if is_old && !self.told_old {
             tracing::warn!(
                 hours = age.as_secs() / 3600,

@@ -2,8 +2,10 @@
 
 use std::io::{self, Write as _};
 
+use crosswatch_alerter::config::Config as Alerts;
 use crosswatch_explain::{Ask, ExplainError, Explanation, explain, words};
 use crosswatch_host::clock;
+use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::time::Timestamp;
 
 use crate::cli::Format;
@@ -21,7 +23,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let now = clock::now();
     let [at, since] = [at, since].map(|when| when.map(|when| when.at(now)));
-    let explanation = of(config, subject, at, since, now)?;
+    let explanation = of(&config.topology, &config.alerts, (subject, at, since), now)?;
     let shown = match format {
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
         Format::Text => words(&explanation),
@@ -30,16 +32,14 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// The explanation of a subject, now or at a moment.
+/// The explanation of a subject, now, or at a moment with the past judged anew from another one on.
 pub(crate) fn of(
-    config: &Config,
-    subject: &str,
-    at: Option<Timestamp>,
-    since: Option<Timestamp>,
+    topology: &Topology,
+    config: &Alerts,
+    (asked, at, since): (&str, Option<Timestamp>, Option<Timestamp>),
     now: Timestamp,
 ) -> Result<Explanation, ExplainError> {
-    let Config { topology, alerts, .. } = config;
     let file = topology.queue.path.join(ALERTER_FILE);
     let journal = &|site: &str| archive(&topology.queue, site);
-    explain(&Ask { asked: subject, at, now, since, topology, config: alerts, file: &file, journal })
+    explain(&Ask { asked, at, now, since, topology, config, file: &file, journal })
 }

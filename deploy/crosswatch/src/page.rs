@@ -8,15 +8,15 @@ use crosswatch_alerter::config::Config as Alerts;
 use crosswatch_alerter::status::{self, Standing};
 use crosswatch_alerter::story::{self, Incident, Story, Which};
 use crosswatch_console::judged::{Alerter, Unexplained};
-use crosswatch_explain::{Ask, ExplainError, Explanation, explain};
+use crosswatch_explain::{ExplainError, Explanation};
 use crosswatch_judge::mute::Silence;
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::time::Timestamp;
 
 use crate::config::Config;
-use crate::report;
-use crate::run::{ALERTER_FILE, archive, journals};
+use crate::run::{ALERTER_FILE, journals};
 use crate::status::baselines;
+use crate::{explain, report};
 
 /// What the alerter of this config knows; `file` is where the config is from, whose rules may be edited meanwhile.
 pub(crate) fn alerter(config: &Config, file: Option<&Path>) -> Arc<dyn Alerter> {
@@ -104,16 +104,7 @@ impl Alerter for Known {
         at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Explanation, Unexplained> {
-        let explained = explain(&Ask {
-            asked,
-            at,
-            now,
-            since: None,
-            topology: &self.topology,
-            config: &self.alerts(),
-            file: &self.file,
-            journal: &|site| archive(&self.topology.queue, site),
-        });
+        let explained = explain::of(&self.topology, &self.alerts(), (asked, at, None), now);
         explained.map_err(|error| match error {
             ExplainError::NotKnown(_) | ExplainError::Future { .. } => Unexplained::Asked(error.to_string()),
             ExplainError::Alerter(_) | ExplainError::Journal { .. } => Unexplained::Broken(error.to_string()),

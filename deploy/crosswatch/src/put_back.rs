@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use crosswatch_aws::Kind as Failing;
+use crosswatch_aws::cloudwatch::LATE;
 use crosswatch_aws::sqs::Sqs;
 use crosswatch_collector::forward::plan::Share;
 use crosswatch_host::clock;
@@ -32,9 +33,6 @@ const TOGETHER: usize = 50;
 
 /// How long a queue may take nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// From this age on CloudWatch shows data late, and no alarm sees it.
-const LATE: Duration = Duration::from_hours(3);
 
 /// Puts back what is named. `pages` says whether the alerters are to judge it.
 pub(crate) fn run(config: &Config, args: &InputArgs, pages: bool) -> anyhow::Result<()> {

@@ -47,7 +47,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
                 Some(Key::Explain) if screen.explains() => screen.back(),
                 Some(Key::Explain) => {
                     if let Some(subject) = screen.first_subject() {
-                        let explained = explain::of(config, &subject, None, None, clock::now());
+                        let explained = explain::of(
+                            &config.topology,
+                            &config.alerts,
+                            (&subject, None, None),
+                            clock::now(),
+                        );
                         screen.explain(&explained.map_or_else(|error| error.to_string(), |of| words(&of)));
                     }
                 }

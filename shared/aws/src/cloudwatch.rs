@@ -37,6 +37,9 @@ pub const GREATEST: f64 = f64::from_bits((1023 + 360) << 52);
 /// How far back a timestamp may lie.
 pub const OLDEST: Duration = Duration::from_hours(14 * 24);
 
+/// What lies further back is shown only hours later, and judged by no alarm.
+pub const LATE: Duration = Duration::from_hours(3);
+
 /// How far ahead a timestamp may lie.
 pub const AHEAD: Duration = Duration::from_hours(2);
 
