@@ -2,7 +2,11 @@
 //! killed, and none from it for what the second paged meanwhile. Wants `ministack`: named by `MINISTACK`, or found by `PATH`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "../../../shared/sqs/tests/server/mod.rs"]
+#[allow(dead_code)]
+mod server;
+
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use server::Server;
 
 /// Several times what the second waits.
 const LONG: Duration = Duration::from_secs(150);
@@ -23,49 +28,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A local AWS.
-struct Aws {
-    port: u16,
-    _process: Process,
-    _data: tempfile::TempDir,
-}
-
-impl Aws {
-    fn start() -> Self {
-        // Free a moment ago; nobody else takes it by chance so soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = std::env::var_os("MINISTACK").unwrap_or_else(|| "ministack".into());
-        let data = tempfile::tempdir().unwrap();
-        let child = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .current_dir(data.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; name it by MINISTACK", program.display()));
-        let process = Process(child);
-        until("the local AWS answers", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { port, _process: process, _data: data }
-    }
-
-    fn queue(&self, name: &str) -> String {
-        let body = json!({ "QueueName": name }).to_string();
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(
-            stream,
-            "POST / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nX-Amz-Target: AmazonSQS.CreateQueue\r\n\
-             Content-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\r\n{body}",
-            self.port,
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
-        answer["QueueUrl"].as_str().unwrap().to_owned()
     }
 }
 
@@ -115,10 +77,10 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(aws: &Aws, config: &str) -> Self {
+    fn new(aws: &Server, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
-        Self { folder, endpoint: format!("http://127.0.0.1:{}", aws.port) }
+        Self { folder, endpoint: aws.endpoint() }
     }
 
     fn command(&self, job: &[&str]) -> Command {
@@ -198,7 +160,7 @@ listen = "127.0.0.1:0"
 
 #[test]
 fn one_page_while_both_live_and_one_when_the_first_is_killed() {
-    let aws = Aws::start();
+    let aws = Server::start();
     let [publisher, first, second] = ["publisher", "first", "second"].map(|name| aws.queue(name));
     let receiver = tempfile::tempdir().unwrap();
     let file: PathBuf = receiver.path().join("pages.jsonl");
