@@ -155,7 +155,7 @@ impl Fixture {
         let part = Health::default().part("alerter");
         let file = folder.join("alerter.db");
         let alerter =
-            Alerter::open(config, &topology, &file, source, &mut Registry::default(), part).unwrap();
+            Alerter::open(None, config, &topology, &file, source, &mut Registry::default(), part).unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let running = thread::spawn(move || {

@@ -108,26 +108,12 @@ struct Judging {
 }
 
 impl Alerter {
-    /// Opens the alerter's own file and its queue, takes up what was left, and makes it agree with the config.
+    /// Opens the alerter's own file and its queue, takes up what was left, and makes it agree with the config; beside another
+    /// alerter, if there is one.
     ///
     /// # Errors
     /// The file or the queue cannot be used, or what the file remembers cannot be understood: nothing was changed.
     pub fn open(
-        config: Config,
-        topology: &Topology,
-        file: &Path,
-        source: Source,
-        registry: &mut Registry,
-        part: Part,
-    ) -> Result<Self, Error> {
-        Self::open_beside(None, config, topology, file, source, registry, part)
-    }
-
-    /// The same beside another alerter, if there is one.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_beside(
         peer: Option<Peer>,
         config: Config,
         topology: &Topology,

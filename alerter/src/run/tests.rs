@@ -105,7 +105,7 @@ impl Scene {
         let part = Health::default().part("alerter");
         let (topology, file) = (self.topology(), self.file());
         let (peer, config) = (self.peer.clone(), self.config.clone());
-        Alerter::open_beside(peer, config, &topology, &file, source, &mut self.registry, part)
+        Alerter::open(peer, config, &topology, &file, source, &mut self.registry, part)
     }
 
     fn start(&mut self) -> Running {

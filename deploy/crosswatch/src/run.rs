@@ -239,7 +239,7 @@ async fn host(config: Config, file: Option<PathBuf>, job: Job) -> anyhow::Result
         let part = health.part(name);
         let own = folder.join(ALERTER_FILE);
         let alerts = config.alerts.clone();
-        let mut alerter = Alerter::open_beside(peer, alerts, &topology, &own, source, &mut registry, part)?;
+        let mut alerter = Alerter::open(peer, alerts, &topology, &own, source, &mut registry, part)?;
         alerter.judges_by(&config.judged)?;
         let silences = Begun::read(&config);
         alerter.take(&silences.edit)?.map_err(anyhow::Error::msg)?;

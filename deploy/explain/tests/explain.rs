@@ -126,9 +126,16 @@ impl Scene {
         let source = Source::embedded(self.journals(), sites);
         let part = Health::default().part("alerter");
         let mut registry = Registry::default();
-        let mut alerter =
-            Alerter::open(self.config.clone(), &self.topology, &self.file(), source, &mut registry, part)
-                .unwrap();
+        let mut alerter = Alerter::open(
+            None,
+            self.config.clone(),
+            &self.topology,
+            &self.file(),
+            source,
+            &mut registry,
+            part,
+        )
+        .unwrap();
         let known = Known::of(&self.topology, &self.config);
         let (text, file) = (silences.as_bytes(), Name::from("silences.toml"));
         let all = silences::parse(text, file.as_ref().as_ref(), Some(&known), second(0)).unwrap();
