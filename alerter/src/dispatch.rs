@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::ledger::{self, Destination, Due, Ledger};
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, NotifyError, World};
+use crate::peer::{Heard, LEAD, Turn};
 
 /// How many tries one channel makes at once.
 const AT_ONCE: usize = 4;
@@ -67,6 +68,8 @@ pub(crate) struct Dispatcher {
     metrics: Metrics,
     /// Rung when there is something to tell the other alerter.
     tells: Arc<Notify>,
+    /// Until when that one was heard.
+    heard: Heard,
 }
 
 /// A receiver's channel, and the way to tell it.
@@ -95,6 +98,8 @@ struct Lane {
     notifier: Notifier,
     /// Until when nothing is tried: its service asked for fewer calls.
     rests_until: Timestamp,
+    /// Beside another alerter: its turn, once it has said that it is about to tell something.
+    turn: Option<Turn>,
     /// Says in `/readyz` that somebody must do something; only for ways that tell this from a passing failure.
     part: Option<Part>,
 }
@@ -132,6 +137,7 @@ impl Dispatcher {
             part: part.clone(),
             metrics,
             tells: Arc::default(),
+            heard: Heard::default(),
         };
         dispatcher.change((ledger, ways));
         Ok(dispatcher)
@@ -148,14 +154,15 @@ impl Dispatcher {
             let place = former.iter().position(same);
             let before = place.and_then(|place| former.get_mut(place)?.take());
             moved.extend(place.map(|place| (place, self.lanes.len())));
-            let (rests_until, part) = before.map_or((Timestamp::MIN, None), |of| (of.rests_until, of.part));
+            let (rests_until, turn, part) =
+                before.map_or((Timestamp::MIN, None, None), |of| (of.rests_until, of.turn, of.part));
             let part = match part {
                 Some(part) => Some(part),
                 None => notifier
                     .tells_refusals()
                     .then(|| self.part.section(&format!("notify.{} {}", to.receiver, to.channel))),
             };
-            self.lanes.push(Lane { to, notifier, rests_until, part });
+            self.lanes.push(Lane { to, notifier, rests_until, turn, part });
         }
         for part in former.into_iter().flatten().filter_map(|lane| lane.part) {
             part.ok();
@@ -170,6 +177,11 @@ impl Dispatcher {
     /// What rings when there is something to tell the other alerter.
     pub(crate) fn tells(&self) -> Arc<Notify> {
         Arc::clone(&self.tells)
+    }
+
+    /// By which it knows until when the other alerter was heard.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 
     /// Sends until it is stopped: at once when woken, else when something is due. Then finishes what is under way.
@@ -265,7 +277,7 @@ impl Dispatcher {
 
     /// Starts what is due on one channel, as far as it has room. Gives when more will be.
     fn start(&mut self, lane: usize, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
-        let Some(Lane { to, notifier, rests_until, .. }) = self.lanes.get(lane) else {
+        let Some(Lane { to, rests_until, .. }) = self.lanes.get(lane) else {
             return Ok(None);
         };
         if now < *rests_until {
@@ -278,13 +290,55 @@ impl Dispatcher {
             // The end of one of them goes on from here.
             return Ok(None);
         }
-        let due = ledger::due(&self.file, to, now, AT_ONCE + under_way.len())?;
+        let most = AT_ONCE + under_way.len();
+        let others = match to.patience.is_zero() {
+            true => ledger::others_turn(&self.file, to, now)?,
+            false => Some(now),
+        };
+        let (due, next) = match others {
+            None => (ledger::due(&self.file, to, now, most)?, ledger::next_try(&self.file, to, now)?),
+            Some(until) if now < until => return Ok(Some(until)),
+            Some(_) => self.due_in_turn(lane, most, now)?,
+        };
+        let Some(Lane { notifier, .. }) = self.lanes.get(lane) else {
+            return Ok(None);
+        };
         for due in due.into_iter().filter(|due| !under_way.contains(&due.number)).take(room) {
             let (notifier, body, clock) = (notifier.clone(), due.body.clone(), self.clock.clone());
             let handle = self.tries.spawn(async move { (notifier.send(&body).await, clock.wall()) });
             self.under_way.insert(handle.id(), (lane, due));
         }
-        ledger::next_try(&self.file, to, now)
+        Ok(next)
+    }
+
+    /// What one of two alerters may try now that the other may be trying, too, and when it will be more: the second always, the
+    /// first when it was lately the second's turn. It says beforehand that it is about to tell something; so the other keeps still,
+    /// or tells it once more what was accepted.
+    fn due_in_turn(
+        &mut self,
+        lane: usize,
+        most: usize,
+        now: Timestamp,
+    ) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
+        let Some(Lane { to, turn, .. }) = self.lanes.get_mut(lane) else {
+            return Ok((Vec::new(), None));
+        };
+        let mut due = ledger::due(&self.file, to, now + LEAD, most)?;
+        let (mut from, mut again) = (now, None);
+        if due.iter().any(|due| due.shared) {
+            let (its, is_new) = Turn::at(*turn, now);
+            if is_new {
+                ledger::announce(&self.file, to, now)?;
+                self.tells.notify_one();
+            }
+            *turn = Some(its);
+            (from, again) = (its.tells_from(&self.heard, now), Some(its.next()));
+        }
+        let when = |due: &Due| if due.shared { due.next_try.max(from) } else { due.next_try };
+        let later = ledger::next_try(&self.file, to, now + LEAD)?.map(|next| next - LEAD);
+        let next = due.iter().map(when).filter(|when| *when > now).chain(later).chain(again).min();
+        due.retain(|due| when(due) <= now);
+        Ok((due, next))
     }
 
     /// Takes note of a try's end.

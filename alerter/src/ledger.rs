@@ -42,16 +42,18 @@ use crosswatch_judge::verdict::Symptom;
 use crosswatch_shared::config::values::Rate;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::told;
 use rusqlite::{Connection, params};
 
 use crate::at_most::History;
 use crate::catch_up::{self, CATCH_UP};
 use crate::config::Receiver;
 use crate::drill::Drill;
+use crate::peer::Rank;
 use crate::refused::CONFIG_REFUSED;
 
 pub(crate) use body::{AT_MOST, Body, Held};
-pub(crate) use peer::{heard, tell_before};
+pub(crate) use peer::{announce, others_turn, tell_before};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -108,13 +110,13 @@ impl Destination {
         channels.extend(others.into_iter().filter(|other| other.1).map(|other| other.0.into()));
         channels
             .into_iter()
-            .map(|channel| Self {
-                receiver: receiver.name.clone(),
-                channel,
-                at_most: receiver.at_most,
-                patience: Duration::ZERO,
-            })
+            .map(|channel| Self { at_most: receiver.at_most, ..Self::unknown(&receiver.name, &channel) })
             .collect()
+    }
+
+    /// One that the config need not have.
+    fn unknown(receiver: &str, channel: &str) -> Self {
+        Self { receiver: receiver.into(), channel: channel.into(), at_most: None, patience: Duration::ZERO }
     }
 }
 
@@ -133,6 +135,10 @@ pub(crate) struct Due {
     pub(crate) attempts: u32,
     /// When it was written.
     pub(crate) created: Timestamp,
+    /// From when on it may be tried.
+    pub(crate) next_try: Timestamp,
+    /// Another alerter owes the same.
+    pub(crate) shared: bool,
 }
 
 /// How much is owed and held.
@@ -179,10 +185,10 @@ impl Ledger {
         Self { destinations: receivers.iter().flat_map(Destination::of).collect(), tells: false }
     }
 
-    /// Of an alerter beside another one, which has so long to tell a receiver first.
+    /// Of an alerter beside another one.
     #[must_use]
-    pub(crate) fn beside(mut self, patience: Duration) -> Self {
-        self.destinations.iter_mut().for_each(|to| to.patience = patience);
+    pub(crate) fn beside(mut self, rank: Rank) -> Self {
+        self.destinations.iter_mut().for_each(|to| to.patience = rank.patience());
         Self { tells: true, ..self }
     }
 
@@ -193,6 +199,21 @@ impl Ledger {
             peer::tell(file, number, now)?;
         }
         Ok(tells)
+    }
+
+    /// The other alerter says that a receiver has accepted something. Gives whether that was news.
+    pub(crate) fn heard(
+        &self,
+        file: &Connection,
+        told: &told::Told,
+        now: Timestamp,
+    ) -> rusqlite::Result<bool> {
+        let is_it = |to: &&Destination| *to.receiver == *told.receiver && *to.channel == *told.channel;
+        match self.destinations.iter().find(is_it) {
+            Some(to) => peer::heard(file, told, to, now),
+            // Of this config nobody is: it may be another's there.
+            None => peer::heard(file, told, &Destination::unknown(&told.receiver, &told.channel), now),
+        }
     }
 
     /// Every channel of every receiver.
@@ -316,7 +337,7 @@ impl Ledger {
             let patience = i64::try_from(to.patience.as_micros()).unwrap_or(i64::MAX);
             file.prepare_cached(
                 "UPDATE notification SET next_try = min(next_try, max(?3, created + ?4))
-                 WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2",
+                 WHERE standing IN ('owed', 'held') AND receiver = ?1 AND channel = ?2",
             )?
             .execute(params![to.receiver, to.channel, now.as_micros(), patience])?;
         }
@@ -379,8 +400,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now. One of the `past`
-    /// is kept back, since the other alerter may have told of it.
+    /// An incident was closed: tells all who were owed its `firing`, whoever its rules would tell now. One of the past is kept
+    /// back, since the other alerter may have told of it.
     pub(crate) fn resolved(
         &self,
         file: &Connection,
@@ -565,13 +586,20 @@ pub(crate) fn due(
     most: usize,
 ) -> rusqlite::Result<Vec<Due>> {
     file.prepare_cached(concat!(
-        "SELECT number, id, state, body, attempts, created FROM notification AS it
+        "SELECT number, id, state, body, attempts, created, next_try, json_extract(body, '$.rule') != ?5
+         FROM notification AS it
          WHERE standing = 'owed' AND receiver = ?1 AND channel = ?2 AND next_try <= ?3 AND ",
         in_its_turn!(),
         " ORDER BY next_try, number LIMIT ?4",
     ))?
     .query_map(
-        params![to.receiver, to.channel, now.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)],
+        params![
+            to.receiver,
+            to.channel,
+            now.as_micros(),
+            i64::try_from(most).unwrap_or(i64::MAX),
+            CONFIG_REFUSED
+        ],
         |row| {
             Ok(Due {
                 number: row.get(0)?,
@@ -580,6 +608,8 @@ pub(crate) fn due(
                 body: row.get(3)?,
                 attempts: row.get(4)?,
                 created: Timestamp::from_micros(row.get(5)?),
+                next_try: Timestamp::from_micros(row.get(6)?),
+                shared: row.get(7)?,
             })
         },
     )?
@@ -615,7 +645,7 @@ pub(crate) fn accepted(file: &Connection, number: i64, now: Timestamp) -> rusqli
 pub(crate) fn rest_until(file: &Connection, then: Timestamp) -> rusqlite::Result<()> {
     file.execute(
         "UPDATE notification SET next_try = max(next_try, ?)
-         WHERE standing = 'owed' AND json_extract(body, '$.rule') != ?",
+         WHERE standing IN ('owed', 'held') AND json_extract(body, '$.rule') != ?",
         params![then.as_micros(), CONFIG_REFUSED],
     )?;
     Ok(())
@@ -641,7 +671,7 @@ pub(crate) fn failed(
 pub(crate) fn clock_set_back(file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     let latest = now + LONGEST_PAUSE;
     file.execute(
-        "UPDATE notification SET next_try = ?1 WHERE standing IN ('owed', 'abandoned') AND next_try > ?2",
+        "UPDATE notification SET next_try = ?1 WHERE standing IN ('owed', 'held', 'abandoned') AND next_try > ?2",
         params![now.as_micros(), latest.as_micros()],
     )?;
     file.execute(
@@ -678,8 +708,8 @@ enum Message<'a> {
     Single,
     /// Held back whatever room there is.
     Held,
-    /// A digest, which was made when there was room for it.
-    Digest,
+    /// A digest, which was made when there was room for it, of what may be tried from then on.
+    Digest(Timestamp),
     /// Of a drill: the limit does not see it.
     Drill,
 }
@@ -692,10 +722,15 @@ fn owe(
     message: Message<'_>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
+    let patience = now + to.patience_with(body);
+    let next_try = match message {
+        Message::Digest(then) => then.max(patience),
+        _ => patience,
+    };
     let (standing, muted_by) = match message {
         Message::Held => ("held", None),
         Message::Single => (standing(file, to, now)?, None),
-        Message::Digest | Message::Drill => ("owed", None),
+        Message::Digest(_) | Message::Drill => ("owed", None),
         Message::Kept(kept) => kept.words(),
     };
     // Its receiver may know the incident by another id.
@@ -718,16 +753,16 @@ fn owe(
         to.receiver,
         to.channel,
         json(&said)?,
-        message == Message::Digest,
+        matches!(message, Message::Digest(_)),
         standing,
         now.as_micros(),
         body.revision,
         muted_by,
-        (now + to.patience_with(body)).as_micros(),
+        next_try.as_micros(),
     ])?;
     match message {
-        Message::Digest => Ok(()),
-        _ => peer::settle(file, &said, &body.id, to),
+        Message::Digest(_) => Ok(()),
+        _ => peer::settle(file, &said, &body.id, to, now),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crosswatch_aws::sqs::{BYTES, MESSAGES, Sqs};
@@ -14,6 +15,7 @@ use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
 use crosswatch_shared::observation::{Name, Origin};
+use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::Told;
 use crosswatch_shared::wire;
 use crosswatch_sqs::body::fitting;
@@ -26,6 +28,22 @@ use crate::error::Error;
 
 /// How long the second waits with a page.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long before it tells something the second says so, and once more every so often, since one message may be late.
+pub(crate) const LEAD: Duration = Duration::from_secs(10);
+const REPEAT: Duration = Duration::from_secs(3);
+
+/// Until then the other has answered what it has told lately.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// For so long at most it waits until its own queue, where the answer is, can be read.
+const DEAF: Duration = Duration::from_secs(30);
+
+/// How often that is looked for.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// For so long after that the first leaves the channel to it: a receiver has 10 s to accept.
+pub(crate) const STILL: Duration = Duration::from_secs(20);
 
 /// The site that the messages name; no site of a config can be called so.
 const SITE: &str = "(alerter)";
@@ -59,6 +77,56 @@ impl Rank {
             Self::First => "first",
             Self::Second => "second",
         }
+    }
+}
+
+/// The second's turn at a channel of a receiver.
+///
+/// The first, who was away and is back just when the second's patience is over, would tell the same at the same moment, and so
+/// would both whose receiver takes something again. So the second says that it is about to tell something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    begun: Timestamp,
+    said: Timestamp,
+}
+
+impl Turn {
+    /// There is, or soon will be, something to tell: the turn as it is now, and whether the other is to be told of it.
+    pub(crate) fn at(turn: Option<Self>, now: Timestamp) -> (Self, bool) {
+        match turn.filter(|turn| turn.begun <= now && now < turn.said + (STILL - LEAD)) {
+            Some(turn) if now < turn.said + REPEAT => (turn, false),
+            Some(turn) => (Self { said: now, ..turn }, true),
+            None => (Self { begun: now, said: now }, true),
+        }
+    }
+
+    /// When it is looked for again whether the other is to be told.
+    pub(crate) fn next(self) -> Timestamp {
+        self.said + REPEAT
+    }
+
+    /// When it may tell: once it has heard what the other answers.
+    pub(crate) fn tells_from(self, heard: &Heard, now: Timestamp) -> Timestamp {
+        let from = self.begun + LEAD;
+        if now < from || heard.all_until(self.begun + ANSWER) || self.begun + DEAF <= now {
+            return from;
+        }
+        now + AGAIN
+    }
+}
+
+/// Until when an alerter has heard all that its queue holds. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<AtomicI64>);
+
+impl Heard {
+    /// The queue was read to its end at this time.
+    pub(crate) fn at(&self, now: Timestamp) {
+        self.0.store(now.as_micros(), Ordering::Release);
+    }
+
+    fn all_until(&self, then: Timestamp) -> bool {
+        then.as_micros() <= self.0.load(Ordering::Acquire)
     }
 }
 

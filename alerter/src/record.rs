@@ -43,7 +43,7 @@ impl Recorder {
         }
         Self {
             ledger: Arc::new(match rank {
-                Some(rank) => Ledger::new(&config.receivers).beside(rank.patience()),
+                Some(rank) => Ledger::new(&config.receivers).beside(rank),
                 None => Ledger::new(&config.receivers),
             }),
             notify,

@@ -17,6 +17,7 @@ use crosswatch_queue::{Consumer, Received, Source};
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::told::ABOUT_TO;
 use prometheus_client::registry::Registry;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{Notify, mpsc};
@@ -36,7 +37,7 @@ use crate::judged::{self, Decision};
 use crate::memory::{Change, LoadError, Memory};
 use crate::metrics::Metrics;
 use crate::notify::{Aws, TIMEOUT, World};
-use crate::peer::{Peer, Rank, Teller};
+use crate::peer::{Heard, Peer, Rank, Teller};
 use crate::reconcile::{self, Agreed};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
@@ -95,6 +96,8 @@ struct Judging {
     missed: u64,
     recorder: Recorder,
     wake: Arc<Notify>,
+    /// Rung when there is something to tell the other alerter.
+    tells: Arc<Notify>,
     /// Tells the dispatcher whom to tell.
     receivers: mpsc::UnboundedSender<Changed>,
     orders: mpsc::Receiver<Order>,
@@ -104,6 +107,8 @@ struct Judging {
     clock: Clock,
     part: Part,
     pulse: Pulse,
+    /// Until when the other alerter was heard.
+    heard: Heard,
     metrics: Metrics,
 }
 
@@ -190,6 +195,8 @@ impl Alerter {
             clock,
             part,
             pulse: Pulse::default(),
+            heard: dispatcher.heard(),
+            tells: dispatcher.tells(),
             metrics,
         };
         judging.count_agreed(&agreed.abandoned, agreed.open);
@@ -349,6 +356,9 @@ impl Judging {
         self.metrics.observed("late", late);
         self.metrics.observed("unknown", unknown);
         self.metrics.observed("replayed", unjudged);
+        if to_its_end {
+            self.heard.at(now);
+        }
         self.count(&change, now);
         if self.rests && to_its_end && self.running() >= HANDS {
             let Self { consumer, recorder, .. } = self;
@@ -540,7 +550,7 @@ impl Judging {
             let write = |step: &rusqlite::Transaction<'_>, _: &[_]| {
                 // First, since what it is of may be written now.
                 for told in &told {
-                    ledger::heard(step, told, now)?;
+                    recorder.ledger.heard(step, told, now)?;
                 }
                 Ok::<_, Error>(recorder.write(step, change, now)?)
             };
@@ -549,9 +559,12 @@ impl Judging {
         } else if !change.is_empty() {
             consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, change, now)?))?;
         }
-        for of in &told {
+        for of in told.iter().filter(|of| of.state != ABOUT_TO) {
             let (id, state, receiver, at) = (&of.id, &of.state, &of.receiver, of.at);
             tracing::info!(id, state, receiver, %at, "the other alerter has told this");
+        }
+        if told.iter().any(|of| of.state == ABOUT_TO) {
+            self.tells.notify_one();
         }
         if !change.events.is_empty() || !change.drills.is_empty() || !told.is_empty() {
             self.wake.notify_one();

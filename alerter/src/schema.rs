@@ -11,7 +11,7 @@ use crate::judged::JUDGED;
 pub(crate) const SCHEMA: Schema = Schema {
     what: "alerter's file",
     application_id: 0x4357_4131,
-    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND, PEERS, JUDGED],
+    migrations: &[TABLES, BY_LINK, BY_KEY, MUTED, BEHIND, PEERS, JUDGED, TURNS],
 };
 
 /// The tables, in their first version.
@@ -235,4 +235,16 @@ CREATE TABLE alias (
     ours   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alias_ours ON alias (ours);
+";
+
+/// Until when a channel is left to the other alerter, who is about to tell something there; and until when an incident was that
+/// it has told to be over.
+pub(crate) const TURNS: &str = "
+CREATE TABLE turn (
+    receiver TEXT NOT NULL,
+    channel  TEXT NOT NULL,
+    until    INTEGER NOT NULL,
+    PRIMARY KEY (receiver, channel)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE heard ADD COLUMN until INTEGER;
 ";

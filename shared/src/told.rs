@@ -4,12 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// A receiver has accepted a notification on one of its channels.
+/// The state of what says that nothing was accepted yet: the second alerter is about to tell a receiver something.
+pub const ABOUT_TO: &str = "about-to";
+
+/// A receiver has accepted a notification on one of its channels; or, by [`ABOUT_TO`], may do so in a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// The id that the receiver knows it by: the incident's, the digest's or the drill's.
+    /// The id that the receiver knows it by: the incident's, the digest's or the drill's; nothing for what is only about to be.
     pub id: String,
-    /// `firing` or `resolved`.
+    /// `firing` or `resolved`, or [`ABOUT_TO`].
     pub state: String,
     /// 0 for the first of its state; more for what refines it, or tells that it is worse.
     #[serde(default)]
@@ -24,7 +27,10 @@ pub struct Told {
     /// Since when the incident is.
     #[serde(default)]
     pub since: Option<Timestamp>,
-    /// When the receiver accepted it, by the alerter's clock.
+    /// Until when it was, for a `resolved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// When the receiver accepted it, or when this was said, by the alerter's clock.
     pub at: Timestamp,
     /// All of it in one line.
     #[serde(default)]
@@ -50,4 +56,7 @@ pub struct Member {
     /// As of [`Told`].
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// As of [`Told`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }

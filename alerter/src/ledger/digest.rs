@@ -9,14 +9,16 @@ use crate::catch_up::CATCH_UP;
 
 /// Makes a digest of all that is held back for a destination and may be told.
 pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
-    let rows: Vec<(i64, String, Option<String>)> = file
+    let rows: Vec<(i64, String, Option<String>, i64)> = file
         .prepare_cached(concat!(
-            "SELECT number, body, muted_by FROM notification AS it
+            "SELECT number, body, muted_by, next_try FROM notification AS it
              WHERE standing = 'held' AND receiver = ? AND channel = ? AND ",
             in_its_turn!(),
             " ORDER BY number",
         ))?
-        .query_map(params![to.receiver, to.channel], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map(params![to.receiver, to.channel], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
     let Some((first, ..)) = rows.first() else {
         return Ok(());
@@ -24,14 +26,15 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
     // Two alerters may make theirs at the same moment.
     let whose = if to.patience.is_zero() { "" } else { "second" };
     let id = incident::id(&[AT_MOST, &to.receiver, &to.channel, &first.to_string(), &now.to_string(), whose]);
-    let held = entries(rows.iter().map(|(_, json, _)| json))?;
-    let caught_up = rows.iter().all(|(.., by)| by.as_deref() == Some(CATCH_UP));
+    let held = entries(rows.iter().map(|(_, json, ..)| json))?;
+    let caught_up = rows.iter().all(|(_, _, by, _)| by.as_deref() == Some(CATCH_UP));
     let body = Body::digest(&id, to, held, caught_up, now);
     for (number, ..) in &rows {
         file.prepare_cached("UPDATE notification SET standing = 'digested', digest = ? WHERE number = ?")?
             .execute(params![id, number])?;
     }
-    owe(file, &body, to, Message::Digest, now)
+    let then = rows.iter().map(|&(.., then)| Timestamp::from_micros(then)).max().unwrap_or(now);
+    owe(file, &body, to, Message::Digest(then), now)
 }
 
 /// One entry an incident, with the last that is known of it, in the order in which they were first held.
@@ -72,14 +75,32 @@ pub(super) fn remake(file: &Connection, id: &str, to: &Destination) -> rusqlite:
     if rows.is_empty() {
         file.prepare_cached(&format!("UPDATE notification SET standing = 'abandoned' WHERE {untried}"))?
             .execute(params![id, to.receiver, to.channel])?;
-        return Ok(());
+        return endless(file, id, to);
     }
     let held = entries(rows.iter().map(|(json, _)| json))?;
     let caught_up = rows.iter().all(|(_, by)| by.as_deref() == Some(CATCH_UP));
     let body = Body::digest(id, to, held, caught_up, Timestamp::from_micros(created));
+    if body.state == "resolved" {
+        endless(file, id, to)?;
+    }
     file.prepare_cached(&format!("UPDATE notification SET state = ?4, body = ?5 WHERE {untried}"))?
         .execute(params![id, to.receiver, to.channel, body.state, super::json(&body)?])?;
     Ok(())
+}
+
+/// A digest that tells of nothing that fires has no end of its own any more.
+fn endless(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<()> {
+    let whole: Option<Option<String>> = file
+        .prepare_cached(
+            "DELETE FROM notification WHERE id = ? AND receiver = ? AND channel = ? AND state = 'resolved' AND NOT is_digest
+             RETURNING digest",
+        )?
+        .query_row(params![id, to.receiver, to.channel], |row| row.get(0))
+        .optional()?;
+    match whole.flatten() {
+        Some(whole) => remake(file, &whole, to),
+        None => Ok(()),
+    }
 }
 
 /// Owes a digest's `resolved` once no incident that it told as firing is open.

@@ -13,10 +13,11 @@
 use std::time::Duration;
 
 use crosswatch_shared::time::Timestamp;
-use crosswatch_shared::told::{Member, Told};
+use crosswatch_shared::told::{ABOUT_TO, Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Body, Destination, digest};
+use super::{Body, Destination, Message, digest};
+use crate::peer::STILL;
 use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.
@@ -25,13 +26,35 @@ const NEAR: Duration = Duration::from_secs(300);
 /// For how long it is kept what the other said: longer than its queue keeps anything.
 const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
 
+/// What was accepted in this time, or whose turn it was: longer than the other waits.
+const LATELY: Duration = Duration::from_secs(120);
+
 /// So many of a digest are told by one message; a queue takes no longer ones than 1 MiB.
 const MEMBERS: usize = 1_000;
 
-/// What is not done yet, and need not be done by both.
-const OPEN: &str = "told_as IS NULL AND (standing IN ('owed', 'held', 'muted', 'behind')
-    OR (standing = 'digested' AND EXISTS (SELECT 1 FROM notification AS whole WHERE whole.id = notification.digest
-        AND whole.is_digest AND whole.standing = 'owed')))";
+/// What is not done yet, and need not be done by both, of the rows that are called so.
+macro_rules! open {
+    ($row:literal) => {
+        concat!(
+            "(",
+            $row,
+            ".told_as IS NULL AND (",
+            $row,
+            ".standing IN ('owed', 'held', 'muted', 'behind')
+             OR (",
+            $row,
+            ".standing = 'digested' AND EXISTS (SELECT 1 FROM notification AS whole
+                 WHERE whole.id = ",
+            $row,
+            ".digest AND whole.is_digest AND whole.standing = 'owed'))))"
+        )
+    };
+}
+
+const OPEN: &str = open!("notification");
+
+/// The same of the first page of an incident.
+const FIRST_OPEN: &str = open!("first");
 
 /// The id by which a row's receiver knows its incident.
 const KNOWN: &str = "ifnull((SELECT first.told_as FROM notification AS first WHERE first.id = notification.id
@@ -54,23 +77,26 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
         return Ok(());
     }
     let mut members = file.prepare_cached(
-        "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since') FROM notification
+        "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since'),
+                iif(state = 'resolved', json_extract(body, '$.at'), NULL) FROM notification
          WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL AND json_extract(body, '$.rule') != ?
          ORDER BY number",
     )?;
     let members = members.query_map(params![local, receiver, channel, CONFIG_REFUSED], |row| {
-        let since: Option<String> = row.get(4)?;
+        let (since, until): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
         Ok(Member {
             id: row.get(0)?,
             state: row.get(1)?,
             revision: row.get(2)?,
             place: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
             since: since.and_then(|since| since.parse().ok()),
+            until: until.and_then(|until| until.parse().ok()),
         })
     })?;
     let members: Vec<Member> = members.collect::<rusqlite::Result<_>>()?;
     let Body { id, place, since, text, held, .. } = body;
-    let mut told = Told { id, state, revision, receiver, channel, place, since, at, text, held: None };
+    let until = (state == "resolved").then_some(body.at);
+    let mut told = Told { id, state, revision, receiver, channel, place, since, until, at, text, held: None };
     if held.is_none() || members.is_empty() {
         told.held = held.map(|_| members);
         return put(file, &told);
@@ -107,14 +133,89 @@ fn put(file: &Connection, told: &Told) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// It is about to tell something there: what was said of that before need not be said any more.
+pub(crate) fn announce(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "DELETE FROM outbox WHERE json_extract(told, '$.state') = ? AND json_extract(told, '$.receiver') = ?
+             AND json_extract(told, '$.channel') = ?",
+    )?
+    .execute(params![ABOUT_TO, to.receiver, to.channel])?;
+    put(
+        file,
+        &Told {
+            id: String::new(),
+            state: ABOUT_TO.to_owned(),
+            revision: 0,
+            receiver: to.receiver.to_string(),
+            channel: to.channel.to_string(),
+            place: String::new(),
+            since: None,
+            until: None,
+            at: now,
+            text: String::new(),
+            held: None,
+        },
+    )
+}
+
+/// Until when a channel is, or lately was, left to the other alerter.
+pub(crate) fn others_turn(
+    file: &Connection,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let until: Option<i64> = file
+        .prepare_cached("SELECT until FROM turn WHERE receiver = ? AND channel = ? AND until > ?")?
+        .query_row(params![to.receiver, to.channel, (now - LATELY).as_micros()], |row| row.get(0))
+        .optional()?;
+    // Of a clock that was set back nobody waits for longer.
+    Ok(until.map(Timestamp::from_micros).filter(|until| *until <= now + STILL))
+}
+
+/// The other alerter is about to tell something there: it is left to it, and told what was accepted lately, since what said so may
+/// not have come to it.
+fn others_turn_begins(
+    file: &Connection,
+    to: &Destination,
+    at: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    file.prepare_cached("INSERT OR REPLACE INTO turn (receiver, channel, until) VALUES (?, ?, ?)")?
+        .execute(params![to.receiver, to.channel, (at + STILL).as_micros()])?;
+    if now.since(at) > STILL {
+        return Ok(());
+    }
+    let accepted: Vec<(i64, i64)> = file
+        .prepare_cached(
+            "SELECT number, accepted_at FROM notification
+             WHERE standing = 'accepted' AND receiver = ? AND channel = ? AND accepted_at > ? AND told_as IS NULL",
+        )?
+        .query_map(
+            params![to.receiver, to.channel, (now - LATELY).as_micros()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    accepted.into_iter().try_for_each(|(number, at)| tell(file, number, Timestamp::from_micros(at)))
+}
+
 /// The other alerter says that a receiver has accepted something. Gives whether that was news.
-pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn heard(
+    file: &Connection,
+    told: &Told,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    if told.state == ABOUT_TO {
+        others_turn_begins(file, to, told.at, now)?;
+        return Ok(false);
+    }
     let single = Member {
         id: told.id.clone(),
         state: told.state.clone(),
         revision: told.revision,
         place: told.place.clone(),
         since: told.since,
+        until: told.until,
     };
     let digest = told.held.as_ref().map(|_| told.id.as_str());
     let is_new = keep(file, told, &single, None)?;
@@ -138,15 +239,22 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
             told.at.as_micros()
         ])?;
     } else if is_new {
-        of_row(file, told, &single, None)?;
+        of_row(file, told, &single, None, to)?;
     }
     // A long digest comes in several parts.
+    let mut members = Vec::new();
     for member in told.held.iter().flatten() {
-        let is_known = !keep(file, told, member, digest)?;
-        if is_new || !is_known {
-            of_row(file, told, member, digest)?;
-            news = true;
+        if keep(file, told, member, digest)? || is_new {
+            members.push(member);
         }
+    }
+    news |= !members.is_empty();
+    let mut ends = false;
+    for member in members {
+        ends |= of_row(file, told, member, digest, to)?;
+    }
+    if let Some(whole) = digest.filter(|_| ends) {
+        digest::resolve(file, whole, to, Message::Single, told.at, now)?;
     }
     if news {
         file.prepare_cached("DELETE FROM heard WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
@@ -158,8 +266,8 @@ pub(crate) fn heard(file: &Connection, told: &Told, now: Timestamp) -> rusqlite:
 fn keep(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> rusqlite::Result<bool> {
     let kept = file
         .prepare_cached(
-            "INSERT OR IGNORE INTO heard (id, state, revision, receiver, channel, place, since, at, digest)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO heard (id, state, revision, receiver, channel, place, since, until, at, digest)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             of.id,
@@ -169,52 +277,91 @@ fn keep(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> ru
             told.channel,
             of.place,
             of.since.map(Timestamp::as_micros),
+            of.until.map(Timestamp::as_micros),
             told.at.as_micros(),
             digest
         ])?;
     Ok(kept > 0)
 }
 
-/// The row that it is of is done, if there is one.
-fn of_row(file: &Connection, told: &Told, of: &Member, whole: Option<&str>) -> rusqlite::Result<()> {
-    let by_id: Option<i64> = file
+/// The row that it is of is done, if there is one. What is one incident there and was several here is over for all of them. Gives
+/// whether the end of the digest `whole` is now the end of something that is over.
+fn of_row(
+    file: &Connection,
+    told: &Told,
+    of: &Member,
+    whole: Option<&str>,
+    to: &Destination,
+) -> rusqlite::Result<bool> {
+    let most = if of.state == "firing" { 1 } else { -1 };
+    let mut found: Vec<i64> = file
         .prepare_cached(&format!(
-            "SELECT number FROM notification
+            "WITH its(id) AS (SELECT ?5 UNION SELECT heard.id FROM heard
+                 WHERE heard.digest = ?5 AND ?3 = 'resolved' AND heard.receiver = ?1 AND heard.channel = ?2
+                     AND heard.state = 'firing' AND heard.revision = 0)
+             SELECT number FROM notification
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = ?4 AND {OPEN}
-                 AND (id = ?5 OR id = (SELECT ours FROM alias WHERE theirs = ?5)
-                      OR id IN (SELECT known.id FROM notification AS known WHERE known.told_as = ?5))
-                 AND (state = 'firing' OR {KNOWN} = ?5)
-             ORDER BY revision LIMIT 1"
+                 AND (id IN its OR id IN (SELECT ours FROM alias WHERE theirs IN its)
+                      OR id IN (SELECT known.id FROM notification AS known WHERE known.told_as IN its))
+                 AND (state = 'firing' OR {KNOWN} IN its)
+             ORDER BY revision LIMIT ?6"
         ))?
-        .query_row(params![told.receiver, told.channel, of.state, of.revision > 0, of.id], |row| row.get(0))
-        .optional()?;
-    let mut found = by_id;
-    if found.is_none() && of.state == "firing" && of.revision == 0 && !is_ours(file, &of.id)? {
-        found = nearest_row(file, told, of, whole)?;
-        if let Some(number) = found {
-            alias(file, number, &of.id)?;
-        }
+        .query_map(params![told.receiver, told.channel, of.state, of.revision > 0, of.id, most], |row| {
+            row.get(0)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    if found.is_empty() && of.state == "firing" && of.revision == 0 && !is_ours(file, &of.id)? {
+        let nearest = nearest_row(file, told, of, whole)?;
+        nearest.iter().try_for_each(|&number| alias(file, number, &of.id))?;
+        found.extend(nearest);
     }
-    let Some(number) = found else {
+    if found.is_empty() && of.state == "firing" && of.revision == 0 {
         // An incident here is several there: the receiver knows the last of them.
-        if of.state == "firing" && of.revision == 0 {
-            file.prepare_cached(
-                "UPDATE notification SET told_as = ?3
+        found = file
+            .prepare_cached(
+                "SELECT number FROM notification
                  WHERE receiver = ?1 AND channel = ?2 AND state = 'firing' AND revision = 0 AND told_as IS NOT NULL
                      AND told_as != ?3 AND NOT is_digest
                      AND id IN (SELECT id FROM incident WHERE place = ?4 AND resolved_at IS NULL)
-                     AND EXISTS (SELECT 1 FROM heard WHERE heard.id = notification.told_as AND heard.state = 'resolved'
-                                 AND heard.receiver = ?1 AND heard.channel = ?2)",
+                     AND EXISTS (SELECT 1 FROM heard WHERE heard.id IN (notification.told_as, notification.digest)
+                                 AND heard.state = 'resolved' AND heard.receiver = ?1 AND heard.channel = ?2)",
             )?
-            .execute(params![told.receiver, told.channel, of.id, of.place])?;
-        }
-        return Ok(());
-    };
-    let before: Option<String> = file
-        .prepare_cached("SELECT digest FROM notification WHERE number = ?")?
-        .query_row([number], |row| row.get(0))?;
-    done(file, number, &of.id, whole, told.at)?;
-    left(file, before, whole, &told.receiver, &told.channel)
+            .query_map(params![told.receiver, told.channel, of.id, of.place], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+    }
+    let known = found.clone();
+    if let ("resolved", Some(since), Some(until)) = (&*of.state, of.since, of.until) {
+        let covered = covered(file, told, &of.place, since, until)?;
+        found.extend(covered.into_iter().filter(|number| !known.contains(number)));
+    }
+    let said = Said { id: of.id.clone(), at: told.at, digest: whole.map(ToOwned::to_owned) };
+    let mut ends = false;
+    for number in found {
+        ends |= done(file, number, &said, to)?;
+    }
+    Ok(ends)
+}
+
+/// The rows of what began and ended here while one incident of the place lasted there: nobody was told of them, nor need be.
+fn covered(
+    file: &Connection,
+    told: &Told,
+    place: &str,
+    since: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Vec<i64>> {
+    file.prepare_cached(&format!(
+        "SELECT number FROM notification JOIN incident USING (id)
+         WHERE receiver = ?1 AND channel = ?2 AND place = ?3 AND opened_at >= ?4 AND resolved_at <= ?5 AND {OPEN}
+             AND NOT EXISTS (SELECT 1 FROM notification AS first WHERE first.id = notification.id
+                 AND first.receiver = ?1 AND first.channel = ?2 AND first.state = 'firing' AND first.revision = 0
+                 AND NOT {FIRST_OPEN})"
+    ))?
+    .query_map(
+        params![told.receiver, told.channel, place, since.as_micros(), until.as_micros()],
+        |row| row.get(0),
+    )?
+    .collect()
 }
 
 /// A row of the place whose incident began about then. What was over before the other began is not the same.
@@ -230,7 +377,7 @@ fn nearest_row(
          WHERE receiver = ?1 AND channel = ?2 AND notification.state = 'firing' AND revision = 0 AND {OPEN}
              AND place = ?3 AND abs(opened_at - ?4) <= ?5 AND ifnull(resolved_at >= ?4, true)
              AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (?6, ?7) AND ended.state = 'resolved'
-                 AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < opened_at)
+                 AND ended.receiver = ?1 AND ended.channel = ?2 AND ifnull(ended.until, ended.at) < opened_at)
          ORDER BY abs(opened_at - ?4) LIMIT 1"
     ))?
     .query_row(
@@ -241,7 +388,13 @@ fn nearest_row(
 }
 
 /// A row was written, or is told now: if the other alerter has said that its receiver accepted it, it is done.
-pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination) -> rusqlite::Result<()> {
+pub(super) fn settle(
+    file: &Connection,
+    body: &Body,
+    row: &str,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let is_any = file.prepare_cached("SELECT 1 FROM heard LIMIT 1")?.exists([])?;
     if !is_any || body.is_own() {
         return Ok(());
@@ -256,46 +409,59 @@ pub(super) fn settle(file: &Connection, body: &Body, row: &str, to: &Destination
         .optional()?;
     let Some(number) = number else { return Ok(()) };
     // Of what refines or tells that it is worse, so many were told as are known to have been.
-    let found: Option<(String, i64, Option<String>)> = file
+    let found = file
         .prepare_cached(
             "SELECT id, at, digest FROM heard
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = (?4 > 0)
-                 AND (id = ?6 OR (?3 = 'firing' AND (id = ?5 OR id IN (SELECT theirs FROM alias WHERE ours = ?5))))
+                 AND (id = ?6 OR (?3 = 'resolved' AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
+                      AND whole.receiver = ?1 AND whole.channel = ?2 AND whole.state = 'firing' AND whole.revision = 0))
+                      OR (?3 = 'firing' AND (id = ?5 OR id IN (SELECT theirs FROM alias WHERE ours = ?5))))
                  AND (?4 = 0 OR (SELECT count(*) FROM heard AS all_of WHERE all_of.id = heard.id AND all_of.receiver = ?1
                       AND all_of.channel = ?2 AND all_of.state = ?3 AND all_of.revision > 0) > (SELECT count(*)
                       FROM notification WHERE id = ?5 AND receiver = ?1 AND channel = ?2 AND state = ?3
                       AND revision > 0 AND revision < ?4 AND standing = 'accepted'))
              ORDER BY id = ?6 DESC LIMIT 1",
         )?
-        .query_row(params![receiver, channel, body.state, body.revision, row, body.id], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        .query_row(params![receiver, channel, body.state, body.revision, row, body.id], Said::of)
         .optional()?;
-    if let Some((id, at, digest)) = found {
-        return done(file, number, &id, digest.as_deref(), Timestamp::from_micros(at));
+    if let Some(said) = found {
+        return settled(file, number, &said, to, now);
     }
     let Some(since) = body.since.filter(|_| body.state == "firing" && body.revision == 0) else {
         return Ok(());
     };
-    let near: Option<(String, i64, Option<String>)> = file
+    let near = file
         .prepare_cached(
             "SELECT id, at, digest FROM heard
              WHERE receiver = ?1 AND channel = ?2 AND state = 'firing' AND revision = 0 AND place = ?3
                  AND abs(since - ?4) <= ?5
                  AND id NOT IN (SELECT theirs FROM alias) AND id NOT IN (SELECT id FROM incident)
                  AND NOT EXISTS (SELECT 1 FROM heard AS ended WHERE ended.id IN (heard.id, heard.digest)
-                     AND ended.state = 'resolved' AND ended.receiver = ?1 AND ended.channel = ?2 AND ended.at < ?4)
+                     AND ended.state = 'resolved' AND ended.receiver = ?1 AND ended.channel = ?2
+                     AND ifnull(ended.until, ended.at) < ?4)
              ORDER BY abs(since - ?4) LIMIT 1",
         )?
-        .query_row(params![receiver, channel, body.place, since.as_micros(), micros(NEAR)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        .query_row(params![receiver, channel, body.place, since.as_micros(), micros(NEAR)], Said::of)
         .optional()?;
-    if let Some((id, at, digest)) = near {
-        alias(file, number, &id)?;
-        done(file, number, &id, digest.as_deref(), Timestamp::from_micros(at))?;
+    if let Some(said) = near {
+        alias(file, number, &said.id)?;
+        settled(file, number, &said, to, now)?;
     }
     Ok(())
+}
+
+fn settled(
+    file: &Connection,
+    number: i64,
+    said: &Said,
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let ends = done(file, number, said, to)?;
+    match said.digest.as_ref().filter(|_| ends) {
+        Some(whole) => digest::resolve(file, whole, to, Message::Single, said.at, now),
+        None => Ok(()),
+    }
 }
 
 /// The id by which a receiver knows an incident, if the other alerter has told it by another.
@@ -310,66 +476,94 @@ pub(super) fn known_as(file: &Connection, id: &str, to: &Destination) -> rusqlit
     Ok(known.flatten().filter(|known| known != id))
 }
 
-/// The receiver has accepted it of the other. Then its end may be done as well, if that was said before.
-fn done(
-    file: &Connection,
-    number: i64,
-    theirs: &str,
-    digest: Option<&str>,
+/// What the other says of a row: by which id its receiver knows it, when that accepted it, and in which digest it was told.
+struct Said {
+    id: String,
     at: Timestamp,
-) -> rusqlite::Result<()> {
-    let standing = if digest.is_some() { "digested" } else { "accepted" };
-    file.prepare_cached(
-        "UPDATE notification SET standing = ?2, told_as = ?3, digest = ?4, accepted_at = iif(?4 IS NULL, ?5, NULL)
-         WHERE number = ?1",
-    )?
-    .execute(params![number, standing, theirs, digest, at.as_micros()])?;
-    let first: Option<(String, String, String)> = file
-        .prepare_cached(
-            "SELECT id, receiver, channel FROM notification WHERE number = ? AND state = 'firing' AND revision = 0",
-        )?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    digest: Option<String>,
+}
+
+impl Said {
+    /// Of `id, at, digest`.
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, at: Timestamp::from_micros(row.get(1)?), digest: row.get(2)? })
+    }
+}
+
+/// The receiver has accepted a row of the other. Then its end may be done as well, if that was said before. The end of what only a
+/// digest told is the digest's; gives whether that is owed now.
+fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqlite::Result<bool> {
+    let (receiver, channel) = (&to.receiver, &to.channel);
+    let standing = if said.digest.is_some() { "digested" } else { "accepted" };
+    leaves(file, number, Some(said), standing, to)?;
+    let first: Option<String> = file
+        .prepare_cached("SELECT id FROM notification WHERE number = ? AND state = 'firing' AND revision = 0")?
+        .query_row([number], |row| row.get(0))
         .optional()?;
-    let Some((id, receiver, channel)) = first else { return Ok(()) };
+    let Some(id) = first else { return Ok(false) };
+    // It was told with what was known then: also that it was worse.
+    file.prepare_cached(&format!(
+        "SELECT number FROM notification
+         WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' AND revision > 0 AND created <= ? AND {OPEN}"
+    ))?
+    .query_map(params![id, receiver, channel, said.at.as_micros()], |row| row.get(0))?
+    .collect::<rusqlite::Result<Vec<i64>>>()?
+    .into_iter()
+    .try_for_each(|number| leaves(file, number, None, "abandoned", to))?;
     file.prepare_cached(&format!(
         "UPDATE notification SET body = json_set(body, '$.id', ?4)
          WHERE id = ?1 AND receiver = ?2 AND channel = ?3 AND (state = 'resolved' OR revision > 0) AND ?1 != ?4 AND {OPEN}"
     ))?
-    .execute(params![id, receiver, channel, theirs])?;
-    let ended: Option<(i64, Option<String>, i64, Option<String>)> = file
+    .execute(params![id, receiver, channel, said.id])?;
+    let end: Option<i64> = file
         .prepare_cached(&format!(
-            "SELECT notification.number, notification.digest, heard.at, heard.digest
-             FROM notification JOIN heard ON heard.id = ?4 AND heard.state = 'resolved' AND heard.receiver = ?2
-                  AND heard.channel = ?3
-             WHERE notification.id = ?1 AND notification.receiver = ?2 AND notification.channel = ?3
-                 AND notification.state = 'resolved' AND {}",
-            OPEN.replace("told_as", "notification.told_as")
+            "SELECT number FROM notification
+             WHERE id = ?1 AND receiver = ?2 AND channel = ?3 AND state = 'resolved' AND {OPEN}"
         ))?
-        .query_row(params![id, receiver, channel, theirs], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
+        .query_row(params![id, receiver, channel], |row| row.get(0))
         .optional()?;
-    let Some((number, before, at, digest)) = ended else { return Ok(()) };
-    done(file, number, theirs, digest.as_deref(), Timestamp::from_micros(at))?;
-    left(file, before, digest.as_deref(), &receiver, &channel)
+    let Some(number) = end else { return Ok(false) };
+    let heard = file
+        .prepare_cached(
+            "SELECT id, at, digest FROM heard WHERE id = ? AND state = 'resolved' AND receiver = ? AND channel = ?",
+        )?
+        .query_row(params![said.id, receiver, channel], Said::of)
+        .optional()?;
+    match (heard, &said.digest) {
+        (Some(heard), _) => done(file, number, &heard, to),
+        (None, Some(_)) => leaves(file, number, None, "abandoned", to).map(|()| true),
+        (None, None) => Ok(false),
+    }
 }
 
-/// A digest has lost something that another tells.
-fn left(
+/// A row stands so from now on, by what the other said or because nothing needs to be said of it; a digest of ours, if it was in
+/// one, tells no more of it.
+fn leaves(
     file: &Connection,
-    before: Option<String>,
-    now: Option<&str>,
-    receiver: &str,
-    channel: &str,
+    number: i64,
+    said: Option<&Said>,
+    standing: &str,
+    to: &Destination,
 ) -> rusqlite::Result<()> {
-    let Some(before) = before.filter(|before| now != Some(before)) else { return Ok(()) };
-    let to = Destination {
-        receiver: receiver.into(),
-        channel: channel.into(),
-        at_most: None,
-        patience: Duration::ZERO,
-    };
-    digest::remake(file, &before, &to)
+    let before: Option<String> = file
+        .prepare_cached("SELECT digest FROM notification WHERE number = ?")?
+        .query_row([number], |row| row.get(0))?;
+    let digest = said.and_then(|said| said.digest.as_ref());
+    file.prepare_cached(
+        "UPDATE notification SET standing = ?2, told_as = ?3, digest = ?4, accepted_at = iif(?4 IS NULL, ?5, NULL)
+         WHERE number = ?1",
+    )?
+    .execute(params![
+        number,
+        standing,
+        said.map(|said| &said.id),
+        digest,
+        said.map(|said| said.at.as_micros())
+    ])?;
+    match before.filter(|before| digest != Some(before)) {
+        Some(before) => digest::remake(file, &before, to),
+        None => Ok(()),
+    }
 }
 
 /// What the other calls so is ours of this row.

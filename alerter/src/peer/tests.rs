@@ -39,6 +39,7 @@ fn told(number: usize) -> Told {
         channel: "webhook".to_owned(),
         place: "l".to_owned(),
         since: None,
+        until: None,
         at: Timestamp::from_secs(1),
         text: String::new(),
         held: None,
@@ -138,4 +139,30 @@ async fn long_ones_are_told_in_as_many_calls_as_they_need_and_what_fits_none_kee
         seen.push(wire::decode_batch(&wire, &mut names).unwrap().told.remove(0).id.parse().unwrap());
     }
     assert_eq!(seen, (0..13).filter(|number| *number != 3).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_turn_is_said_before_it_begins_and_again_while_it_lasts_and_waits_until_the_answer_was_heard() {
+    let at = Timestamp::from_secs;
+    let heard = Heard::default();
+    let (turn, says) = Turn::at(None, at(100));
+    assert!(says);
+    assert_eq!(turn.tells_from(&heard, at(100)), at(100) + LEAD);
+    // Deaf at first: it waits, and not for ever.
+    assert!(turn.tells_from(&heard, at(115)) > at(115));
+    assert!(turn.tells_from(&heard, at(100) + DEAF) <= at(100) + DEAF);
+    heard.at(at(101));
+    assert!(turn.tells_from(&heard, at(115)) > at(115), "the answer may not have been there by then");
+    heard.at(at(103));
+    assert!(turn.tells_from(&heard, at(115)) <= at(115));
+    assert_eq!(Turn::at(Some(turn), at(101)), (turn, false));
+    let (longer, says) = Turn::at(Some(turn), at(104));
+    assert!(says);
+    assert_eq!(longer.tells_from(&heard, at(104)), at(100) + LEAD, "it is the same turn");
+    // The first goes on after a while; from then on it is another turn.
+    let (next, says) = Turn::at(Some(longer), at(104) + STILL);
+    assert!(says);
+    assert_eq!(next.tells_from(&heard, at(104) + STILL), at(104) + STILL + LEAD);
+    // So it is for a clock that was set back.
+    assert_eq!(Turn::at(Some(longer), at(50)).0.tells_from(&heard, at(50)), at(50) + LEAD);
 }

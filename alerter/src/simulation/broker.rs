@@ -52,6 +52,8 @@ struct Inner {
     opened: usize,
     /// What was given before, by site, boot and number.
     known: HashSet<(Name, Name, u64)>,
+    /// When pages got lost that had something of another alerter in them.
+    lost: Vec<Timestamp>,
 }
 
 /// A page that was given.
@@ -85,6 +87,8 @@ struct Entry {
     payload: Vec<u8>,
     /// It says only that its site lives.
     pulse: bool,
+    /// Another alerter has sent it.
+    told: bool,
 }
 
 /// A message of a queue that keeps no order.
@@ -114,6 +118,7 @@ impl Broker {
                 visible: sent.visible,
                 payload: sent.payload(),
                 pulse: false,
+                told: false,
             };
             last.insert(origin.site.clone(), (sent.batch.clone(), sent.visible));
             // One message in a hundred is there twice.
@@ -142,6 +147,7 @@ impl Broker {
             pages: Vec::new(),
             opened: 0,
             known: HashSet::new(),
+            lost: Vec::new(),
         })))
     }
 
@@ -170,10 +176,16 @@ impl Broker {
                 visible: now + Duration::from_millis(inner.rng.u64(5..500)),
                 payload,
                 pulse: false,
+                told: true,
             };
             inner.handles += 1;
             inner.pool.push(Lying { visible: entry.visible, entry, handle: inner.handles });
         });
+    }
+
+    /// When pages got lost that had something of another alerter in them.
+    pub(crate) fn lost(&self) -> Vec<Timestamp> {
+        self.with(|inner| inner.lost.clone())
     }
 
     pub(crate) fn is_down(&self, down: bool) {
@@ -230,6 +242,7 @@ impl Inner {
                     visible: now,
                     payload: wire::encode_batch(batch).into_bytes(),
                     pulse: true,
+                    told: false,
                 };
                 self.coming.push_back(entry);
             }
@@ -334,6 +347,10 @@ impl Inner {
         }
         // A page may get lost on its way.
         if self.rng.u8(..200) == 0 {
+            let handles = page.messages.iter().filter_map(|message| self.find(&message.receipt));
+            if handles.into_iter().any(|index| self.pool[index].entry.told) {
+                self.lost.push(now);
+            }
             page.messages.clear();
             page.empty = false;
         }

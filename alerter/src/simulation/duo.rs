@@ -81,6 +81,8 @@ struct One<'a> {
     deaths: Vec<(Timestamp, Timestamp)>,
     /// When each life ended.
     ends: Vec<Timestamp>,
+    /// When each life began.
+    begins: Vec<Timestamp>,
 }
 
 impl One<'_> {
@@ -97,6 +99,7 @@ impl One<'_> {
                 "SELECT id, id || ' ' || state || ' ' || standing || ' as ' || ifnull(told_as, '') || ' in '
                          || ifnull(digest, '') || ' since ' || created || ' until ' || ifnull(accepted_at, '')
                  FROM notification WHERE receiver = ?1 AND channel = ?2
+                 UNION ALL SELECT theirs, theirs || ' is ' || ours FROM alias
                  UNION ALL SELECT id, id || ' said to be ' || state || ' at ' || at || ' in ' || ifnull(digest, '')
                  FROM heard WHERE receiver = ?1 AND channel = ?2",
             )
@@ -104,6 +107,40 @@ impl One<'_> {
         let rows = rows.query_map([&*to.receiver, &*to.channel], |row| Ok((row.get(0)?, row.get(1)?)));
         let rows = rows.expect("rows").map(|row| row.expect("a row"));
         rows.filter(|(id, _): &(String, String)| is_it(id)).map(|(_, row)| row).collect()
+    }
+
+    /// By which ids the receiver was told of an incident.
+    fn told_as(&self, to: &Destination, id: &str, called: impl Fn(&str) -> String) -> Vec<String> {
+        let file =
+            Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let mut rows = file
+            .prepare(
+                "SELECT id, told_as FROM notification
+                 WHERE receiver = ? AND channel = ? AND told_as IS NOT NULL AND state = 'firing'",
+            )
+            .expect("its tables");
+        let rows = rows.query_map([&*to.receiver, &*to.channel], |row| Ok((row.get(0)?, row.get(1)?)));
+        let rows = rows.expect("rows").map(|row| row.expect("a row"));
+        rows.filter(|(of, _): &(String, String)| called(of) == id).map(|(_, told_as)| told_as).collect()
+    }
+
+    /// What its file has of the incidents of these places, and when it lived.
+    fn incidents(&self, places: &BTreeSet<String>) -> Vec<String> {
+        let file =
+            Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let mut rows = file
+            .prepare("SELECT place, id, kind, opened_at, resolved_at FROM incident ORDER BY opened_at")
+            .expect("its tables");
+        let at =
+            |at: Option<i64>| at.map_or_else(|| "on".to_owned(), |at| Timestamp::from_micros(at).to_string());
+        let rows = rows.query_map([], |row| {
+            let place: String = row.get(0)?;
+            let (id, kind): (String, String) = (row.get(1)?, row.get(2)?);
+            let said = format!("{place} {id:.8} {kind} {} to {}", at(row.get(3)?), at(row.get(4)?));
+            Ok((place, said))
+        });
+        let rows = rows.expect("rows").map(|row| row.expect("a row"));
+        rows.filter(|(place, _)| places.contains(place)).map(|(_, said)| said).collect()
     }
 
     fn open(&self, fate: &Fate) -> Alerter {
@@ -128,6 +165,7 @@ impl One<'_> {
         let deaths = std::mem::take(&mut self.deaths);
         for (dies, back) in deaths {
             let fate = Fate::of(None);
+            self.begins.push(self.time.now());
             self.receivers.told_by(self.ends.len(), &fate);
             let alerter = self.open(&fate);
             tokio::select! {
@@ -140,6 +178,7 @@ impl One<'_> {
             until(&self.time, back).await;
         }
         let fate = Fate::of(None);
+        self.begins.push(self.time.now());
         self.receivers.told_by(self.ends.len(), &fate);
         self.open(&fate).run(over).await.expect("it ends well");
         self.ends.push(Timestamp::MAX);
@@ -185,6 +224,8 @@ struct Went {
     taken: usize,
     by_second: usize,
     repeats: usize,
+    /// Of those because a message was lost, and who had sent it died.
+    lost: usize,
     /// What either saw otherwise than the other.
     apart: usize,
     /// Incidents that either called otherwise.
@@ -215,6 +256,7 @@ fn lived(seed: u64) -> Result<Went, Vec<String>> {
                 time: time.clone(),
                 deaths,
                 ends: Vec::new(),
+                begins: Vec::new(),
             }
         };
         let mut first = one(0, Rank::First, first, rng.u64(..));
@@ -235,7 +277,20 @@ async fn script(
     over: CancellationToken,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    let waiting = |file: &PathBuf| {
+        let waiting = Waiting::read(file).expect("its file can be read");
+        let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("likewise");
+        let outbox: i64 =
+            file.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).expect("likewise");
+        (waiting.owed + outbox, waiting.held)
+    };
+    let owes = || files.iter().any(|file| waiting(file).0 > 0);
     for &(from, to) in &day.windows {
+        // No two machines are suspended together with a page in their hands; one that is away may owe for longer.
+        let patience = (from - BEFORE).min(time.now() + AFTER);
+        while time.now() < patience && files.iter().all(|file| file.exists()) && owes() {
+            sleep(Duration::from_secs(1)).await;
+        }
         time.suspend_until(from - BEFORE);
         until(time, to + AFTER).await;
     }
@@ -243,15 +298,8 @@ async fn script(
     let visible = brokers.iter().filter_map(Broker::all_visible).max();
     until(time, visible.unwrap_or(time.now()) + AFTER).await;
     for jump in 0..=JUMPS.1 {
-        let waiting = |file: &PathBuf| {
-            let waiting = Waiting::read(file).expect("its file can be read");
-            let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("likewise");
-            let outbox: i64 =
-                file.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).expect("likewise");
-            (waiting.owed + outbox, waiting.held)
-        };
         let mut patience = 0;
-        while files.iter().any(|file| waiting(file).0 > 0) && patience < 40 {
+        while owes() && patience < 40 {
             sleep(Duration::from_secs(5)).await;
             patience += 1;
         }
@@ -276,6 +324,8 @@ type Key = (String, bool);
 fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went, Vec<String>> {
     let mut went = Went { deaths: both.iter().map(|one| one.ends.len() - 1).sum(), ..Went::default() };
     let mut names: Vec<(String, String)> = Vec::new();
+    // Between which times each was, in either's eyes.
+    let mut spans: HashMap<String, (i64, i64)> = HashMap::new();
     let mut rules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for one in both {
         let file =
@@ -287,6 +337,16 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
             went.aliases += 1;
             names.push((theirs, ours));
         }
+        let mut incidents = file.prepare("SELECT id, opened_at, resolved_at FROM incident").expect("a table");
+        let incidents = incidents.query_map([], |row| {
+            let until: Option<i64> = row.get(2)?;
+            Ok((row.get::<_, String>(0)?, row.get(1)?, until.unwrap_or(i64::MAX)))
+        });
+        for incident in incidents.expect("rows") {
+            let (id, opened, resolved): (String, i64, i64) = incident.expect("a row");
+            let span = spans.entry(id).or_insert((opened, resolved));
+            *span = (span.0.min(opened), span.1.max(resolved));
+        }
         let mut symptoms = file.prepare("SELECT incident, rule FROM symptom").expect("a table");
         let symptoms = symptoms.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
         for symptom in symptoms {
@@ -294,6 +354,11 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
             rules.entry(incident).or_default().insert(rule);
         }
     }
+    // What was over before the other began is another, though it was taken for it.
+    names.retain(|(theirs, ours)| match (spans.get(theirs), spans.get(ours)) {
+        (Some(theirs), Some(ours)) => theirs.0 <= ours.1 && ours.0 <= theirs.1,
+        _ => true,
+    });
     // The least of all names that are of one incident.
     let mut called: BTreeMap<String, String> = rules.keys().map(|id| (id.clone(), id.clone())).collect();
     loop {
@@ -322,11 +387,15 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
         taken.sort_by_key(|(_, of)| of.at);
         went.taken += taken.len();
         went.by_second += taken.iter().filter(|(number, _)| *number == 1).count();
+        let bodies: Vec<Value> =
+            taken.iter().map(|(_, of)| serde_json::from_str(&of.body).expect("JSON")).collect();
+        let pages = bodies.iter().filter(|of| of["state"] == "firing" && of["held"].is_null());
+        let paged: BTreeSet<String> = pages.map(|of| called(of["id"].as_str().unwrap_or_default())).collect();
         let mut digests: HashMap<String, Vec<String>> = HashMap::new();
         let mut told: BTreeMap<Key, Vec<(usize, Taken)>> = BTreeMap::new();
-        for (number, of) in &taken {
+        for ((number, of), body) in taken.iter().zip(&bodies) {
             let mut keys: BTreeSet<Key> = BTreeSet::new();
-            says(&serde_json::from_str(&of.body).expect("JSON"), &mut digests, &mut keys);
+            says(body, &mut digests, &mut keys, |id| paged.contains(&called(id)));
             for (id, ends) in keys {
                 told.entry((called(&id), ends)).or_default().push((*number, of.clone()));
             }
@@ -341,7 +410,11 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
             })
         };
         for id in incidents.iter().filter(|id| owes(id)) {
-            if !told.contains_key(&(id.clone(), false)) && !told.contains_key(&(id.clone(), true)) {
+            let is_told = |id: &str| [false, true].iter().any(|ends| told.contains_key(&(called(id), *ends)));
+            // By one of the other's that lasted for longer.
+            let by_another =
+                || both.iter().any(|one| one.told_as(&to, id, called).iter().any(|id| is_told(id)));
+            if !is_told(id) && !by_another() {
                 let rows = both.map(|one| one.rows(&to, |of| called(of) == *id));
                 wrong.push(format!(
                     "{} {}: nobody told {id} {:?}: {rows:#?}",
@@ -365,7 +438,11 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
                     continue;
                 }
                 went.repeats += 1;
-                let untold = before.answered.is_none() || end.since(before.at) <= UNTOLD;
+                // The word of it, or the question that it would have answered, was in a page that got lost, and then it died.
+                let died = end <= two[1].1.at;
+                let lost = one.other.lost().iter().any(|at| (before.at..two[1].1.at).contains(at));
+                went.lost += usize::from(died && lost);
+                let untold = before.answered.is_none() || end.since(before.at) <= UNTOLD || (died && lost);
                 if !untold {
                     let short = |(number, of): &(usize, Taken)| {
                         let said: Value = serde_json::from_str(&of.body).expect("JSON");
@@ -379,8 +456,10 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
                     let (one, other) = (short(&two[0]), short(&two[1]));
                     let rows = both.map(|one| one.rows(&to, |of| called(of) == key.0));
                     let (receiver, channel) = (&to.receiver, &to.channel);
+                    let places: BTreeSet<String> = key_places(&two[0].1, &two[1].1);
+                    let incidents = both.map(|one| (&one.begins, &one.ends, one.incidents(&places)));
                     wrong.push(format!(
-                        "{receiver} {channel}: twice {key:?}: by {one}, and by {other}: {rows:#?}"
+                        "{receiver} {channel}: twice {key:?}: by {one}, and by {other}: {rows:#?}, {incidents:#?}"
                     ));
                 }
             }
@@ -389,32 +468,46 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
     if wrong.is_empty() { Ok(went) } else { Err(wrong) }
 }
 
-/// What a notification says of which incidents.
-fn says(body: &Value, digests: &mut HashMap<String, Vec<String>>, keys: &mut BTreeSet<Key>) {
+/// The places that both of these tell of.
+fn key_places(one: &Taken, other: &Taken) -> BTreeSet<String> {
+    let of = |of: &Taken| -> BTreeSet<String> {
+        let said: Value = serde_json::from_str(&of.body).expect("JSON");
+        let held = said["held"].as_array().into_iter().flatten();
+        held.chain([&said]).filter_map(|of| Some(of["place"].as_str()?.to_owned())).collect()
+    };
+    &of(one) | &of(other)
+}
+
+/// What a notification says of which incidents. The end of a digest is the end of those that no page told.
+fn says(
+    body: &Value,
+    digests: &mut HashMap<String, Vec<String>>,
+    keys: &mut BTreeSet<Key>,
+    is_paged: impl Fn(&str) -> bool,
+) {
+    let ends = |digest: String, digests: &HashMap<String, Vec<String>>| {
+        let members = digests.get(&digest).into_iter().flatten().filter(|id| !is_paged(id)).cloned();
+        members.chain([digest.clone()]).map(|id| (id, true)).collect::<Vec<_>>()
+    };
     let word = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
     let is_digest = |rule: &str| ["at-most", "catch-up"].contains(&rule);
-    let (id, ends) = (word(body, "id"), body["state"] == "resolved");
+    let id = word(body, "id");
     match body["held"].as_array() {
         Some(held) => {
             let firing = held.iter().filter(|of| of["state"] == "firing").map(|of| word(of, "id"));
             digests.insert(id, firing.collect());
             for of in held {
-                let ends = of["state"] == "resolved";
                 if is_digest(&word(of, "rule")) {
-                    keys.extend(
-                        digests.get(&word(of, "id")).into_iter().flatten().map(|id| (id.clone(), true)),
-                    );
+                    keys.extend(ends(word(of, "id"), digests));
                 } else {
-                    keys.insert((word(of, "id"), ends));
+                    keys.insert((word(of, "id"), of["state"] == "resolved"));
                 }
             }
         }
-        None if is_digest(&word(body, "rule")) => {
-            keys.extend(digests.get(&id).into_iter().flatten().map(|id| (id.clone(), true)));
-        }
+        None if is_digest(&word(body, "rule")) => keys.extend(ends(id, digests)),
         // What refines or is worse is told on its own.
         None if body["revision"].as_u64().unwrap_or(0) > 0 => {}
-        None => drop(keys.insert((id, ends))),
+        None => drop(keys.insert((id, body["state"] == "resolved"))),
     }
 }
 

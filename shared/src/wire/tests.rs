@@ -183,6 +183,7 @@ fn what_an_alerter_tells_is_no_observation_and_a_reader_without_the_kind_skips_a
         channel: "webhook".to_owned(),
         place: "use1-euw1".to_owned(),
         since: Some(at),
+        until: None,
         at,
         text: "FIRING \u{1F525} \"use1-euw1\"".to_owned(),
         held: None,

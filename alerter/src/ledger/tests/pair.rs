@@ -7,7 +7,7 @@ use crosswatch_shared::told::Told as Word;
 
 use super::*;
 use crate::catch_up::Due as DueNow;
-use crate::peer::PATIENCE;
+use crate::peer::{PATIENCE, STILL};
 use crate::testing::{becomes, owes};
 
 /// One of two alerters, as far as its ledger goes.
@@ -33,10 +33,10 @@ enum Came {
 const NAMES: [&str; 2] = ["free", "limited"];
 
 impl One {
-    fn new(patience: Duration) -> Self {
+    fn new(rank: Rank) -> Self {
         let limit = Rate { count: 2, per: Duration::from_secs(600) };
         let receivers = [receiver("free", None), receiver("limited", Some(limit))];
-        let ledger = Ledger::new(&receivers).beside(patience);
+        let ledger = Ledger::new(&receivers).beside(rank);
         let begun = at(0);
         Self { ledger, file: file(), away: None, behind: false, queue: VecDeque::new(), begun }
     }
@@ -59,7 +59,7 @@ impl One {
             let past = self.behind || now.since(sent) > crate::catch_up::OLD_BESIDE;
             match came {
                 Came::Told(word) => {
-                    heard(&self.file, &word, now).unwrap();
+                    self.ledger.heard(&self.file, &word, now).unwrap();
                 }
                 Came::Happens(state, subject) => {
                     // By the clock of whoever saw it.
@@ -108,7 +108,7 @@ type Got = (usize, Timestamp, Name, Body);
 /// Lives through a time of both; gives what was got, and at which seconds somebody died between acceptance and telling.
 fn live(seed: u64, dies: bool) -> (Vec<Got>, usize, usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut both = [One::new(Duration::ZERO), One::new(PATIENCE)];
+    let mut both = [One::new(Rank::First), One::new(Rank::Second)];
     let (mut got, mut firing, mut opened, mut cut) = (Vec::new(), [false; 6], 0, 0);
     let trouble = 300 + rng.i64(0..900);
     // Then all ends and is told: limits hold for ten minutes.
@@ -278,7 +278,7 @@ fn whichever_dies_each_incident_is_told_and_ends_and_twice_only_where_a_word_was
 
 /// Both have a file, and the second the first's words.
 fn two() -> [(Ledger, Connection); 2] {
-    [Duration::ZERO, PATIENCE].map(|patience| (Ledger::new(&[receiver("r", None)]).beside(patience), file()))
+    [Rank::First, Rank::Second].map(|rank| (Ledger::new(&[receiver("r", None)]).beside(rank), file()))
 }
 
 fn words(file: &Connection) -> Vec<Word> {
@@ -301,8 +301,8 @@ fn the_second_waits_half_a_minute_and_pages_what_the_first_does_not_say_to_have_
     assert!(!first.accepted(&one, its[0].number, at(1)).unwrap(), "it is told once");
     let words = words(&one);
     assert_eq!(words.len(), 1);
-    assert!(heard(&other, &words[0], at(2)).unwrap());
-    assert!(!heard(&other, &words[0], at(2)).unwrap());
+    assert!(second.heard(&other, &words[0], at(2)).unwrap());
+    assert!(!second.heard(&other, &words[0], at(2)).unwrap());
     assert_eq!(waiting(&other, to, at(29)), []);
     assert_eq!(waiting(&other, to, at(0) + PATIENCE), [("firing".to_owned(), "untold".to_owned())]);
     // Its end is owed, too, and waits as long.
@@ -319,7 +319,7 @@ fn a_word_that_comes_before_what_it_is_of_is_kept_for_it() {
     accepted_by(&first, &one, at(1));
     happens(&first, &one, State::Resolved, "l", &names, at(2));
     accepted_by(&first, &one, at(3));
-    words(&one).iter().for_each(|word| assert!(heard(&other, word, at(4)).unwrap()));
+    words(&one).iter().for_each(|word| assert!(second.heard(&other, word, at(4)).unwrap()));
     happens(&second, &other, State::Firing, "l", &names, at(0));
     happens(&second, &other, State::Resolved, "l", &names, at(2));
     assert_eq!(totals(&other).unwrap(), Totals::default());
@@ -342,12 +342,12 @@ fn an_incident_that_began_otherwise_here_is_known_by_its_place_and_ends_by_the_i
         accepted_by(&first, &one, at(1));
         let word = words(&one).remove(0);
         if heard_before {
-            heard(&other, &word, at(3)).unwrap();
+            second.heard(&other, &word, at(3)).unwrap();
         }
         // Another symptom was the first here.
         happens(&second, &other, State::Firing, "l", &names, at(4));
         if !heard_before {
-            heard(&other, &word, at(5)).unwrap();
+            second.heard(&other, &word, at(5)).unwrap();
         }
         assert_eq!(totals(&other).unwrap().owed, 0, "one page");
         happens(&second, &other, State::Resolved, "l", &names, at(50));
@@ -363,7 +363,7 @@ fn an_incident_that_began_otherwise_here_is_known_by_its_place_and_ends_by_the_i
 fn what_the_first_told_to_be_over_before_another_began_at_the_place_is_not_taken_for_it() {
     for in_a_digest in [false, true] {
         let at_most = in_a_digest.then_some(Rate { count: 1, per: Duration::from_secs(20) });
-        let (first, one) = (Ledger::new(&[receiver("r", at_most)]).beside(Duration::ZERO), file());
+        let (first, one) = (Ledger::new(&[receiver("r", at_most)]).beside(Rank::First), file());
         let names = ["r".into()];
         // The first alone saw it.
         for subject in ["single", "l", "m"] {
@@ -381,24 +381,109 @@ fn what_the_first_told_to_be_over_before_another_began_at_the_place_is_not_taken
         assert_eq!(words.iter().any(|word| word.held.is_some()), in_a_digest);
         // A queue keeps no order: a `firing` may come when its end is known, and what began here since.
         for last in [None, Some("l")] {
-            let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
+            let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(Rank::Second), file());
             let is_last = |word: &&Word| {
                 let places = word.held.iter().flatten().map(|of| &of.place).chain([&word.place]);
                 last.is_some() && word.state == "firing" && places.into_iter().any(|place| *place == "l")
             };
             let (late, soon): (Vec<&Word>, Vec<&Word>) = words.iter().partition(is_last);
-            soon.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+            soon.iter().for_each(|word| assert!(second.heard(&other, word, at(80)).unwrap()));
             happens(&second, &other, State::Firing, "l", &names, at(200));
-            late.iter().for_each(|word| assert!(heard(&other, word, at(201)).unwrap()));
+            late.iter().for_each(|word| assert!(second.heard(&other, word, at(201)).unwrap()));
             let page = waiting(&other, &second.destinations()[0], at(200) + PATIENCE);
             assert_eq!(page, [("firing".to_owned(), "l".to_owned())], "{in_a_digest} {last:?}");
         }
         // What began before the end that is told is the same, however late it is read.
-        let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
-        words.iter().for_each(|word| assert!(heard(&other, word, at(80)).unwrap()));
+        let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(Rank::Second), file());
+        words.iter().for_each(|word| assert!(second.heard(&other, word, at(80)).unwrap()));
         happens(&second, &other, State::Firing, "l", &names, at(2));
         assert_eq!(totals(&other).unwrap(), Totals::default(), "{in_a_digest}");
     }
+}
+
+#[test]
+fn who_is_about_to_tell_something_is_left_the_channel_and_hears_once_more_what_was_told_lately() {
+    let [(first, one), (second, other)] = two();
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    for subject in ["long ago", "lately"] {
+        let now = if subject == "lately" { at(1_000) } else { at(0) };
+        happens(&first, &one, State::Firing, subject, &names, now);
+        happens(&second, &other, State::Firing, subject, &names, now);
+        accepted_by(&first, &one, now);
+    }
+    assert_eq!(words(&one).len(), 2, "and neither comes");
+    one.execute("DELETE FROM outbox", []).unwrap();
+    announce(&other, to, at(1_020)).unwrap();
+    announce(&other, to, at(1_023)).unwrap();
+    let said = words(&other);
+    assert_eq!(said.len(), 1, "the newest alone is worth telling");
+    assert_eq!(others_turn(&one, to, at(1_024)).unwrap(), None);
+    first.heard(&one, &said[0], at(1_024)).unwrap();
+    assert_eq!(others_turn(&one, to, at(1_024)).unwrap(), Some(at(1_023) + STILL));
+    let elsewhere = &Ledger::new(&[receiver("else", None)]).destinations()[0].clone();
+    assert_eq!(others_turn(&one, elsewhere, at(1_024)).unwrap(), None);
+    let again = words(&one);
+    assert_eq!(again.len(), 1, "of what the other has long paged by itself nobody needs to hear");
+    assert!(second.heard(&other, &again[0], at(1_025)).unwrap());
+    assert_eq!(waiting(&other, to, at(1_025)).len(), 1, "what nobody is known to have told");
+    // A question of yesterday asks nothing.
+    one.execute("DELETE FROM outbox", []).unwrap();
+    first.heard(&one, &said[0], at(1_200)).unwrap();
+    assert_eq!(words(&one), []);
+    assert_eq!(others_turn(&one, to, at(1_200)).unwrap(), None);
+}
+
+#[test]
+fn the_end_of_what_only_a_digest_of_the_first_told_is_the_digests_and_is_told_once() {
+    let limit = Rate { count: 1, per: Duration::from_secs(5) };
+    let (first, one) = (Ledger::new(&[receiver("r", Some(limit))]).beside(Rank::First), file());
+    let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(Rank::Second), file());
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    for subject in ["a", "b"] {
+        happens(&first, &one, State::Firing, subject, &names, at(0));
+        happens(&second, &other, State::Firing, subject, &names, at(0));
+    }
+    accepted_by(&first, &one, at(0));
+    first.make_digests(&one, at(5)).unwrap();
+    accepted_by(&first, &one, at(6));
+    // It ends here before the word of the digest comes.
+    happens(&second, &other, State::Resolved, "b", &names, at(8));
+    words(&one).iter().for_each(|word| assert!(second.heard(&other, word, at(9)).unwrap()));
+    let owed =
+        |now| due(&other, to, now, 9).unwrap().into_iter().map(|due| (due.state, due.id)).collect::<Vec<_>>();
+    let [(state, id)] = &owed(at(9) + PATIENCE)[..] else { panic!("{:?}", owed(at(9) + PATIENCE)) };
+    assert_eq!(state, "resolved");
+    assert!(
+        other
+            .query_row("SELECT is_digest FROM notification WHERE id = ? AND state = 'firing'", [id], |row| {
+                row.get::<_, bool>(0)
+            })
+            .unwrap()
+    );
+    // And before it is told, the first does so.
+    happens(&first, &one, State::Resolved, "b", &names, at(8));
+    one.execute("DELETE FROM outbox", []).unwrap();
+    accepted_by(&first, &one, at(10));
+    words(&one).iter().for_each(|word| assert!(second.heard(&other, word, at(11)).unwrap()));
+    assert_eq!(owed(at(100)), []);
+}
+
+#[test]
+fn what_was_several_here_while_one_lasted_there_is_told_by_nobody_else() {
+    let [(first, one), (second, other)] = two();
+    let (to, names) = (&second.destinations()[0], ["r".into()]);
+    happens(&first, &one, State::Firing, "l", &names, at(0));
+    happens(&first, &one, State::Resolved, "l", &names, at(20));
+    for (begin, end) in [(0, 5), (10, 20), (30, 40)] {
+        happens(&second, &other, State::Firing, "l", &names, at(begin));
+        happens(&second, &other, State::Resolved, "l", &names, at(end));
+    }
+    accepted_by(&first, &one, at(20));
+    accepted_by(&first, &one, at(21));
+    words(&one).iter().for_each(|word| assert!(second.heard(&other, word, at(41)).unwrap()));
+    let left: Vec<_> =
+        accept_all(&other, to, at(200)).iter().map(|body| (body.state.clone(), body.at)).collect();
+    assert_eq!(left, [("firing".to_owned(), at(30)), ("resolved".to_owned(), at(40))]);
 }
 
 #[test]
@@ -409,7 +494,7 @@ fn what_was_over_here_before_the_first_saw_another_is_still_owed() {
     happens(&second, &other, State::Resolved, "l", &names, at(10));
     happens(&first, &one, State::Firing, "l", &names, at(20));
     accepted_by(&first, &one, at(21));
-    assert!(heard(&other, &words(&one)[0], at(22)).unwrap());
+    assert!(second.heard(&other, &words(&one)[0], at(22)).unwrap());
     assert_eq!(waiting(&other, to, at(30)), [("firing".to_owned(), "l".to_owned())]);
     happens(&second, &other, State::Firing, "l", &names, at(20));
     assert_eq!(totals(&other).unwrap().owed, 2, "its own page and end, and nothing of the first's");
@@ -418,8 +503,8 @@ fn what_was_over_here_before_the_first_saw_another_is_still_owed() {
 #[test]
 fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
     let limit = Rate { count: 1, per: Duration::from_secs(3600) };
-    let [first, second] = [Duration::ZERO, PATIENCE]
-        .map(|patience| (Ledger::new(&[receiver("r", Some(limit))]).beside(patience), file()));
+    let [first, second] = [Rank::First, Rank::Second]
+        .map(|rank| (Ledger::new(&[receiver("r", Some(limit))]).beside(rank), file()));
     let names = ["r".into()];
     for (ledger, file) in [&first, &second] {
         for subject in ["a", "b", "c"] {
@@ -430,7 +515,7 @@ fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
     accepted_by(&first.0, &first.1, at(6));
     let words = words(&first.1);
     assert_eq!(words.len(), 2);
-    words.iter().for_each(|word| assert!(heard(&second.1, word, at(7)).unwrap()));
+    words.iter().for_each(|word| assert!(second.0.heard(&second.1, word, at(7)).unwrap()));
     let to = &second.0.destinations()[0];
     assert_eq!(accept_all(&second.1, to, at(1_000)), []);
     for subject in ["b", "c"] {
@@ -447,7 +532,7 @@ fn what_a_digest_of_the_first_told_is_in_none_of_the_second() {
 #[test]
 fn a_digest_of_thousands_is_told_by_several_messages_and_whatever_part_comes_first_all_of_it_is_done() {
     const MANY: i64 = 2_500;
-    let [(first, one), (_, other)] = two();
+    let [(first, one), (second, other)] = two();
     let to = &first.destinations()[0];
     let members = |file: &Connection, standing: &str, digest: Option<&str>| {
         file.execute(
@@ -462,14 +547,14 @@ fn a_digest_of_thousands_is_told_by_several_messages_and_whatever_part_comes_fir
     members(&one, "digested", Some("d"));
     members(&other, "owed", None);
     let body = Body::at_most("d", "firing", to, 2_500, at(0), "2500 held back".to_owned(), Some(Vec::new()));
-    owe(&one, &body, to, Message::Digest, at(0)).unwrap();
+    owe(&one, &body, to, Message::Digest(at(0)), at(0)).unwrap();
     accepted_by(&first, &one, at(1));
     let words = words(&one);
     assert_eq!(words.len(), 3);
     for word in words.iter().rev() {
         assert!(serde_json::to_string(word).unwrap().len() < 512 << 10, "there is room for long names");
-        assert!(heard(&other, word, at(2)).unwrap());
-        assert!(!heard(&other, word, at(2)).unwrap());
+        assert!(second.heard(&other, word, at(2)).unwrap());
+        assert!(!second.heard(&other, word, at(2)).unwrap());
     }
     let left: i64 = other
         .query_row("SELECT count(*) FROM notification WHERE NOT is_digest AND digest IS NOT 'd'", [], |row| {
@@ -498,8 +583,8 @@ fn what_one_alone_had_paged_is_told_to_another_that_is_put_beside_it_once() {
     assert_eq!(words(&one), [], "only once");
 
     // The new one judges the same, out of what the collectors kept.
-    let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(PATIENCE), file());
-    words_of_before.iter().for_each(|word| assert!(heard(&other, word, at(1_001)).unwrap()));
+    let (second, other) = (Ledger::new(&[receiver("r", None)]).beside(Rank::Second), file());
+    words_of_before.iter().for_each(|word| assert!(second.heard(&other, word, at(1_001)).unwrap()));
     for subject in ["over", "burns"] {
         happens(&second, &other, State::Firing, subject, &names, at(0));
     }
@@ -526,8 +611,8 @@ fn of_its_own_config_each_tells_itself_and_at_once() {
         owes(ledger, file, events, &["r".into()], now);
     };
     let limit = Rate { count: 1, per: Duration::from_secs(60) };
-    let [first, second] = [Duration::ZERO, PATIENCE]
-        .map(|patience| (Ledger::new(&[receiver("r", Some(limit))]).beside(patience), file()));
+    let [first, second] = [Rank::First, Rank::Second]
+        .map(|rank| (Ledger::new(&[receiver("r", Some(limit))]).beside(rank), file()));
     let page = |state: &str| [(state.to_owned(), "crosswatch.toml".to_owned())];
     refused(&first, State::Firing, at(0));
     accepted_by(&first.0, &first.1, at(0));
