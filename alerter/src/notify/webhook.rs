@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crosswatch_host::clock;
 use reqwest::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
@@ -62,7 +63,8 @@ impl Webhook {
         if status.is_success() {
             return Ok(());
         }
-        let rest = http::retry_after(answer.headers()).or((status.as_u16() == 429).then_some(THROTTLED));
+        let rest = http::retry_after(answer.headers(), clock::now())
+            .or((status.as_u16() == 429).then_some(THROTTLED));
         // Beyond the words that are kept, so that a key that is told back is seen as a whole.
         let said = http::start_of(answer, WORDS + key.len()).await;
         let said = if key.is_empty() {

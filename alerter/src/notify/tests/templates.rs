@@ -50,7 +50,16 @@ async fn who_asks_for_fewer_calls_is_left_alone_as_long_as_he_says_a_minute_at_m
         (429, "retry-after: 7\r\n", 7),
         (429, "", 30),
         (429, "retry-after: 86400\r\n", 60),
-        (429, "retry-after: Sun, 22 Nov 2026 07:00:00 GMT\r\n", 30),
+        (429, "retry-after: tomorrow\r\n", 30),
+        // By a date, of the service's own clock, in each of HTTP's forms.
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Sun, 22 Nov 2026 07:00:09 GMT\r\n", 9),
+        (503, "date: Sun, 22 Nov 2026 06:59:48 GMT\r\nretry-after: Sunday, 22-Nov-26 07:00:00 GMT\r\n", 12),
+        (503, "date: Sun Nov 22 07:00:00 2026\r\nretry-after: Sun Nov 22 07:00:20 2026\r\n", 20),
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Sun, 22 Nov 2026 06:00:00 GMT\r\n", 0),
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n", 60),
+        // Without the service's own time by ours.
+        (429, "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 0),
+        (503, "retry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n", 60),
         (503, "retry-after: 3\r\n", 3),
         (500, "", 0),
     ];
