@@ -268,19 +268,30 @@ impl Memory {
     /// event time, and no site is heard by it. Gives also how many observations are of boots that nobody knows the place of.
     pub(crate) fn put_back(&mut self, all: &[PutBack]) -> (Change, u64) {
         let (mut change, mut unplaced) = (Change::default(), 0);
-        for PutBack { origin, observations, .. } in all.iter().filter(|of| of.pages) {
+        let mut judged = Vec::new();
+        for PutBack { origin, observations, pages } in all.iter().filter(|of| of.pages) {
             if !self.engine.is_placed(origin) {
                 unplaced += observations.len() as u64;
                 continue;
             }
+            let mut new = Vec::new();
             for observation in observations {
                 let place = match self.engine.observe(origin, observation, &mut change.transitions) {
-                    Taken::Judged => 0,
+                    Taken::Judged => {
+                        new.push(observation.clone());
+                        0
+                    }
                     Taken::Seen => 1,
                     Taken::Foreign => 2,
                 };
                 change.taken[place] += 1;
             }
+            if !new.is_empty() {
+                judged.push(PutBack { origin: origin.clone(), pages: *pages, observations: new });
+            }
+        }
+        if !judged.is_empty() {
+            change.decided.push(Decision::PutBack(judged));
         }
         (self.conclude(change), unplaced)
     }
