@@ -206,8 +206,8 @@ impl<'a> Again<'a> {
                 out.extend(agreed.change.transitions);
                 Ok(())
             }
-            Decision::PutBack(all) => {
-                let (change, _) = self.memory.put_back(&all);
+            Decision::PutBack(of) => {
+                let (change, _) = self.memory.put_back(&[of]);
                 self.write(change, at, out)
             }
             Decision::Said { .. } => Ok(()),

@@ -63,8 +63,8 @@ pub enum Decision {
     /// Batches of which some had been received before and not settled: they stand in the history where they came first, and
     /// were judged here, in this order.
     Page(Vec<(Name, Place)>),
-    /// A replay put this back to be judged: as much of it as had not been seen before.
-    PutBack(#[serde(with = "texts")] Vec<PutBack>),
+    /// A replay put this back to be judged: as much of a message as had not been seen before.
+    PutBack(#[serde(with = "text")] PutBack),
 }
 
 /// A decision, and when and after which batches it was made.
@@ -125,7 +125,7 @@ pub(crate) fn write(
         Decision::Skipped { site: of, .. } => site == of,
         Decision::Said { .. } => false,
         Decision::Page(page) => page.iter().any(|(of, _)| of == site),
-        Decision::PutBack(all) => all.iter().any(|of| of.origin.site == *site),
+        Decision::PutBack(PutBack { origin, .. }) => origin.site == *site,
     };
     let places: BTreeMap<&Name, &Place> = places.iter().filter(|(site, _)| concerned(site)).collect();
     let json = |value: Result<String, serde_json::Error>| {
@@ -194,26 +194,24 @@ pub fn read(file: &Path) -> Result<Vec<Judged>, Error> {
     Ok(all)
 }
 
-/// What was put back, as its messages are written.
-mod texts {
+/// What was put back, as its message is written.
+mod text {
     use crosswatch_shared::wire::{Message, Names, PutBack, decode_message, encode_put_back};
     use serde::de::Error as _;
     use serde::ser::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
     use serde_json::value::RawValue;
 
-    pub(super) fn serialize<S: Serializer>(all: &[PutBack], serializer: S) -> Result<S::Ok, S::Error> {
-        let texts = all.iter().map(|of| RawValue::from_string(encode_put_back(of)).map_err(S::Error::custom));
-        serializer.collect_seq(texts.collect::<Result<Vec<_>, _>>()?)
+    pub(super) fn serialize<S: Serializer>(of: &PutBack, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(encode_put_back(of)).map_err(S::Error::custom)?.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PutBack>, D::Error> {
-        let (texts, mut names) = (Vec::<Box<RawValue>>::deserialize(deserializer)?, Names::default());
-        let read = |text: Box<RawValue>| match decode_message(text.get().as_bytes(), &mut names) {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PutBack, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        match decode_message(text.get().as_bytes(), &mut Names::default()) {
             Ok(Message::PutBack(put_back, _)) => Ok(put_back),
             Ok(Message::Batch(_)) => Err(D::Error::custom("it is a batch, and nothing that was put back")),
             Err(error) => Err(D::Error::custom(error)),
-        };
-        texts.into_iter().map(read).collect()
+        }
     }
 }

@@ -250,7 +250,6 @@ impl Memory {
     /// event time, and no site is heard by it. Gives also how many observations are of boots that nobody knows the place of.
     pub(crate) fn put_back(&mut self, all: &[PutBack]) -> (Change, u64) {
         let (mut change, mut unplaced) = (Change::default(), 0);
-        let mut judged = Vec::new();
         for PutBack { origin, observations, pages } in all.iter().filter(|of| of.pages) {
             if !self.engine.is_placed(origin) {
                 unplaced += observations.len() as u64;
@@ -269,11 +268,9 @@ impl Memory {
                 change.taken[place] += 1;
             }
             if !new.is_empty() {
-                judged.push(PutBack { origin: origin.clone(), pages: *pages, observations: new });
+                let judged = PutBack { origin: origin.clone(), pages: *pages, observations: new };
+                change.decided.push(Decision::PutBack(judged));
             }
-        }
-        if !judged.is_empty() {
-            change.decided.push(Decision::PutBack(judged));
         }
         (self.conclude(change), unplaced)
     }

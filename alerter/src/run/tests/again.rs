@@ -125,10 +125,10 @@ async fn what_was_put_back_to_be_judged_is_judged_again_the_same() {
 
     let decisions = judged::read(&scene.file()).unwrap();
     let kept = decisions.iter().filter_map(|of| match &of.decision {
-        Decision::PutBack(all) => Some(all.clone()),
+        Decision::PutBack(of) => Some(of.clone()),
         _ => None,
     });
-    assert_eq!(kept.flatten().collect::<Vec<_>>(), [of_a, of_b]);
+    assert_eq!(kept.collect::<Vec<_>>(), [of_a, of_b]);
     let again = Again::new(&scene.config, &scene.topology(), decisions, Box::new(|_| None)).unwrap();
     assert!(comes_to_the_same(&scene, again).contains(RULE));
 }
