@@ -67,7 +67,7 @@ pub struct SubjectState {
     pub firing: bool,
     /// Since when; `None` before the first transition.
     pub since: Option<Timestamp>,
-    /// The value that decided the newest transition.
+    /// The value that decided the newest transition, in the metric's unit.
     pub value: Option<f64>,
 }
 
