@@ -7,41 +7,39 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use crosswatch_tests::deployment::{BOUND, Deployment, terminate, wait_until};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, terminate, wait_until};
 use crosswatch_tests::described::wrong;
 use crosswatch_tests::http;
 use crosswatch_tests::process::{Process, program};
 use serde_json::Value;
 
-const CONFIG: &str = r#"
-    [site.us-east-1]
-    [site.eu-west-1]
-    [[link]]
-    name = "use1-euw1"
-    between = ["us-east-1", "eu-west-1"]
-    probe = [
-      { from = "us-east-1", name = "there", tcp = "127.0.0.1:1", every = "100ms" },
-      { from = "eu-west-1", name = "back", icmp = "127.0.0.1", every = "100ms" },
-    ]
-    [[rule]]
-    name = "ping-failed"
-    metric = "ping_ok"
-    below = 1
-    breach = "3 of 3"
-    clear = 5
-    notify = ["oncall"]
-    [[rule]]
-    name = "slow"
-    metric = "latency_ms"
-    above = "2 x baseline"
-    breach = "3 of 3"
-    [notify.oncall]
-    console = true
-    [page]
-    listen = "127.0.0.1:0"
-    [http]
-    listen = "127.0.0.1:0"
-"#;
+fn config() -> String {
+    format!(
+        r#"
+        [site.us-east-1]
+        [site.eu-west-1]
+        [[link]]
+        name = "use1-euw1"
+        between = ["us-east-1", "eu-west-1"]
+        probe = [
+          {{ from = "us-east-1", name = "there", tcp = "127.0.0.1:1", every = "100ms" }},
+          {{ from = "eu-west-1", name = "back", icmp = "127.0.0.1", every = "100ms" }},
+        ]
+        {OUTAGE_RULE}
+        [[rule]]
+        name = "slow"
+        metric = "latency_ms"
+        above = "2 x baseline"
+        breach = "3 of 3"
+        [notify.oncall]
+        console = true
+        [page]
+        listen = "127.0.0.1:0"
+        [http]
+        listen = "127.0.0.1:0"
+        "#
+    )
+}
 
 const SILENCES: &str = r#"
     [[silence]]
@@ -61,7 +59,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, Value) {
 
 #[test]
 fn every_route_is_described_and_answers_as_it_is_described() {
-    let deployment = Deployment::new(CONFIG);
+    let deployment = Deployment::new(&config());
     fs::write(deployment.path().join("silences.toml"), SILENCES).unwrap();
     let mut run = Process::start(Command::new(program()).arg("run").current_dir(deployment.path()));
     let line = run.wait_for_text("status page on http://", BOUND);

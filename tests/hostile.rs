@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crosswatch_tests::deployment::{BOUND, Deployment, assert_each_once, terminate};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, assert_each_once, terminate};
 use crosswatch_tests::hook::Hook;
 use crosswatch_tests::process::{Process, program};
 use crosswatch_tests::service::Service;
@@ -108,14 +108,8 @@ fn ten_thousand_requests_a_second_slow_clients_and_ten_megabytes_leave_the_watch
         name = "l"
         between = ["here"]
         probe = [{{ from = "here", name = "p", tcp = "{}", every = "100ms" }}]
-        [[rule]]
-        name = "ping-failed"
-        metric = "ping_ok"
-        below = 1
-        breach = "3 of 3"
-        clear = 5
-        notify = ["hook"]
-        [notify.hook]
+        {OUTAGE_RULE}
+        [notify.oncall]
         webhook = "{}"
         at_most = "100000 per 1h"
         [page]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crosswatch_tests::deployment::{BOUND, Deployment, terminate, wait_until};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, terminate, wait_until};
 use crosswatch_tests::hook::{Answer, Hook};
 use crosswatch_tests::inbox::Message;
 use crosswatch_tests::netns::Pair;
@@ -26,13 +26,7 @@ fn config(links: usize, webhook: &Hook, more: &str) -> String {
         [site.a]
         {links}
 
-        [[rule]]
-        name = "ping-failed"
-        metric = "ping_ok"
-        below = 1
-        breach = "3 of 3"
-        clear = 5
-        notify = ["oncall"]
+        {OUTAGE_RULE}
 
         [notify.oncall]
         webhook = "{}"

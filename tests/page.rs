@@ -11,7 +11,7 @@ use crosswatch_journal::Writer;
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_tests::browser::{Browser, require_browser};
-use crosswatch_tests::deployment::{BOUND, Deployment, terminate, wait_until};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, terminate, wait_until};
 use crosswatch_tests::process::{Process, program};
 use crosswatch_tests::service::Service;
 use serde_json::{Value, json};
@@ -34,13 +34,7 @@ fn deployment(service: &Service, more: &str) -> (Deployment, Process, String) {
         name = "use1-aps1"
         between = ["us-east-1", "ap-south-1"]
         probe = [{{ from = "us-east-1", name = "there", tcp = "{0}", every = "100ms" }}]
-        [[rule]]
-        name = "ping-failed"
-        metric = "ping_ok"
-        below = 1
-        breach = "3 of 3"
-        clear = 5
-        notify = ["oncall"]
+        {OUTAGE_RULE}
         [notify.oncall]
         console = true
         [page]

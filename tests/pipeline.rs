@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crosswatch_tests::deployment::{BOUND, Deployment, assert_each_once, terminate, wait_until};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, assert_each_once, terminate, wait_until};
 use crosswatch_tests::hook::{CommandHook, Hook};
 use crosswatch_tests::inbox::{Inbox, Message};
 use crosswatch_tests::judged;
@@ -33,13 +33,7 @@ fn config(notify: &str) -> String {
         [metrics]
         period = "1s"
 
-        [[rule]]
-        name = "ping-failed"
-        metric = "ping_ok"
-        below = 1
-        breach = "3 of 3"
-        clear = 5
-        notify = ["oncall"]
+        {OUTAGE_RULE}
 
         # A connection begun less than a second before the cable heals is slow too: up to six of them.
         [[rule]]

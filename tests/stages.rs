@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crosswatch_tests::deployment::{BOUND, Deployment, assert_each_once, terminate, wait_until};
+use crosswatch_tests::deployment::{BOUND, Deployment, OUTAGE_RULE, assert_each_once, terminate, wait_until};
 use crosswatch_tests::hook::Hook;
 use crosswatch_tests::inbox::{Inbox, Message};
 use crosswatch_tests::netns::Pair;
@@ -31,13 +31,7 @@ fn config(webhook: &Hook) -> String {
         [metrics]
         period = "1s"
 
-        [[rule]]
-        name = "ping-failed"
-        metric = "ping_ok"
-        below = 1
-        breach = "3 of 3"
-        clear = 5
-        notify = ["oncall"]
+        {OUTAGE_RULE}
 
         [notify.oncall]
         webhook = "{}"

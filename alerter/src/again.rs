@@ -206,6 +206,10 @@ impl<'a> Again<'a> {
                 out.extend(agreed.change.transitions);
                 Ok(())
             }
+            Decision::PutBack(of) => {
+                let (change, _) = self.memory.put_back(&[of]);
+                self.write(change, at, out)
+            }
             Decision::Said { .. } => Ok(()),
         }
     }

@@ -4,7 +4,8 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use crosswatch_shared::time::Timestamp;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
@@ -47,10 +48,17 @@ pub(crate) async fn start_of(mut answer: Response, most: usize) -> Vec<u8> {
     said
 }
 
-/// How long somebody asks to be left alone, in whole seconds; held to [`LONGEST_REST`]. A date is not understood.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_REST))
+/// How long somebody asks to be left alone (RFC 9110, section 10.2.3), by whole seconds or a date in any of HTTP's forms; held
+/// to [`LONGEST_REST`]. A date is of his own clock: it counts from the answer's `Date`, and from `now` where that is missing.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |text| httpdate::parse_http_date(text).ok().map(Timestamp::from);
+    let after = text(RETRY_AFTER)?;
+    let rest = match after.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => date(after)?.since(text(DATE).and_then(date).unwrap_or(now)),
+    };
+    Some(rest.min(LONGEST_REST))
 }
 
 /// An error with what is behind it, in one line, without the address.

@@ -1,6 +1,6 @@
 //! What the alerter decided by more than the observations themselves, in the order in which it did: by which config it judged, that it
-//! waited in vain for batches, who was silent, and in which order it took what came again. With the journals this is all that it takes
-//! to judge once more what was judged live, and to come to the same ([`crate::again`]).
+//! waited in vain for batches, who was silent, in which order it took what came again, and what a replay put back for it to judge, of
+//! which no journal is kept. With the journals this is all that it takes to judge once more what was judged live, and to come to the same ([`crate::again`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +10,7 @@ use crosswatch_judge::{State, Transition};
 use crosswatch_queue::Delivery;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
+use crosswatch_shared::wire::PutBack;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,8 @@ pub enum Decision {
     /// Batches of which some had been received before and not settled: they stand in the history where they came first, and
     /// were judged here, in this order.
     Page(Vec<(Name, Place)>),
+    /// A replay put this back to be judged: as much of a message as had not been seen before.
+    PutBack(#[serde(with = "text")] PutBack),
 }
 
 /// A decision, and when and after which batches it was made.
@@ -122,6 +125,7 @@ pub(crate) fn write(
         Decision::Skipped { site: of, .. } => site == of,
         Decision::Said { .. } => false,
         Decision::Page(page) => page.iter().any(|(of, _)| of == site),
+        Decision::PutBack(PutBack { origin, .. }) => origin.site == *site,
     };
     let places: BTreeMap<&Name, &Place> = places.iter().filter(|(site, _)| concerned(site)).collect();
     let json = |value: Result<String, serde_json::Error>| {
@@ -188,4 +192,26 @@ pub fn read(file: &Path) -> Result<Vec<Judged>, Error> {
         });
     }
     Ok(all)
+}
+
+/// What was put back, as its message is written.
+mod text {
+    use crosswatch_shared::wire::{Message, Names, PutBack, decode_message, encode_put_back};
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(of: &PutBack, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(encode_put_back(of)).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PutBack, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        match decode_message(text.get().as_bytes(), &mut Names::default()) {
+            Ok(Message::PutBack(put_back, _)) => Ok(put_back),
+            Ok(Message::Batch(_)) => Err(D::Error::custom("it is a batch, and nothing that was put back")),
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
 }

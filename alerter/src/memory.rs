@@ -3,27 +3,33 @@
 //! All of it that must survive is in the file. A step changes it here and tells what to write there; when that cannot
 //! be written, what is here is thrown away and loaded anew, and the same batches come again.
 
+mod change;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crosswatch_judge::incident::{Event, Incident, Incidents};
 use crosswatch_judge::rule::Rule;
-use crosswatch_judge::{Engine, Saved, Taken, Transition};
+use crosswatch_judge::{Engine, Saved, Taken};
 use crosswatch_queue::Delivery;
 use crosswatch_shared::config::topology::{QueueKind, Topology};
 use crosswatch_shared::event_time::EventTime;
 use crosswatch_shared::observation::{Body, Name};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::PutBack;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use crate::catch_up::{Past, Present};
+use crate::catch_up::Present;
 use crate::drill::Drill;
 use crate::incident;
-use crate::judged::{self, Decision, Place, place};
+use crate::judged::{Decision, Place, place};
 use crate::reconcile::Judged;
 use crate::refused::{CONFIG_REFUSED, Refused};
 use crate::silence::{ALERTER_BLIND, SITE_SILENT, Silence};
+
+pub(crate) use change::Change;
 
 /// See the module.
 #[derive(Debug)]
@@ -39,30 +45,6 @@ pub(crate) struct Memory {
     pub(crate) present: Present,
     /// The newest batch of each site that was judged.
     places: BTreeMap<Name, Place>,
-}
-
-/// What a step brought about, to be written in one transaction.
-#[derive(Debug, Default)]
-pub(crate) struct Change {
-    /// In the order in which they were decided.
-    pub(crate) transitions: Vec<Transition>,
-    /// What became of incidents by them, and by what is known now.
-    pub(crate) events: Vec<Event>,
-    /// What of them was decided by what had lain in the queue for long.
-    pub(crate) past: Past,
-    /// Drills that came in time.
-    pub(crate) drills: Vec<Drill>,
-    incidents: Vec<Incident>,
-    engine: Vec<Saved>,
-    sites: Vec<(Name, EventTime, Option<Place>)>,
-    /// The order of what it is of, where the history has another, and what was judged before it.
-    pub(crate) page: Option<(Decision, BTreeMap<Name, Place>)>,
-    /// What was decided otherwise than by observations.
-    decided: Vec<Decision>,
-    /// The newest batch of each site, where something was decided.
-    places: BTreeMap<Name, Place>,
-    /// Observations judged, seen before, and foreign to the config.
-    pub(crate) taken: [u64; 3],
 }
 
 /// What the file holds cannot be understood.
@@ -268,18 +250,26 @@ impl Memory {
     /// event time, and no site is heard by it. Gives also how many observations are of boots that nobody knows the place of.
     pub(crate) fn put_back(&mut self, all: &[PutBack]) -> (Change, u64) {
         let (mut change, mut unplaced) = (Change::default(), 0);
-        for PutBack { origin, observations, .. } in all.iter().filter(|of| of.pages) {
+        for PutBack { origin, observations, pages } in all.iter().filter(|of| of.pages) {
             if !self.engine.is_placed(origin) {
                 unplaced += observations.len() as u64;
                 continue;
             }
+            let mut new = Vec::new();
             for observation in observations {
                 let place = match self.engine.observe(origin, observation, &mut change.transitions) {
-                    Taken::Judged => 0,
+                    Taken::Judged => {
+                        new.push(observation.clone());
+                        0
+                    }
                     Taken::Seen => 1,
                     Taken::Foreign => 2,
                 };
                 change.taken[place] += 1;
+            }
+            if !new.is_empty() {
+                let judged = PutBack { origin: origin.clone(), pages: *pages, observations: new };
+                change.decided.push(Decision::PutBack(judged));
             }
         }
         (self.conclude(change), unplaced)
@@ -355,80 +345,6 @@ impl Memory {
     }
 }
 
-impl Change {
-    /// Puts what was brought about after this to it, to be written as one.
-    pub(crate) fn join(&mut self, after: Self) {
-        let Self {
-            transitions,
-            events,
-            drills,
-            incidents,
-            engine,
-            sites,
-            past,
-            page,
-            decided,
-            places,
-            taken,
-        } = after;
-        self.transitions.extend(transitions);
-        self.events.extend(events);
-        self.drills.extend(drills);
-        self.incidents.extend(incidents);
-        self.engine.extend(engine);
-        self.sites.extend(sites);
-        self.past.join(past);
-        self.page = self.page.take().or(page);
-        self.decided.extend(decided);
-        self.places.extend(places);
-        self.taken.iter_mut().zip(taken).for_each(|(sum, more)| *sum += more);
-    }
-
-    /// Takes the engine's state out of it, for who keeps that otherwise.
-    pub(crate) fn take_engine(&mut self) -> impl Iterator<Item = (String, Vec<u8>)> + use<> {
-        std::mem::take(&mut self.engine).into_iter().map(|Saved { key, value }| (key, value))
-    }
-
-    /// Whether there is nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.transitions.is_empty()
-            && self.events.is_empty()
-            && self.drills.is_empty()
-            && self.incidents.is_empty()
-            && self.engine.is_empty()
-            && self.sites.is_empty()
-            && self.decided.is_empty()
-    }
-
-    /// Writes the engine's state, the sites' event time and what the open incidents are.
-    pub(crate) fn write(&self, file: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-        let mut upsert = file.prepare_cached(
-            "INSERT INTO engine (key, value) VALUES (?, ?)
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )?;
-        for saved in &self.engine {
-            upsert.execute(params![saved.key, saved.value])?;
-        }
-        self.incidents.iter().try_for_each(|open| incident::save(file, open))?;
-        let mut upsert = file.prepare_cached(
-            "INSERT INTO site (name, time, event_time, heard, place) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (name) DO UPDATE
-             SET time = excluded.time, event_time = excluded.event_time, heard = excluded.heard, place = excluded.place",
-        )?;
-        let json = |text: Result<String, serde_json::Error>| {
-            text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-        };
-        for (name, time, place) in &self.sites {
-            let place = place.as_ref().map(|place| json(serde_json::to_string(place))).transpose()?;
-            let (at, time) = (time.at().map(Timestamp::as_micros), json(serde_json::to_string(time))?);
-            upsert.execute(params![name, time, at, now.as_micros(), place])?;
-        }
-        self.page.iter().try_for_each(|(page, before)| judged::write(file, now, before, page))?;
-        self.decided.iter().try_for_each(|decision| judged::write(file, now, &self.places, decision))?;
-        Ok(())
-    }
-}
-
 /// The sites from which anything is measured; the others' collectors have nothing to send.
 fn watched(topology: &Topology) -> Vec<Name> {
     let measures = |site: &Name| {
@@ -445,124 +361,5 @@ fn hold(topology: &Topology) -> Duration {
     match topology.queue.kind {
         QueueKind::Embedded => Duration::from_secs(1),
         QueueKind::Sqs { .. } => Duration::from_secs(10),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crosswatch_shared::config::topology::{Host, Link, Probe, Queue, Site, Target};
-    use crosswatch_shared::observation::{Batch, Origin};
-
-    use super::*;
-    use crate::schema::SCHEMA;
-
-    fn topology() -> Topology {
-        let probe = Probe {
-            name: "tcp:slow:443".into(),
-            from: "a".into(),
-            target: Target::Tcp(Host::Name("slow".to_owned()), 443),
-            every: Duration::from_secs(1),
-            timeout: Duration::from_secs(30),
-            burst: 1,
-            size: None,
-        };
-        Topology {
-            sites: vec![Site { name: "a".into(), region: None, role: None, topic: None }],
-            links: vec![Link {
-                name: "l".into(),
-                between: vec!["a".into()],
-                vpns: Vec::new(),
-                appliances: Vec::new(),
-                probes: vec![probe],
-            }],
-            queue: Queue {
-                path: "data".into(),
-                kind: QueueKind::Embedded,
-                keep: Duration::MAX,
-                max_bytes: u64::MAX,
-            },
-            listen: None,
-        }
-    }
-
-    #[test]
-    fn a_site_whose_event_time_waits_for_a_slow_probe_is_not_silent() {
-        let file = Connection::open_in_memory().unwrap();
-        for migration in SCHEMA.migrations {
-            file.execute_batch(migration).unwrap();
-        }
-        let mut memory = Memory::load(&file, Vec::new(), &topology()).unwrap();
-        let (start, begin) = (Instant::now(), Timestamp::from_secs(1_000));
-        let mut second = |number: Option<u64>, passed: u64| {
-            let batch = number.map(|number| Batch {
-                origin: Origin { site: "a".into(), collector: "c".into(), boot: "1".into() },
-                number,
-                // The oldest probe in flight holds it.
-                through: begin,
-                observations: Vec::new(),
-            });
-            let passed = Duration::from_secs(passed);
-            let deliveries: Vec<_> =
-                batch.into_iter().map(|batch| Delivery { batch, sent: begin + passed }).collect();
-            memory.step(&deliveries, true, start + passed, begin + passed).transitions
-        };
-        for passed in 0..30 {
-            assert_eq!(second(Some(passed), passed), []);
-        }
-        let told: Vec<_> = (30..40).flat_map(|passed| second(None, passed)).collect();
-        assert_eq!(told.len(), 1, "without batches it is: {told:?}");
-    }
-
-    fn load(kind: QueueKind) -> Memory {
-        let file = Connection::open_in_memory().unwrap();
-        for migration in SCHEMA.migrations {
-            file.execute_batch(migration).unwrap();
-        }
-        let mut topology = topology();
-        topology.queue.kind = kind;
-        Memory::load(&file, Vec::new(), &topology).unwrap()
-    }
-
-    fn delivery(number: u64, at: Timestamp) -> Delivery {
-        let origin = Origin { site: "a".into(), collector: "c".into(), boot: "1".into() };
-        Delivery { batch: Batch { origin, number, through: at, observations: Vec::new() }, sent: at }
-    }
-
-    #[test]
-    fn a_gap_is_not_skipped_while_the_queue_may_hold_what_is_missing() {
-        let mut memory = load(QueueKind::Embedded);
-        let (start, begin) = (Instant::now(), Timestamp::from_secs(1_000));
-        let secs = Duration::from_secs;
-        memory.step(&[delivery(0, begin), delivery(2, begin + secs(2))], false, start, begin);
-        for passed in 1..600 {
-            memory.step(&[], false, start + secs(passed), begin + secs(passed));
-        }
-        let skipped = |memory: &Memory| memory.sites().map(|(_, time)| time.gaps_skipped()).sum::<u64>();
-        assert_eq!(skipped(&memory), 0, "a backlog is being read");
-        memory.step(&[delivery(1, begin + secs(1))], false, start + secs(600), begin + secs(600));
-        memory.step(&[delivery(4, begin + secs(4))], true, start + secs(601), begin + secs(601));
-        assert_eq!(memory.sites().next().unwrap().1.at(), Some(begin + secs(2)));
-        memory.step(&[], true, start + secs(632), begin + secs(632));
-        assert_eq!(skipped(&memory), 1, "nothing is waited for in vain for ever");
-    }
-
-    #[test]
-    fn over_sqs_a_site_may_be_quiet_for_as_long_as_routine_is_kept_back() {
-        let mut memory = load(QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() });
-        let (start, begin) = (Instant::now(), Timestamp::from_secs(1_000));
-        let secs = Duration::from_secs;
-        let mut told = Vec::new();
-        for turn in 0..2_000_u64 {
-            let passed = Duration::from_millis(200) * u32::try_from(turn).unwrap();
-            // A batch each ten seconds for a minute; an outage of the queue from 70 s to 100 s.
-            let batch = (turn % 50 == 0 && turn <= 300).then(|| delivery(turn / 50, begin + passed));
-            let read = !(350..500).contains(&turn);
-            let change = memory.step(batch.as_slice(), read, start + passed, begin + passed);
-            told.extend(change.transitions.into_iter().map(|of| (of.rule, of.at)));
-        }
-        // Quiet since 60 s: 40 s of it while the queue was read, and 30 s that nobody could look.
-        let [(rule, at)] = told.as_slice() else { panic!("{told:?}") };
-        assert_eq!(&**rule, SITE_SILENT);
-        assert!((begin + secs(129)..begin + secs(131)).contains(at), "{at}");
     }
 }

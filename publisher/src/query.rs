@@ -59,6 +59,34 @@ pub struct Row {
     pub p99: f64,
 }
 
+impl Row {
+    /// Of these samples.
+    #[must_use]
+    pub fn of(
+        metric: &str,
+        dimensions: Vec<(String, String)>,
+        start: Timestamp,
+        period: Duration,
+        values: &Values,
+    ) -> Self {
+        Self {
+            metric: metric.to_owned(),
+            dimensions,
+            start,
+            period,
+            count: values.count(),
+            sum: values.sum(),
+            average: values.average(),
+            minimum: values.minimum(),
+            maximum: values.maximum(),
+            p50: values.percentile(50),
+            p90: values.percentile(90),
+            p95: values.percentile(95),
+            p99: values.percentile(99),
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -128,7 +156,10 @@ fn of_series(
     let mut parts = parts.query(params![id, from, to])?;
     let mut joined: Option<((i64, i64), Values)> = None;
     let mut done = |joined: Option<((i64, i64), Values)>| {
-        rows.extend(joined.map(|(period, values)| row(metric, dimensions, period, &values)));
+        rows.extend(joined.map(|((start, period), values)| {
+            let period = Duration::from_micros(period.unsigned_abs());
+            Row::of(metric, dimensions.to_vec(), Timestamp::from_micros(start), period, &values)
+        }));
     };
     while let Some(part) = parts.next()? {
         let period = (part.get(0)?, part.get(1)?);
@@ -149,24 +180,6 @@ fn of_series(
 fn damaged(column: usize, of: Type, metric: &str, dimensions: &str) -> rusqlite::Error {
     let problem = format!("a datapoint of {metric} {dimensions} is damaged");
     rusqlite::Error::FromSqlConversionFailure(column, of, problem.into())
-}
-
-fn row(metric: &str, dimensions: &[(String, String)], (start, period): (i64, i64), values: &Values) -> Row {
-    Row {
-        metric: metric.to_owned(),
-        dimensions: dimensions.to_vec(),
-        start: Timestamp::from_micros(start),
-        period: Duration::from_micros(period.unsigned_abs()),
-        count: values.count(),
-        sum: values.sum(),
-        average: values.average(),
-        minimum: values.minimum(),
-        maximum: values.maximum(),
-        p50: values.percentile(50),
-        p90: values.percentile(90),
-        p95: values.percentile(95),
-        p99: values.percentile(99),
-    }
 }
 
 /// The dimensions in the order written, which a map would lose.

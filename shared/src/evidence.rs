@@ -352,7 +352,7 @@ pub struct Sweep {
     /// one above `passed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u32>,
-    /// The MTU that a router named ("fragmentation needed", "packet too big").
+    /// The MTU in bytes that a router named ("fragmentation needed", "packet too big").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_mtu: Option<u32>,
     /// Who named it.

@@ -2,7 +2,8 @@
 //!
 //! Begin with [`observation`]: what a collector saw, and the batches it is sent in. [`wire`] is their JSON, [`event_time`]
 //! how far a site's observations are known to be complete, [`config`] how the one TOML file is read,
-//! [`evidence`] what was seen of a target when a probe to it was lost.
+//! [`evidence`] what was seen of a target when a probe to it was lost, [`told`] what one alerter says to the other. [`time`] and
+//! [`ranges`] are what all of these count with.
 //!
 //! Everything here is pure: no clock, no socket, no file.
 

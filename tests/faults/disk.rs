@@ -13,17 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
 use crate::audit::{audit, rows};
-use crate::world::{BOUND, Program, World, wait_until};
-
-const RULES: &str = r#"
-[[rule]]
-name = "ping-failed"
-metric = "ping_ok"
-below = 1
-breach = "3 of 3"
-clear = 3
-notify = ["hook"]
-"#;
+use crate::world::{BOUND, OUTAGE_RULE, Program, World, wait_until};
 
 /// How many observations of a site wait for its journal at most.
 const WAITING: u64 = 100_000;
@@ -72,7 +62,7 @@ fn on_a_full_disk_probing_goes_on_and_the_gap_is_recorded() {
     if !require_root("on_a_full_disk_probing_goes_on_and_the_gap_is_recorded") {
         return;
     }
-    let world = World::new([120, 1], "every = \"10ms\", timeout = \"200ms\"", RULES);
+    let world = World::new([120, 1], "every = \"10ms\", timeout = \"200ms\"", OUTAGE_RULE);
     let journals = world.data().join("journal");
     fs::create_dir_all(&journals).unwrap();
     with_small_disk(&journals, 64 << 20, || {
@@ -140,7 +130,7 @@ fn on_a_full_disk_the_consumers_wait_and_lose_nothing() {
     if !require_root("on_a_full_disk_the_consumers_wait_and_lose_nothing") {
         return;
     }
-    let world = World::new([3, 3], "every = \"50ms\", timeout = \"100ms\"", RULES);
+    let world = World::new([3, 3], "every = \"50ms\", timeout = \"100ms\"", OUTAGE_RULE);
     let (data, elsewhere) = (world.data(), world.folder.path().join("journals"));
     fs::create_dir_all(&data).unwrap();
     fs::create_dir(&elsewhere).unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crosswatch_tests::root::require_root;
 
 use crate::audit::{Audit, audit};
-use crate::world::{Program, SITES, World, number};
+use crate::world::{OUTAGE_RULE, Program, SITES, World, number};
 
 /// How often something is killed, unless told.
 const KILLS: usize = 16;
@@ -21,14 +21,7 @@ const AT_ONCE: usize = 4;
 
 const PROBES: u8 = 50;
 
-const RULES: &str = r#"
-[[rule]]
-name = "ping-failed"
-metric = "ping_ok"
-below = 1
-breach = "3 of 3"
-clear = 3
-notify = ["hook"]
+const LOSSY: &str = r#"
 [[rule]]
 name = "lossy"
 metric = "loss_percent"
@@ -74,7 +67,8 @@ fn survives(test: &str, jobs: &[&str]) {
     let seed = from_env("CROSSWATCH_SEED").unwrap_or_else(|| RandomState::new().hash_one(test));
     let kills = from_env("CROSSWATCH_KILLS").unwrap_or(KILLS);
     println!("CROSSWATCH_SEED={seed} CROSSWATCH_KILLS={kills}");
-    let world = World::new([PROBES / 2; 2], "every = \"20ms\", timeout = \"60ms\"", RULES);
+    let world =
+        World::new([PROBES / 2; 2], "every = \"20ms\", timeout = \"60ms\"", &format!("{OUTAGE_RULE}{LOSSY}"));
     let running = kill_now_and_then(&world, Random(seed), kills, jobs);
     // Long enough for the last periods to be published and for what fires to resolve.
     world.wait_for_event_time(Duration::from_secs(5));

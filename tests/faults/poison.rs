@@ -9,24 +9,14 @@ use crosswatch_tests::root::require_root;
 use rusqlite::{Connection, params};
 
 use crate::audit::audit;
-use crate::world::{BOUND, World, number, open, wait_until};
-
-const RULES: &str = r#"
-[[rule]]
-name = "ping-failed"
-metric = "ping_ok"
-below = 1
-breach = "3 of 3"
-clear = 3
-notify = ["hook"]
-"#;
+use crate::world::{BOUND, OUTAGE_RULE, World, number, open, wait_until};
 
 #[test]
 fn what_cannot_be_read_goes_to_the_dead_letters_and_nothing_else_is_lost() {
     if !require_root("what_cannot_be_read_goes_to_the_dead_letters_and_nothing_else_is_lost") {
         return;
     }
-    let world = World::new([3, 3], "every = \"50ms\", timeout = \"100ms\"", RULES);
+    let world = World::new([3, 3], "every = \"50ms\", timeout = \"100ms\"", OUTAGE_RULE);
     let program = world.start("run");
     world.wait_for_event_time(Duration::from_secs(1));
 

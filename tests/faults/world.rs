@@ -5,9 +5,9 @@ use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+pub(crate) use crosswatch_tests::deployment::{BOUND, wait_until};
 use crosswatch_tests::hook::Hook;
 use crosswatch_tests::http;
 use crosswatch_tests::netns::Namespace;
@@ -15,8 +15,16 @@ use crosswatch_tests::process::{Process, program};
 use nix::sys::signal::Signal;
 use rusqlite::{Connection, OpenFlags};
 
-/// Far longer than anything here takes.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+/// A probe lost three times in a row is an outage, which three replies end.
+pub(crate) const OUTAGE_RULE: &str = r#"
+[[rule]]
+name = "ping-failed"
+metric = "ping_ok"
+below = 1
+breach = "3 of 3"
+clear = 3
+notify = ["hook"]
+"#;
 
 /// The two sites.
 pub(crate) const SITES: [&str; 2] = ["here", "there"];
@@ -164,15 +172,6 @@ impl Program {
             .filter(|line| line.contains(label))
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
             .sum()
-    }
-}
-
-/// Asks again and again: a file tells nobody when it has changed.
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < BOUND, "not within {BOUND:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -18,6 +18,18 @@ use crate::process::{Process, program};
 /// Far longer than anything takes that is waited for here.
 pub const BOUND: Duration = Duration::from_secs(60);
 
+/// The rule of a config that asks for no other: a probe lost three times in a row is an outage, which five replies end; `oncall`
+/// is told of it.
+pub const OUTAGE_RULE: &str = r#"
+[[rule]]
+name = "ping-failed"
+metric = "ping_ok"
+below = 1
+breach = "3 of 3"
+clear = 5
+notify = ["oncall"]
+"#;
+
 /// A config in a folder of its own; dropped, the folder is gone.
 #[derive(Debug)]
 pub struct Deployment {

@@ -7,14 +7,11 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
+use crate::deployment::wait_until;
 use crate::http;
 use crate::netns::Namespace;
 use crate::process::Process;
-
-/// How long a monitor may take until it answers.
-const BOUND: Duration = Duration::from_secs(60);
 
 /// Makes the command that starts a program: in a namespace, or here.
 pub type Launcher<'a> = &'a dyn Fn(&str) -> Command;
@@ -137,15 +134,6 @@ impl Alertmanager {
             });
         });
         Self { process, address }
-    }
-}
-
-/// Asks again and again: these programs tell nobody when they are ready.
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < BOUND, "not within {BOUND:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -1,35 +1,36 @@
 //! The engine: every rule for every subject. It knows which series an observation concerns, what was seen already, and
 //! each site's event time.
+//!
+//! Here is how an observation and the passing of event time are judged. `subjects` has which series there are, `values` what an
+//! observation means to a rule, `kept` what survives a restart.
+
+mod kept;
+mod subjects;
+mod values;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Duration;
 
-use crosswatch_shared::config::topology::{Topology, VpnSelect};
-use crosswatch_shared::observation::{Body, Lost, Name, Observation, Origin, Outcome};
+use crosswatch_shared::observation::{Body, Name, Observation, Origin};
 use crosswatch_shared::time::Timestamp;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
+use subjects::Site;
+use values::{value, values};
 use wildmatch::WildMatch;
 
-use crate::baseline::{Baseline, Ended, Hour, Usual};
-use crate::boots::Boots;
+use crate::baseline::Usual;
 use crate::facts::{Facts, ProbePlace};
 use crate::incident::{Event, Incidents};
 use crate::rule::{Metric, Rule};
+use crate::series::Order;
 use crate::series::judgement::Judgement;
-use crate::series::{Kept, Order, Series};
 use crate::transition::{State, Transition};
+
+pub(crate) use kept::save;
+pub use kept::{RestoreError, Saved};
 
 /// No series.
 const NONE: Range<usize> = 0..0;
-
-/// What the keys of baselines begin with: of the hours that are over, and of those that are open.
-const ENDED: &str = "usual";
-const OPEN: &str = "hours";
-
-/// How often a collection source that is not EC2 is expected to report a round.
-const ROUND: Duration = Duration::from_secs(10);
 
 /// Judges observations by rules.
 #[derive(Debug)]
@@ -53,25 +54,6 @@ pub enum Taken {
     Foreign,
 }
 
-/// State to be kept under a key; the value is opaque.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
-    /// What it is the state of: `series/<rule>/<site>/<subject>`, so that what belongs to a rule stands under one prefix;
-    /// `site/<site>`, `link/<link>` or `collector/<site>`; `usual/<metric>/<site>/<subject>` and `hours/…`, the baseline of a
-    /// subject for all rules that ask for it.
-    pub key: String,
-    /// The state.
-    pub value: Vec<u8>,
-}
-
-/// Saved state that cannot be read: a newer or a broken program wrote it, or the disk changed it.
-#[derive(Debug, thiserror::Error)]
-#[error("the saved state '{key}' cannot be read: {source}")]
-pub struct RestoreError {
-    key: String,
-    source: serde_json::Error,
-}
-
 /// What a rule says of a subject now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectState {
@@ -85,95 +67,11 @@ pub struct SubjectState {
     pub firing: bool,
     /// Since when; `None` before the first transition.
     pub since: Option<Timestamp>,
-    /// The value that decided the newest transition.
+    /// The value that decided the newest transition, in the metric's unit.
     pub value: Option<f64>,
 }
 
-#[derive(Debug)]
-struct Site {
-    name: Name,
-    series: Vec<Series>,
-    /// By link, then by probe; a subject's series stand together.
-    probes: FxHashMap<Name, FxHashMap<Name, (Range<usize>, ProbePlace)>>,
-    vpns: FxHashMap<Name, FxHashMap<Name, Range<usize>>>,
-    /// The links whose VPN connections are found by tag, so that any id may come, with their interval.
-    tagged: FxHashMap<Name, Duration>,
-    collections: FxHashMap<Name, Range<usize>>,
-    /// How often its VPN connections are polled at the most.
-    polled: Option<Duration>,
-    /// How often its software VPN appliances are asked at the most.
-    asked: Option<Duration>,
-    /// No series has anything to do before event time reaches this.
-    next: Timestamp,
-    kept: KeptSite,
-    changed: bool,
-}
-
-/// What of a site must survive a restart.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct KeptSite {
-    /// The time of its first observation.
-    started: Option<Timestamp>,
-    event_time: Option<Timestamp>,
-    /// The boot whose promise event time is.
-    boot: Option<Name>,
-    /// Its boots.
-    #[serde(flatten)]
-    boots: Boots,
-}
-
 impl Engine {
-    /// Without any observation yet.
-    #[must_use]
-    pub fn new(rules: Vec<Rule>, topology: &Topology) -> Self {
-        let globs = rules
-            .iter()
-            .map(|rule| rule.subjects.iter().map(|glob| WildMatch::new(glob)).collect())
-            .collect();
-        let sites = topology.sites.iter().map(|site| Site::new(site.name.clone())).collect();
-        let site_of =
-            topology.sites.iter().enumerate().map(|(index, site)| (site.name.clone(), index)).collect();
-        let facts = Facts::new(topology);
-        let mut engine = Self { rules, globs, sites, site_of, facts, late: 0 };
-        let probes = topology.links.iter().enumerate().flat_map(|(at, link)| {
-            let of_link = link.probes.iter().enumerate();
-            of_link.map(move |(probe, of)| (ProbePlace { link: at, probe }, link, of))
-        });
-        for (place, link, probe) in probes {
-            let Some(&site) = engine.site_of.get(&probe.from) else {
-                continue;
-            };
-            let subject = Name::from(format!("{}/{}/{}", link.name, probe.from, probe.name));
-            let series = engine.make(site, &subject, Some(&link.name), probe.every, OF_PROBE);
-            engine.sites[site]
-                .probes
-                .entry(link.name.clone())
-                .or_default()
-                .insert(probe.name.clone(), (series, place));
-        }
-        for (link, vpn) in topology.vpns() {
-            let Some(&site) = engine.site_of.get(&vpn.site) else {
-                continue;
-            };
-            let polled = &mut engine.sites[site].polled;
-            *polled = Some(polled.map_or(vpn.every, |other| other.min(vpn.every)));
-            match &vpn.select {
-                VpnSelect::Id(id) => engine.make_vpn(site, &link.name, id, vpn.every),
-                VpnSelect::Tag(..) => {
-                    engine.sites[site].tagged.insert(link.name.clone(), vpn.every);
-                }
-            }
-        }
-        for (link, appliance) in topology.appliances() {
-            if let Some(&site) = engine.site_of.get(&appliance.site) {
-                let asked = &mut engine.sites[site].asked;
-                *asked = Some(asked.map_or(appliance.every, |other| other.min(appliance.every)));
-                engine.make_vpn(site, &link.name, &appliance.name, appliance.every);
-            }
-        }
-        engine
-    }
-
     /// Judges an observation as it arrives. Event time, which decides what is missing, is told by [`Self::advance`].
     pub fn observe(
         &mut self,
@@ -242,86 +140,6 @@ impl Engine {
         }
     }
 
-    /// The state that has changed since the last call, to be kept in place of what was kept under the same keys.
-    pub fn changed(&mut self) -> Vec<Saved> {
-        let Self { rules, sites, facts, .. } = self;
-        let mut saved = facts.changed();
-        for site in sites {
-            if std::mem::take(&mut site.changed) {
-                saved.push(save(format!("site/{}", site.name), &site.kept));
-            }
-            for series in site.series.iter_mut().filter(|series| series.changed) {
-                series.changed = false;
-                saved.push(save(key(&rules[series.rule], &site.name, series), &series.kept));
-            }
-            for series in &mut site.series {
-                let metric = rules[series.rule].metric;
-                // Two rules of one subject have the same.
-                let Some(baseline) = &mut series.baseline else { continue };
-                let key = |what| format!("{what}/{}/{}/{}", metric.word(), site.name, series.subject);
-                if std::mem::take(&mut baseline.ended_changed) {
-                    saved.push(save(key(ENDED), baseline.parts().0));
-                }
-                if std::mem::take(&mut baseline.open_changed) {
-                    saved.push(save(key(OPEN), &baseline.parts().1));
-                }
-            }
-        }
-        saved
-    }
-
-    /// Takes up what was saved. What belongs to a rule, subject or site that the config lacks is left out.
-    ///
-    /// # Errors
-    /// A value cannot be read.
-    pub fn restore(&mut self, saved: impl IntoIterator<Item = Saved>) -> Result<(), RestoreError> {
-        let mut kept = FxHashMap::default();
-        let mut baselines: FxHashMap<String, (Ended, Vec<Hour>)> = FxHashMap::default();
-        for Saved { key, value } in saved {
-            let unreadable = |source| RestoreError { key: key.clone(), source };
-            if self.facts.restore(&key, &value).map_err(unreadable)? {
-                continue;
-            }
-            if let Some(name) = key.strip_prefix("site/") {
-                if let Some(&site) = self.site_of.get(name) {
-                    self.sites[site].kept = serde_json::from_slice(&value).map_err(unreadable)?;
-                }
-            } else if let Some(of) = key.strip_prefix(ENDED) {
-                baselines.entry(of.to_owned()).or_default().0 =
-                    serde_json::from_slice(&value).map_err(unreadable)?;
-            } else if let Some(of) = key.strip_prefix(OPEN) {
-                baselines.entry(of.to_owned()).or_default().1 =
-                    serde_json::from_slice(&value).map_err(unreadable)?;
-            } else if let Some((rule, rest)) = key.strip_prefix("series/").and_then(|key| key.split_once('/'))
-                && let Some((site, subject)) = rest.split_once('/')
-            {
-                let state: Kept = serde_json::from_slice(&value).map_err(unreadable)?;
-                self.make_seen(site, rule, subject);
-                kept.insert((site.to_owned(), rule.to_owned(), subject.to_owned()), state);
-            }
-        }
-        for site in &mut self.sites {
-            for series in &mut site.series {
-                let rule = &self.rules[series.rule];
-                if series.baseline.is_some() {
-                    let key = format!("/{}/{}/{}", rule.metric.word(), site.name, series.subject);
-                    let (ended, open) = baselines.get(&key).cloned().unwrap_or_default();
-                    series.baseline = Some(Baseline::restore(ended, open));
-                }
-                if let Some(state) =
-                    kept.remove(&(site.name.to_string(), rule.name.to_string(), series.subject.to_string()))
-                {
-                    series.restore(rule, state);
-                } else if let Some(started) = site.kept.started {
-                    // A rule or subject that is new to a site already seen.
-                    series.start(site.kept.event_time.map_or(started, |now| now.max(started)));
-                }
-            }
-            site.next = Timestamp::MIN;
-        }
-        Ok(())
-    }
-
     /// Judges what is kept of these rules by what they mean now: they have changed since it was saved.
     pub fn rejudge(&mut self, changed: &BTreeSet<Name>, now: Timestamp, out: &mut Vec<Transition>) {
         let Self { rules, sites, .. } = self;
@@ -341,13 +159,6 @@ impl Engine {
     pub fn carry(&mut self, other: &mut Self) {
         std::mem::swap(&mut self.facts, &mut other.facts);
         self.late = other.late;
-    }
-
-    /// The keys under which the state of each rule and subject is kept.
-    #[must_use]
-    pub fn keys(&self) -> BTreeSet<String> {
-        let series = self.sites.iter().flat_map(|site| site.series.iter().map(move |of| (site, of)));
-        series.map(|(site, of)| key(&self.rules[of.rule], &site.name, of)).collect()
     }
 
     /// What each rule says of each subject, in the order of the sites and subjects.
@@ -507,71 +318,6 @@ impl Engine {
             site.next = site.next.min(series.trigger(rule));
         }
     }
-
-    /// Makes the series of a subject, one for each rule of these metrics that covers it.
-    fn make(
-        &mut self,
-        site: usize,
-        subject: &Name,
-        link: Option<&Name>,
-        interval: Duration,
-        metrics: &[Metric],
-    ) -> Range<usize> {
-        let series = &mut self.sites[site].series;
-        let first = series.len();
-        for (index, (rule, globs)) in self.rules.iter().zip(&self.globs).enumerate() {
-            let covered = globs.is_empty() || globs.iter().any(|glob| glob.matches(subject));
-            if covered && metrics.contains(&rule.metric) {
-                series.push(Series::new(index, rule, subject.clone(), link.cloned(), interval));
-            }
-        }
-        first..series.len()
-    }
-
-    fn make_vpn(&mut self, site: usize, link: &Name, vpn: &Name, every: Duration) {
-        let subject = Name::from(format!("{link}/{vpn}"));
-        let series = self.make(site, &subject, Some(link), every, &[Metric::TunnelsUp]);
-        self.sites[site].vpns.entry(link.clone()).or_default().insert(vpn.clone(), series);
-    }
-
-    fn make_collection(&mut self, site: usize, source: &Name) {
-        let subject = Name::from(format!("{}/{source}", self.sites[site].name));
-        let Site { polled, asked, .. } = &self.sites[site];
-        let interval = match source.split(':').next() {
-            Some("ec2") => polled.unwrap_or(ROUND),
-            Some("strongswan") => asked.unwrap_or(ROUND),
-            _ => ROUND,
-        };
-        let series = self.make(site, &subject, None, interval, &[Metric::CollectionOk, Metric::CollectionMs]);
-        self.sites[site].collections.insert(source.clone(), series);
-    }
-
-    /// Makes a subject that exists only since it was seen, from its saved name.
-    fn make_seen(&mut self, site: &str, rule: &str, subject: &str) {
-        let Some(&site) = self.site_of.get(site) else {
-            return;
-        };
-        let Some(rule) = self.rules.iter().find(|known| *known.name == *rule) else {
-            return;
-        };
-        let Some((first, rest)) = subject.split_once('/') else {
-            return;
-        };
-        match rule.metric {
-            Metric::CollectionOk | Metric::CollectionMs => {
-                if !self.sites[site].collections.contains_key(rest) {
-                    self.make_collection(site, &Name::from(rest));
-                }
-            }
-            Metric::TunnelsUp => {
-                let known = self.sites[site].vpns.get(first).is_some_and(|of| of.contains_key(rest));
-                if let Some(&every) = self.sites[site].tagged.get(first).filter(|_| !known) {
-                    self.make_vpn(site, &Name::from(first), &Name::from(rest), every);
-                }
-            }
-            Metric::PingOk | Metric::LatencyMs | Metric::LossPercent | Metric::JitterMs => {}
-        }
-    }
 }
 
 /// An observation that is to be judged: where, and by which series.
@@ -582,81 +328,4 @@ struct Accepted {
     fact: Option<ProbePlace>,
     /// The boot's place in their order.
     boot: u32,
-}
-
-impl Site {
-    fn new(name: Name) -> Self {
-        Self {
-            name,
-            series: Vec::new(),
-            probes: FxHashMap::default(),
-            vpns: FxHashMap::default(),
-            tagged: FxHashMap::default(),
-            collections: FxHashMap::default(),
-            polled: None,
-            asked: None,
-            next: Timestamp::MIN,
-            kept: KeptSite::default(),
-            changed: false,
-        }
-    }
-}
-
-const OF_PROBE: &[Metric] = &[Metric::PingOk, Metric::LatencyMs, Metric::LossPercent, Metric::JitterMs];
-
-/// What an observation means to a rule, each value in turn. In a period each packet of a burst counts for itself; without
-/// one the burst is one datapoint.
-fn values(rule: &Rule, body: &Body, mut with: impl FnMut(Option<f64>)) {
-    let of_burst = match body {
-        Body::Probe { outcome: Outcome::Reply { .. }, detail: Some(detail), .. } if rule.window.is_some() => {
-            &*detail.burst
-        }
-        _ => &[],
-    };
-    if of_burst.is_empty() {
-        if let Some(value) = value(rule.metric, body) {
-            with(value);
-        }
-        return;
-    }
-    for packet in of_burst {
-        match (rule.metric, packet) {
-            (Metric::PingOk, packet) => with(Some(f64::from(packet.is_some()))),
-            (Metric::LossPercent, packet) => with(Some(f64::from(packet.is_none()))),
-            (Metric::LatencyMs | Metric::JitterMs, Some(rtt_ms)) => with(Some(*rtt_ms)),
-            _ => {}
-        }
-    }
-}
-
-/// What an observation means to a metric: a value, `Some(None)` for a sign that there is none to have, or nothing.
-fn value(metric: Metric, body: &Body) -> Option<Option<f64>> {
-    match (metric, body) {
-        (_, Body::Probe { outcome: Outcome::Lost(Lost::Local), .. }) => None,
-        (Metric::PingOk, Body::Probe { outcome, .. }) => {
-            Some(Some(f64::from(matches!(outcome, Outcome::Reply { .. }))))
-        }
-        (Metric::LossPercent, Body::Probe { outcome, .. }) => {
-            Some(Some(f64::from(matches!(outcome, Outcome::Lost(_)))))
-        }
-        (Metric::LatencyMs | Metric::JitterMs, Body::Probe { outcome: Outcome::Reply { rtt_ms }, .. }) => {
-            Some(Some(*rtt_ms))
-        }
-        (Metric::LatencyMs | Metric::JitterMs, Body::Probe { outcome: Outcome::Lost(_), .. }) => Some(None),
-        (Metric::TunnelsUp, Body::Tunnels { tunnels, .. }) if !tunnels.is_empty() => {
-            Some(Some(tunnels.iter().filter(|tunnel| tunnel.up).count() as f64))
-        }
-        (Metric::CollectionOk, Body::Collection { ok, .. }) => Some(Some(f64::from(*ok))),
-        (Metric::CollectionMs, Body::Collection { took_ms, .. }) => Some(Some(*took_ms)),
-        _ => None,
-    }
-}
-
-fn key(rule: &Rule, site: &str, series: &Series) -> String {
-    format!("series/{}/{site}/{}", rule.name, series.subject)
-}
-
-pub(crate) fn save<T: Serialize>(key: String, state: &T) -> Saved {
-    // These types hold no map with keys that are no strings, so that this cannot fail.
-    Saved { key, value: serde_json::to_vec(state).unwrap_or_default() }
 }

@@ -116,7 +116,7 @@ pub struct Ended {
     pub symptom: Symptom,
     /// The deciding datapoint's time.
     pub at: Timestamp,
-    /// The deciding datapoint's value.
+    /// The deciding datapoint's value, in the metric's unit; `None` where there was none.
     pub value: Option<f64>,
     /// Why.
     pub reason: String,

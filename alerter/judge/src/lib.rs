@@ -7,6 +7,9 @@
 //!                        │    └ newest datapoints, deadline, state             │
 //!                        └► facts: the newest of everything ─────────────► verdict
 //! ```
+//!
+//! Beside that way stand [`baseline`], what is usual of a subject, which a threshold may be of; [`edit`], what becomes of the state
+//! when rules are changed; and [`mute`], which silence a page falls into.
 
 pub mod baseline;
 mod boots;

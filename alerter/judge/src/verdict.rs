@@ -138,7 +138,7 @@ pub struct Symptom {
     pub subject: Name,
     /// The deciding datapoint's time.
     pub at: Timestamp,
-    /// The deciding datapoint's value.
+    /// The deciding datapoint's value, in the metric's unit; `None` where there was none.
     pub value: Option<f64>,
     /// Why it fires.
     pub reason: String,

@@ -8,7 +8,7 @@ mod slack;
 #[cfg(test)]
 mod tests;
 
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde_json::{Map, Value};
 
 use crate::config::Template;
@@ -17,18 +17,27 @@ use crate::ledger::Body;
 /// How many entries of a list a service is told; a digest may hold thousands, and services refuse what is too large.
 const LISTED: usize = 50;
 
-/// What is to be posted.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// One request to a service.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Call {
+    /// What it asks for.
+    pub(super) method: Method,
     /// Segments to follow the URL's path, and its query then.
     pub(super) path: Option<(Vec<String>, &'static str)>,
     /// The header of that name.
     pub(super) authorization: Option<String>,
     /// The body.
     pub(super) json: String,
+    /// What is asked for in place of it and of all that would follow, where the service has no such call.
+    pub(super) instead: Option<Box<Call>>,
 }
 
 impl Call {
+    /// A POST to the webhook itself.
+    pub(super) fn post(json: String) -> Self {
+        Self { method: Method::POST, path: None, authorization: None, json, instead: None }
+    }
+
     /// Makes the webhook's URL that of the call.
     pub(super) fn extend(&self, url: &mut Url) {
         if let Some((segments, query)) = &self.path {
@@ -41,16 +50,15 @@ impl Call {
     }
 }
 
-/// The call that tells a service of a notification; `key` is the template's.
-pub(super) fn render(template: &Template, body: &Body, key: &str) -> Call {
-    match template {
-        Template::Plain => Call { json: text(&details(body)), ..Call::default() },
-        Template::PagerDuty { severity, .. } => {
-            Call { json: text(&pagerduty::event(body, key, severity)), ..Call::default() }
-        }
-        Template::Opsgenie { priority, .. } => opsgenie::call(body, key, *priority),
-        Template::Slack => Call { json: text(&slack::message(body)), ..Call::default() },
-    }
+/// The calls that tell a service of a notification, in their order; `key` is the template's.
+pub(super) fn render(template: &Template, body: &Body, key: &str) -> Vec<Call> {
+    let json = match template {
+        Template::Plain => details(body),
+        Template::PagerDuty { severity, .. } => pagerduty::event(body, key, severity),
+        Template::Opsgenie { priority, .. } => return opsgenie::calls(body, key, *priority),
+        Template::Slack => slack::message(body),
+    };
+    vec![Call::post(text(&json))]
 }
 
 /// What to do about a service that refuses for good.
@@ -61,8 +69,8 @@ pub(super) fn way_out(template: &Template) -> Option<&'static str> {
             "see that the key is that of an Events API v2 integration, and that the integration still exists",
         ),
         Template::Opsgenie { .. } => Some(
-            "see that the key is that of an API integration that may create and close alerts, and that the webhook is \
-             of the account's region",
+            "see that the key is that of an API integration that may create, update and close alerts, and that the \
+             webhook is of the account's region",
         ),
         Template::Slack => Some("see that the incoming webhook and its channel still exist, or make another"),
     }

@@ -1,9 +1,10 @@
-//! The `webhook` notifier: JSON by HTTP POST, accepted by any 2xx, in the form of its [`template`].
+//! The `webhook` notifier: JSON by HTTP, accepted by any 2xx, in the form of its [`template`].
 
 use std::time::Duration;
 
-use reqwest::Client;
+use crosswatch_host::clock;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Url};
 
 use super::template::{self, Call};
 use super::{NotifyError, WORDS, words};
@@ -37,38 +38,58 @@ impl Webhook {
         self.template != Template::Plain
     }
 
+    /// Tries once: each call in turn, up to the first that is not accepted.
     pub(super) async fn send(&self, body: &str) -> Result<(), NotifyError> {
         let (url, key) = self.secrets().await?;
-        let call = match &self.template {
-            Template::Plain => Call { json: body.to_owned(), ..Call::default() },
+        let url = http::url(&url).map_err(NotifyError::Address)?;
+        let calls = match &self.template {
+            Template::Plain => vec![Call::post(body.to_owned())],
             template => {
                 let body =
                     serde_json::from_str(body).map_err(|error| NotifyError::Unreadable(error.to_string()))?;
                 template::render(template, &body, &key)
             }
         };
-        let mut url = http::url(&url).map_err(NotifyError::Address)?;
+        for call in calls {
+            let answer = self.make(&call, url.clone(), &key).await;
+            let Some(instead) = call.instead else {
+                answer?;
+                continue;
+            };
+            match answer {
+                Err(NotifyError::Refused { status: 404 | 405, .. }) => {
+                    return self.make(&instead, url, &key).await;
+                }
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, call: &Call, mut url: Url, key: &str) -> Result<(), NotifyError> {
         call.extend(&mut url);
-        let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json");
-        if let Some(authorization) = call.authorization {
-            let mut value = HeaderValue::from_str(&authorization)
+        let mut request =
+            self.client.request(call.method.clone(), url).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &call.authorization {
+            let mut value = HeaderValue::from_str(authorization)
                 .map_err(|_| NotifyError::Address("the key cannot stand in a header".to_owned()))?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let answer = request.body(call.json).send().await;
+        let answer = request.body(call.json.clone()).send().await;
         let answer = answer.map_err(|error| NotifyError::NoAnswer(http::because(error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
-        let rest = http::retry_after(answer.headers()).or((status.as_u16() == 429).then_some(THROTTLED));
+        let rest = http::retry_after(answer.headers(), clock::now())
+            .or((status.as_u16() == 429).then_some(THROTTLED));
         // Beyond the words that are kept, so that a key that is told back is seen as a whole.
         let said = http::start_of(answer, WORDS + key.len()).await;
         let said = if key.is_empty() {
             words(&said)
         } else {
-            words(String::from_utf8_lossy(&said).replace(&key, "KEY").as_bytes())
+            words(String::from_utf8_lossy(&said).replace(key, "KEY").as_bytes())
         };
         let status = status.as_u16();
         let lasting = (400..500).contains(&status) && ![408, 425, 429].contains(&status);

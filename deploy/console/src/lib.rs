@@ -46,6 +46,8 @@ use judged::Alerter;
 use live::Live;
 use site::Site;
 
+pub use text::spell;
+
 /// The page cannot be served: trying again helps once somebody has put it right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

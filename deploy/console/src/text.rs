@@ -35,9 +35,9 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// `41s`, `3m 20s`, `5h 7m`, `12d 3h`.
+/// A span in its two largest units: `41s`, `3m 20s`, `5h 7m`, `12d 3h`.
 #[must_use]
-pub(crate) fn spell(span: Duration) -> String {
+pub fn spell(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -51,4 +51,16 @@ pub(crate) fn spell(span: Duration) -> String {
 #[must_use]
 pub(crate) fn moment(at: Timestamp) -> String {
     at.to_string().get(..19).unwrap_or_default().replace('T', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_two_units() {
+        for (seconds, text) in [(41, "41s"), (200, "3m 20s"), (18_420, "5h 7m"), (1_047_600, "12d 3h")] {
+            assert_eq!(spell(Duration::from_secs(seconds)), text);
+        }
+    }
 }

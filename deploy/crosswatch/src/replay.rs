@@ -164,22 +164,6 @@ fn write_windows(out: &mut impl Write, datapoints: &mut Vec<Datapoint>, format: 
 /// A datapoint as the publisher keeps it.
 fn row(datapoint: Datapoint) -> Row {
     let Datapoint { metric, dimensions, start, period, values, .. } = datapoint;
-    Row {
-        metric: metric.word().to_owned(),
-        dimensions: dimensions
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_string()))
-            .collect(),
-        start,
-        period,
-        count: values.count(),
-        sum: values.sum(),
-        average: values.average(),
-        minimum: values.minimum(),
-        maximum: values.maximum(),
-        p50: values.percentile(50),
-        p90: values.percentile(90),
-        p95: values.percentile(95),
-        p99: values.percentile(99),
-    }
+    let dimensions = dimensions.into_iter().map(|(name, value)| (name.to_owned(), value.to_string()));
+    Row::of(metric.word(), dimensions.collect(), start, period, &values)
 }

@@ -2,27 +2,20 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+#[allow(dead_code)]
+mod program;
+
+use std::time::{Duration, SystemTime};
 
 use crosswatch_journal::Writer;
 use crosswatch_shared::observation::{Batch, Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
+use program::{Stage, command};
 use serde_json::Value;
-
-/// How long a test waits for what must come.
-const BOUND: Duration = Duration::from_secs(120);
 
 const CONFIG: &str = "[site.a]\n[[link]]\nname = 'l'\nbetween = ['a']\nprobe = [{ from = 'a', name = 'p', icmp = '10.1.0.10' }]\n\
                       [http]\nlisten = '127.0.0.1:0'\n[[rule]]\nname = 'lost'\nmetric = 'ping_ok'\nbelow = 1\nbreach = '3 of 3'\n\
                       notify = ['oncall']\n[notify.oncall]\nwebhook = 'http://127.0.0.1:9/secret'\n";
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::null());
-    command
-}
 
 /// The newest transitions, each with its state, rule and reason.
 fn transitions(output: &[u8]) -> Vec<[String; 3]> {
@@ -58,15 +51,11 @@ fn a_replay_as_judged_says_what_was_said_also_by_another_config_and_who_was_sile
         observations: (0..3).map(observation).collect(),
     };
     Writer::open(&folder.join("data/journal"), "a").unwrap().append(&batch, now).unwrap();
-    let mut alerter = command(folder, &["alerter"]).stdout(Stdio::null()).spawn().unwrap();
+    let alerter = Stage::start(&mut command(folder, &["alerter"]));
     let judged = || transitions(&command(folder, &["replay", "--as-judged"]).output().unwrap().stdout);
-    let end = Instant::now() + BOUND;
-    while judged().len() < 2 {
-        assert!(Instant::now() < end, "it never fell silent");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    alerter.kill().unwrap();
-    alerter.wait().unwrap();
+    let silent = alerter.says("rule=site-silent");
+    assert!(silent.contains("state=\"firing\""), "{silent}");
+    drop(alerter);
     let live = judged();
     assert_eq!(live[0], ["firing", "lost", "3 of 3 lost"].map(str::to_owned));
     assert_eq!((&*live[1][0], &*live[1][1]), ("firing", "site-silent"));

@@ -1,29 +1,19 @@
 //! A drill with real processes: what it says when a stage does not run, each hop when all do, and that nothing else comes of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod program;
+
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Output;
 
+use program::{Stage, command, until};
 use serde_json::Value;
-
-/// How long is waited for what must come.
-const BOUND: Duration = Duration::from_secs(60);
 
 struct Scene {
     folder: tempfile::TempDir,
     _web: TcpListener,
-}
-
-/// A stage, ended with the test.
-struct Stage(Child);
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Scene {
@@ -58,18 +48,12 @@ impl Scene {
         Self { folder, _web: web }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
-        command.args(args).current_dir(self.folder.path());
-        command
-    }
-
     fn start(&self, args: &[&str]) -> Stage {
-        Stage(self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Stage::start(&mut command(self.folder.path(), args))
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        command(self.folder.path(), args).output().unwrap()
     }
 
     /// What a drill said, and why it failed.
@@ -90,14 +74,6 @@ impl Scene {
     }
 }
 
-fn until(what: &str, reached: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !reached() {
-        assert!(begun.elapsed() < BOUND, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn each_hop_is_told_or_named_when_it_does_not_answer() {
     let scene = Scene::new();
@@ -109,15 +85,17 @@ fn each_hop_is_told_or_named_when_it_does_not_answer() {
     assert!(!scene.has("data/drill/here.json"));
 
     let _collector = scene.start(&["collector", "--site", "here"]);
-    until("the journal is there", || scene.has("data/journal/here.db"));
+    until("the journal is there", || scene.has("data/journal/here.db").then_some(()));
     let (said, result) = scene.drill(&["--wait", "5s"]);
     let error = result.unwrap_err();
     assert!(said.contains("ms  collector observed it") && said.contains("ms  journal has it"), "{said}");
     assert!(error.contains("the alerter has not answered within 5s"), "{error}");
 
     // It lies in the queue, and whoever was promised a page gets it.
-    let _alerter = scene.start(&["alerter"]);
-    until("the page came after all", || scene.pages().len() == 2);
+    let alerter = scene.start(&["alerter"]);
+    // Both in their order: the second is tried once the first was accepted.
+    alerter.says("state=\"resolved\" tries=1");
+    assert_eq!(scene.pages().len(), 2);
 
     let (said, result) = scene.drill(&["--rule", "unreachable"]);
     assert_eq!(result, Ok(()), "{said}");

@@ -2,36 +2,29 @@
 //! are away, and an alerter's page shows what came. Wants `ministack`: named by `MINISTACK`, or found by `PATH`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod program;
+#[path = "../../../shared/sqs/tests/server/mod.rs"]
+#[allow(dead_code)]
+mod server;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use crosswatch_shared::observation::{Batch, Body, Outcome};
 use crosswatch_shared::wire::{Names, decode_batch};
 use crosswatch_sqs::body::decode;
+use program::{Stage, command_with_aws, until};
 use serde_json::{Value, json};
+use server::Server;
 
-const LONG: Duration = Duration::from_secs(60);
-
-/// A process that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A local AWS, and the way to it.
+/// A local AWS, and a way to it that can be cut.
 struct Aws {
-    port: u16,
-    _process: Process,
+    server: Server,
     /// Where the way begins.
     front: u16,
     cut: Arc<AtomicBool>,
@@ -39,49 +32,37 @@ struct Aws {
 
 impl Aws {
     fn start() -> Self {
-        // Free a moment ago; nobody else takes it by chance so soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = std::env::var_os("MINISTACK").unwrap_or_else(|| "ministack".into());
-        let child = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; name it by MINISTACK", program.display()));
-        let process = Process(child);
-        until("the local AWS answers", || TcpStream::connect(("127.0.0.1", port)).ok());
-        let (front, cut) = way(port);
-        Self { port, _process: process, front, cut }
+        let server = Server::start();
+        let (front, cut) = way(server.port);
+        Self { server, front, cut }
     }
 
     fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
     }
 
-    fn call(&self, operation: &str, body: &Value) -> Value {
-        let headers = [
-            ("X-Amz-Target", format!("AmazonSQS.{operation}")),
-            ("Content-Type", "application/x-amz-json-1.0".to_owned()),
-        ];
-        let answer = http(self.port, "POST", "/", &headers, &body.to_string());
-        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{operation}: {answer}"))
-    }
-
-    fn queue(&self, name: &str) -> String {
-        self.call("CreateQueue", &json!({ "QueueName": name }))["QueueUrl"].as_str().unwrap().to_owned()
-    }
-
-    /// The batches in a queue now, which are gone from it then.
+    /// The batches in a queue, which are gone from it then; waits a second for the first.
     fn receive(&self, url: &str) -> Vec<Batch> {
-        let answer = self.call("ReceiveMessage", &json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 }));
+        let wanted = json!({ "QueueUrl": url, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1 });
+        let answer = self.server.call("ReceiveMessage", &wanted);
         let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
         let batches = messages.iter().map(|message| {
             let handle = &message["ReceiptHandle"];
-            self.call("DeleteMessage", &json!({ "QueueUrl": url, "ReceiptHandle": handle }));
+            self.server.call("DeleteMessage", &json!({ "QueueUrl": url, "ReceiptHandle": handle }));
             let wire = decode(message["Body"].as_str().unwrap()).unwrap();
             decode_batch(&wire, &mut Names::default()).unwrap().batch
         });
         batches.collect()
+    }
+
+    /// A stage with this config, over that way.
+    fn stage(&self, job: &[&str], folder: &Path) -> Stage {
+        Stage::start(&mut command_with_aws(folder, job, &format!("http://127.0.0.1:{}", self.front)))
+    }
+
+    /// A collector of the site `here`.
+    fn collector(&self, folder: &Path) -> Stage {
+        self.stage(&["collector", "--site", "here"], folder)
     }
 }
 
@@ -116,63 +97,16 @@ fn way(to: u16) -> (u16, Arc<AtomicBool>) {
     (front, cut)
 }
 
-fn http(port: u16, method: &str, path: &str, headers: &[(&str, String)], body: &str) -> String {
+fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(begun.elapsed() < LONG, "waited for a minute: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A collector of the site `here`, and the port on which it listens.
-fn collector(config: &Path, aws: &Aws) -> (Process, u16) {
-    stage(&["collector", "--site", "here"], "listening on", config, aws)
-}
-
-/// A stage, and the port that it prints after these words.
-fn stage(job: &[&str], words: &str, config: &Path, aws: &Aws) -> (Process, u16) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_crosswatch"))
-        .args(job)
-        .arg("--config")
-        .arg(config)
-        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", aws.front))
-        .envs([("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let process = Process(child);
-    let start = format!("{words} http://127.0.0.1:");
-    let port = lines
-        .by_ref()
-        .map(Result::unwrap)
-        .inspect(|line| println!("{line}"))
-        .find_map(|line| line.strip_prefix(&start).map(|port| port.parse().unwrap()))
-        .expect("it listens");
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
-    (process, port)
-}
-
-fn config(folder: &Path, target: u16, publisher: &str, alerter: &str) -> PathBuf {
-    let file = folder.join("crosswatch.toml");
-    let text = format!(
+fn config(target: u16, publisher: &str, alerter: &str) -> String {
+    format!(
         r#"
 [site.here]
 [[link]]
@@ -186,20 +120,24 @@ alerter = "{alerter}"
 [http]
 listen = "127.0.0.1:0"
 "#
-    );
-    std::fs::write(&file, text).unwrap();
-    file
+    )
+}
+
+/// A folder with this config.
+fn with(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
+    folder
 }
 
 #[test]
 fn what_a_collector_sees_arrives_in_both_queues_and_nothing_is_lost_while_they_are_away() {
     let aws = Aws::start();
-    let (publisher, alerter) = (aws.queue("publisher"), aws.queue("alerter"));
+    let [publisher, alerter] = ["publisher", "alerter"].map(|name| aws.server.queue(name));
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(folder.path(), target.local_addr().unwrap().port(), &publisher, &alerter);
-    let (first, port) = collector(&config, &aws);
-    until("ready", || http(port, "GET", "/readyz", &[], "").contains("ready\n").then_some(()));
+    let folder = with(&config(target.local_addr().unwrap().port(), &publisher, &alerter));
+    let first = aws.collector(folder.path());
+    until("ready", || get(first.port, "/readyz").contains("ready\n").then_some(()));
 
     // The target goes: losses are news, and come long before the hold of 10 s.
     drop(target);
@@ -218,14 +156,11 @@ fn what_a_collector_sees_arrives_in_both_queues_and_nothing_is_lost_while_they_a
 
     // The queues are away, and meanwhile the collector is killed.
     aws.cut(true);
-    until("the queue's failure", || {
-        http(port, "GET", "/readyz", &[], "")
-            .contains("forward alerter here: the queue takes nothing")
-            .then_some(())
-    });
+    let failure = "forward alerter here: the queue takes nothing";
+    until("the queue's failure", || get(first.port, "/readyz").contains(failure).then_some(()));
     drop(first);
     aws.cut(false);
-    let (_second, _) = collector(&config, &aws);
+    let _second = aws.collector(folder.path());
     let before = take(&aws);
     until("what was seen while the queues were away, and after", || (take(&aws) > before + 20).then_some(()));
     let boots: Vec<_> = batches.keys().map(|(boot, _)| boot.clone()).collect();
@@ -242,21 +177,17 @@ fn what_a_collector_sees_arrives_in_both_queues_and_nothing_is_lost_while_they_a
 #[test]
 fn the_page_of_an_alerter_over_sqs_shows_and_explains_what_it_received() {
     let aws = Aws::start();
-    let (publisher, alerter) = (aws.queue("publisher"), aws.queue("alerter"));
+    let [publisher, alerter] = ["publisher", "alerter"].map(|name| aws.server.queue(name));
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let [near, far] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let config_of = |folder: &Path| {
-        let file = config(folder, target.local_addr().unwrap().port(), &publisher, &alerter);
-        let rule = "[[rule]]\nname = \"lost\"\nmetric = \"ping_ok\"\nbelow = 1\nbreach = \"3 of 3\"\nnotify = [\"me\"]\n\
-                    [notify.me]\nconsole = true\n[page]\nlisten = \"127.0.0.1:0\"\n";
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, text + rule).unwrap();
-        file
-    };
+    let rule = "[[rule]]\nname = \"lost\"\nmetric = \"ping_ok\"\nbelow = 1\nbreach = \"3 of 3\"\nnotify = [\"me\"]\n\
+                [notify.me]\nconsole = true\n[page]\nlisten = \"127.0.0.1:0\"\n";
+    let text = config(target.local_addr().unwrap().port(), &publisher, &alerter) + rule;
     // The alerter is elsewhere: it has nothing but the queue.
-    let (_collector, _) = collector(&config_of(near.path()), &aws);
-    let (_alerter, port) = stage(&["alerter"], "status page on", &config_of(far.path()), &aws);
-    let get = |path: &str| http(port, "GET", path, &[], "");
+    let [near, far] = [(); 2].map(|()| with(&text));
+    let _collector = aws.collector(near.path());
+    let alerter = aws.stage(&["alerter"], far.path());
+    let port = alerter.port_of("status page on");
+    let get = |path: &str| get(port, path);
     let json = |path: &str| serde_json::from_str::<Value>(&get(path)).unwrap_or_default();
     let state = || json("/api/v1/state");
     until("the link is up", || (state()["links"][0]["state"] == "up").then_some(()));

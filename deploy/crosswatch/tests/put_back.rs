@@ -2,18 +2,19 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod program;
+
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
 use crosswatch_journal::Writer;
 use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
+use program::{Stage, command, until};
 use serde_json::Value;
-
-/// How long a test waits for what must come.
-const BOUND: Duration = Duration::from_secs(120);
 
 const CONFIG: &str = "[site.a]\n[[link]]\nname = 'l'\nbetween = ['a']\nprobe = [{ from = 'a', name = 'p', icmp = '10.1.0.10' }]\n\
                       [http]\nlisten = '127.0.0.1:0'\n";
@@ -21,40 +22,15 @@ const CONFIG: &str = "[site.a]\n[[link]]\nname = 'l'\nbetween = ['a']\nprobe = [
 /// So many seconds of one probe, which ended an hour ago at a whole minute.
 const SECONDS: u64 = 600;
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
 fn says(folder: &Path, arguments: &[&str]) -> String {
     let output = command(folder, arguments).stderr(Stdio::piped()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn until(mut reached: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
-    while !reached() {
-        assert!(Instant::now() < end, "it never came to this");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A stage that runs until this is dropped.
-struct Running(Child);
-
-impl Running {
-    fn publisher(folder: &Path) -> Self {
-        Self(command(folder, &["publisher"]).stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A publisher of what is in this folder.
+fn publisher(folder: &Path) -> Stage {
+    Stage::start(&mut command(folder, &["publisher"]))
 }
 
 /// What was measured of each period: when it began, how many replies, and what they came to.
@@ -111,17 +87,17 @@ fn lost_metrics_are_made_again_by_a_replay_that_is_killed_and_begun_again() {
     let journal = folder.join("data/journal");
     Writer::open(&journal, "a").unwrap().append_all(&batches, now).unwrap();
 
-    let publisher = Running::publisher(folder);
-    until(|| replies(&measured(folder)) == SECONDS);
+    let running = publisher(folder);
+    until("all is put", || (replies(&measured(folder)) == SECONDS).then_some(()));
     let undisturbed = measured(folder);
-    drop(publisher);
+    drop(running);
     let seen = says(folder, &["export"]);
     assert_eq!(seen.lines().count() as u64, SECONDS);
 
     // What was seen is left alone in a file.
     std::fs::remove_dir_all(folder.join("data")).unwrap();
     std::fs::create_dir(folder.join("data")).unwrap();
-    let _publisher = Running::publisher(folder);
+    let _publisher = publisher(folder);
     let rows: Vec<&str> = seen.split_inclusive('\n').collect();
     for rows_given in [1, 150, 400, 599] {
         let mut replay = command(folder, &["replay", "--from", "-", "--into", "queue"])
@@ -137,7 +113,7 @@ fn lost_metrics_are_made_again_by_a_replay_that_is_killed_and_begun_again() {
     for _ in 0..2 {
         says(folder, &["replay", "--from", "seen.jsonl", "--into", "queue"]);
         let waiting = || says(folder, &["queue", "depth", "--stage", "publisher"]);
-        until(|| waiting().contains(": 0 batches wait"));
+        until("it is read", || waiting().contains(": 0 batches wait").then_some(()));
         assert_eq!(measured(folder), undisturbed);
     }
 }

@@ -2,23 +2,23 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod program;
 #[path = "../../../shared/sqs/tests/server/mod.rs"]
 #[allow(dead_code)]
 mod server;
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use crosswatch_aws::cloudwatch::{CloudWatch, Datum, Resolution, Unit};
 use crosswatch_shared::observation::{Batch, Body, Observation, Origin, Outcome};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire;
+use program::{Stage, command_with_aws, until};
 use serde_json::{Value, json};
 use server::Server;
-
-/// How long a test waits for what must come.
-const BOUND: Duration = Duration::from_secs(120);
 
 /// A batch of ten replies.
 fn batch(number: u64) -> Batch {
@@ -67,16 +67,11 @@ impl World {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("AWS_ENDPOINT_URL", self.server.endpoint())
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .stdin(Stdio::null());
-        command
+        command_with_aws(self.folder.path(), arguments, &self.server.endpoint())
+    }
+
+    fn start(&self, arguments: &[&str]) -> Stage {
+        Stage::start(&mut self.command(arguments))
     }
 
     fn says(&self, arguments: &[&str]) -> String {
@@ -99,26 +94,8 @@ impl World {
     }
 }
 
-/// A stage that runs until this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn count(text: &str) -> usize {
     text.lines().count()
-}
-
-fn until(mut reached: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
-    while !reached() {
-        assert!(Instant::now() < end, "it never came to this");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]
@@ -127,13 +104,10 @@ fn publisher_and_alerter_read_a_queue_each_and_the_tools_read_what_the_alerter_k
     world.send(&world.alerter, 0..3);
     world.send(&world.publisher, 0..3);
     assert_eq!((world.depth(&world.alerter), world.depth(&world.publisher)), (3, 3));
-    let start = |stage: &str| {
-        let child = world.command(&[stage]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-        Running(child.unwrap())
-    };
-    let stages = (start("publisher"), start("alerter"));
-    until(|| count(&world.says(&["export"])) == 30);
-    until(|| world.depth(&world.alerter) + world.depth(&world.publisher) == 0);
+    let stages = ["publisher", "alerter"].map(|stage| world.start(&[stage]));
+    until("the alerter has it", || (count(&world.says(&["export"])) == 30).then_some(()));
+    let left = || world.depth(&world.alerter) + world.depth(&world.publisher);
+    until("both have it", || (left() == 0).then_some(()));
     let status: Value = serde_json::from_str(&world.says(&["status", "--format", "json"])).unwrap();
     assert_eq!(status["sites"][0]["state"], "up", "{status}");
     drop(stages);
@@ -207,10 +181,8 @@ fn each_of_several_alerters_reads_its_queue_and_watches_its_share_of_the_links()
     assert_eq!(world.command(&["run"]).output().unwrap().status.code(), Some(2));
 
     world.send(&second, 0..3);
-    let child =
-        world.command(&["alerter", "--queue", "2"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-    let alerter = Running(child.unwrap());
-    until(|| count(&world.says(&["export"])) == 30);
+    let alerter = world.start(&["alerter", "--queue", "2"]);
+    until("the second has it", || (count(&world.says(&["export"])) == 30).then_some(()));
     drop(alerter);
 }
 
@@ -247,8 +219,7 @@ fn a_captured_queue_is_put_back_and_published_once_and_pages_only_where_that_is_
     world.send(&world.publisher, 0..5);
     world.says(&["queue", "capture", "--stage", "publisher", "--into", "captured"]);
     assert_eq!(world.depth(&world.publisher), 0);
-    let child = world.command(&["publisher"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-    let publisher = Running(child.unwrap());
+    let publisher = world.start(&["publisher"]);
     // Some of it comes from the collector all the same, before or after.
     world.send(&world.publisher, 1..3);
     for round in 0..2 {
@@ -257,7 +228,7 @@ fn a_captured_queue_is_put_back_and_published_once_and_pages_only_where_that_is_
         let told = String::from_utf8_lossy(&put_back.stderr).into_owned();
         assert!(put_back.status.success() && told.contains("put back 50 observations"), "{told}");
         assert!(put_back.stdout.is_empty());
-        until(|| world.depth(&world.publisher) == 0);
+        until("it is read", || (world.depth(&world.publisher) == 0).then_some(()));
         // What came by batches is put when its period is over, which it may not be.
         let count = published(&world);
         assert!((30..=50).contains(&count), "{count} in round {round}");

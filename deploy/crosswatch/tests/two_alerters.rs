@@ -2,45 +2,22 @@
 //! killed, and none from it for what the second paged meanwhile. Wants `ministack`: named by `MINISTACK`, or found by `PATH`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod program;
 #[path = "../../../shared/sqs/tests/server/mod.rs"]
 #[allow(dead_code)]
 mod server;
 
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use program::{Stage, command, command_with_aws, until};
 use serde_json::Value;
 use server::Server;
-
-/// Several times what the second waits.
-const LONG: Duration = Duration::from_secs(150);
-
-/// A process that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(begun.elapsed() < LONG, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// What is watched: it takes connections until it is dropped.
 struct Target {
@@ -84,24 +61,11 @@ impl Machine {
     }
 
     fn command(&self, job: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crosswatch"));
-        command.args(job).current_dir(self.folder.path()).env("AWS_ENDPOINT_URL", &self.endpoint).envs([
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ]);
-        command
+        command_with_aws(self.folder.path(), job, &self.endpoint)
     }
 
-    fn start(&self, job: &[&str]) -> Process {
-        let mut child = self.command(job).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let process = Process(child);
-        let name = job.join(" ");
-        let listens = lines.by_ref().inspect(|line| println!("{name}: {line}"));
-        listens.take_while(|line| !line.starts_with("listening on")).for_each(drop);
-        std::thread::spawn(move || lines.for_each(|line| println!("{name}: {line}")));
-        process
+    fn start(&self, job: &[&str]) -> Stage {
+        Stage::start(&mut self.command(job))
     }
 
     /// How the ledger has the newest incident of the link: each notification's state and standing.
@@ -209,11 +173,7 @@ fn a_second_alerter_needs_a_queue_of_its_own_and_is_told_so() {
     let aws_less = |config: &str| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("crosswatch.toml"), config).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_crosswatch"))
-            .args(["alerter", "--second"])
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
+        let output = command(folder.path(), &["alerter", "--second"]).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let site = "[site.here]\n[[link]]\nname = \"l\"\nbetween = [\"here\"]\nprobe = [{ from = \"here\", icmp = \"127.0.0.1\" }]\n";

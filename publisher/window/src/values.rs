@@ -5,7 +5,7 @@ use crate::codec::{Bytes, Damaged, put_f64, put_varint};
 /// The most distinct values one put may carry; the limit of CloudWatch's `PutMetricData`.
 pub const MOST_VALUES: usize = 150;
 
-/// Distinct values in ascending order, each with how often it occurred; never empty.
+/// Distinct values in the metric's unit and in ascending order, each with how often it occurred; never empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     pairs: Vec<(f64, u64)>,

@@ -3,6 +3,9 @@
 //!
 //! A consumer owns one `SQLite` file: its stage's state, how far it has come, which batches it has seen, and its dead
 //! letters change together in one transaction.
+//!
+//! The backend of Amazon SQS is a crate of its own, `crosswatch-sqs`, so that this one brings no client of AWS along. [`put_back`] says
+//! where lies what a replay put back on one machine.
 
 mod consumer;
 mod contract;

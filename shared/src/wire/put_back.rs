@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    Decoded, Names, Read, Text, WireError, Written, decode_batch, each_understood, json, one_by_one, written,
-};
+use super::read::{Read, Text, each_understood, one_by_one};
+use super::write::{Written, json, written};
+use super::{Decoded, Names, WireError, decode_batch};
 use crate::observation::{Observation, Origin};
 
 /// The version of these messages.

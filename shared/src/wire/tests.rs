@@ -1,4 +1,5 @@
 use super::*;
+use crate::observation::{Body, Detail, Lost, Outcome, Tunnel, Way};
 use proptest::prelude::*;
 
 const LINES: [&str; 8] = [

@@ -25,7 +25,7 @@ pub struct Judgement {
     pub firing: bool,
     /// When its newest transition was; `None` before the first.
     pub since: Option<Timestamp>,
-    /// The value that decided that.
+    /// The value that decided that, in the metric's unit.
     pub value: Option<f64>,
     /// The newest datapoints that the rule looks at, oldest first. None from before a `resolved` by `clear`.
     pub datapoints: Vec<Datapoint>,

@@ -1,6 +1,8 @@
 //! Opsgenie: calls of its Alert API (docs.opsgenie.com, "Alert API"), which Jira Service Management keeps under another
-//! address. An alert with an `alias` that is open already is counted, not made anew.
+//! address. An alert with an `alias` that is open already is counted, not made anew, and keeps its texts: what became known
+//! since is written over them by calls of their own.
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Call, cut, details, held, title};
@@ -19,24 +21,39 @@ const DETAILS: usize = 7_000;
 /// One detail is cut to this.
 const DETAIL: usize = 1_000;
 
-/// Creates an alert, or closes it.
-pub(super) fn call(body: &Body, key: &str, priority: Option<&str>) -> Call {
-    let authorization = Some(format!("GenieKey {key}"));
+/// Creates an alert and brings its texts up to date, or closes it.
+pub(super) fn calls(body: &Body, key: &str, priority: Option<&str>) -> Vec<Call> {
+    let of_key = || Some(format!("GenieKey {key}"));
+    let of_alert = |method, what: &str, json: &Value| Call {
+        method,
+        path: Some((vec![body.id.clone(), what.to_owned()], "identifierType=alias")),
+        authorization: of_key(),
+        ..Call::post(super::text(json))
+    };
+    let note = json!({ "source": "Crosswatch", "note": cut(&body.text, NOTE) });
     if body.state == "resolved" {
-        let segments = vec![body.id.clone(), "close".to_owned()];
-        let json = json!({ "source": "Crosswatch", "note": cut(&body.text, NOTE) });
-        return Call {
-            path: Some((segments, "identifierType=alias")),
-            authorization,
-            json: super::text(&json),
-        };
+        return vec![of_alert(Method::POST, "close", &note)];
     }
-    Call { path: None, authorization, json: super::text(&alert(body, priority)) }
+    let alert = alert(body, priority);
+    let made = Call { authorization: of_key(), ..Call::post(super::text(&alert)) };
+    if body.revision == 0 {
+        return vec![made];
+    }
+    // Made all the same: somebody may have closed it. Jira Service Management takes notes, but has no call for the texts.
+    let instead = Some(Box::new(of_alert(Method::POST, "notes", &note)));
+    let message = of_alert(Method::PUT, "message", &json!({ "message": alert["message"] }));
+    let description = of_alert(Method::PUT, "description", &json!({ "description": alert["description"] }));
+    vec![made, Call { instead, ..message }, description]
 }
 
 fn alert(body: &Body, priority: Option<&str>) -> Value {
-    let mut lines = vec![body.reason.clone()];
-    lines.extend(held(body));
+    let verdict = body.verdict.map(|kind| format!("{}: {}", kind.word(), body.summary));
+    let lines: Vec<String> = verdict
+        .into_iter()
+        .chain([body.reason.clone()])
+        .chain(body.evidence.clone())
+        .chain(held(body))
+        .collect();
     let tags: Vec<String> =
         [&body.rule, &body.link].into_iter().filter(|tag| !tag.is_empty()).map(|tag| cut(tag, TAG)).collect();
     let mut alert = json!({
@@ -54,13 +71,14 @@ fn alert(body: &Body, priority: Option<&str>) -> Value {
     alert
 }
 
-/// The details as the API takes them: texts. What is told elsewhere in the alert, and lists, are left out.
+/// The details as the API takes them: texts. What is told elsewhere in the alert is left out, as is what may change while it is
+/// open, and lists.
 fn texts(details: &Value) -> Value {
     let mut room = DETAILS;
     let mut texts = Map::new();
     for (name, value) in details.as_object().into_iter().flatten() {
         let text = match value {
-            _ if ["id", "state", "text"].contains(&&**name) => continue,
+            _ if ["id", "state", "text", "verdict", "summary", "revision"].contains(&&**name) => continue,
             Value::Null | Value::Array(_) | Value::Object(_) => continue,
             Value::String(text) if text.is_empty() => continue,
             Value::String(text) => cut(text, DETAIL),

@@ -49,11 +49,19 @@ fn told(call: &Call) -> Value {
     serde_json::from_str(&call.json).unwrap()
 }
 
-/// What is posted to the webhook itself.
+/// What is posted to the webhook itself, and nothing else is.
 fn posted(template: &Template, body: &Body) -> Value {
-    let call = render(template, body, KEY);
-    assert_eq!(call.path, None);
-    told(&call)
+    let calls = render(template, body, KEY);
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!((&call.method, &call.path), (&Method::POST, &None));
+    told(call)
+}
+
+/// What a call asks for, of whom.
+fn asked(call: &Call, webhook: &str) -> String {
+    let mut url = Url::parse(webhook).unwrap();
+    call.extend(&mut url);
+    format!("{} {url}", call.method)
 }
 
 #[test]
@@ -144,7 +152,7 @@ fn opsgenie_is_asked_to_make_and_to_close_an_alert_whose_alias_is_the_incidents_
     });
     assert_eq!(posted(&opsgenie(Some("P1")), &firing()), expected);
 
-    let closing = render(&opsgenie(None), &resolved(), KEY);
+    let closing = render(&opsgenie(None), &resolved(), KEY).pop().unwrap();
     let expected = json!({
         "source": "Crosswatch",
         "note": "RESOLVED latency-high use1-euw1/us-east-1/icmp:10.1.0.10: 30 in a row not above 200 ms",
@@ -152,11 +160,9 @@ fn opsgenie_is_asked_to_make_and_to_close_an_alert_whose_alias_is_the_incidents_
     assert_eq!(told(&closing), expected);
     assert_eq!(closing.authorization.as_deref(), Some("GenieKey 0123456789abcdef0123456789abcdef"));
     for webhook in ["https://api.eu.opsgenie.com/v2/alerts", "https://api.eu.opsgenie.com/v2/alerts/"] {
-        let mut url = Url::parse(webhook).unwrap();
-        closing.extend(&mut url);
         assert_eq!(
-            url.as_str(),
-            "https://api.eu.opsgenie.com/v2/alerts/92c2ece3-4cbc-5e49-9639-3dffe3259a4a/close?identifierType=alias"
+            asked(&closing, webhook),
+            "POST https://api.eu.opsgenie.com/v2/alerts/92c2ece3-4cbc-5e49-9639-3dffe3259a4a/close?identifierType=alias"
         );
     }
 
@@ -178,6 +184,55 @@ fn opsgenie_is_asked_to_make_and_to_close_an_alert_whose_alias_is_the_incidents_
         },
     });
     assert_eq!(posted(&opsgenie(None), &digest()), expected);
+}
+
+/// An open alert keeps its texts, however often it is made again: they are written over.
+#[test]
+fn what_opsgenie_shows_of_an_incident_is_what_is_known_of_it_now() {
+    let mut worse = body(
+        r#"{"id":"1","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l","at":"2026-11-22T07:00:05.000000Z","value":0.0,"reason":"3 of 3 lost","text":"WORSE black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)","place":"l","verdict":"black-hole","summary":"2 of 2 tunnels up after 8 s, 4 of 4 probes lost","evidence":["a/p: stops after hop 1 (10.0.0.1)"],"revision":2}"#,
+    );
+    let message = "WORSE black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)";
+    let description = "black-hole: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost\n\
+                       3 of 3 lost\n\
+                       a/p: stops after hop 1 (10.0.0.1)";
+    let calls = render(&opsgenie(None), &worse, KEY);
+    let expected = [
+        (
+            "POST https://h/v2/alerts",
+            json!({
+                "message": message,
+                "alias": "1",
+                "description": description,
+                "entity": "l/a/p",
+                "source": "Crosswatch",
+                "tags": ["ping-failed", "l"],
+                "details": {
+                    "rule": "ping-failed",
+                    "subject": "l/a/p",
+                    "link": "l",
+                    "at": "2026-11-22T07:00:05.000000Z",
+                    "value": "0.0",
+                    "reason": "3 of 3 lost",
+                    "place": "l",
+                },
+            }),
+        ),
+        ("PUT https://h/v2/alerts/1/message?identifierType=alias", json!({ "message": message })),
+        ("PUT https://h/v2/alerts/1/description?identifierType=alias", json!({ "description": description })),
+    ];
+    let made: Vec<(String, Value)> =
+        calls.iter().map(|call| (asked(call, "https://h/v2/alerts"), told(call))).collect();
+    assert_eq!(made, expected.map(|(call, json)| (call.to_owned(), json)));
+    assert!(calls.iter().all(|call| call.authorization.as_deref() == Some(&*format!("GenieKey {KEY}"))));
+
+    let note = calls[1].instead.as_deref().unwrap();
+    assert_eq!(asked(note, "https://h/v2/alerts"), "POST https://h/v2/alerts/1/notes?identifierType=alias");
+    assert_eq!(told(note), json!({ "source": "Crosswatch", "note": worse.text }));
+    assert!(calls[0].instead.is_none() && calls[2].instead.is_none());
+
+    worse.revision = 0;
+    assert_eq!(render(&opsgenie(None), &worse, KEY).len(), 1, "what is told first needs no second call");
 }
 
 #[test]
@@ -256,7 +311,7 @@ fn what_is_very_long_is_cut_to_what_the_service_takes() {
     large.rule = "é".repeat(2_000);
     large.reason = "é".repeat(30_000);
 
-    let event = render(&pagerduty(), &large, KEY).json;
+    let event = render(&pagerduty(), &large, KEY).pop().unwrap().json;
     assert!(event.len() < 512_000, "{}", event.len());
     let event: Value = serde_json::from_str(&event).unwrap();
     assert_eq!(event["payload"]["summary"].as_str().unwrap().chars().count(), 1024);

@@ -44,13 +44,59 @@ async fn a_service_accepts_with_202_and_opsgenie_gets_its_key_in_a_header_alone(
     assert!(request.starts_with(wanted), "{request}");
 }
 
+/// A receiver has accepted once it has all that it is told: what was refused on the way is told again from the beginning. A
+/// service that has no call for the texts gets a note.
+#[tokio::test]
+async fn what_becomes_known_of_an_open_alert_is_told_to_opsgenie_and_as_a_note_where_it_cannot_be_written_over()
+ {
+    let revised = FIRING.replace(r#""state""#, r#""revision":1,"state""#);
+    let status = |status| Answer::Status(status, "", "");
+    let answers = [200, 202, 503, 202, 202, 202, 202, 404, 202, 202, 405, 500, 202, 403];
+    let mut endpoint = Endpoint::start(answers.map(status)).await;
+    let opsgenie = notifier(endpoint.url.split('?').next().unwrap(), opsgenie());
+    let (made, message) = ("POST /hook ", "PUT /hook/a%2Fb/message?identifierType=alias ");
+    let description = "PUT /hook/a%2Fb/description?identifierType=alias ";
+    let note = "POST /hook/a%2Fb/notes?identifierType=alias ";
+    let tries: [(&[&str], Result<(), &str>); 6] = [
+        (&[made, message, description], Err("refused with status 503: ")),
+        (&[made, message, description], Ok(())),
+        (&[made, message, note], Ok(())),
+        (&[made, message, note], Err("refused with status 500: ")),
+        (
+            &[made, message],
+            Err(
+                "refused with status 403: ; see that the key is that of an API integration that may create, update and close alerts, and that the webhook is of the account's region",
+            ),
+        ),
+        (&[made, message, description], Ok(())),
+    ];
+    for (calls, outcome) in tries {
+        let told = opsgenie.send(&revised).await.map_err(|error| error.to_string());
+        assert_eq!(told, outcome.map_err(str::to_owned), "{calls:?}");
+        for call in calls {
+            let request = endpoint.requests.try_recv().unwrap();
+            assert!(request.starts_with(call), "{request} is not {call}");
+        }
+        assert!(endpoint.requests.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn who_asks_for_fewer_calls_is_left_alone_as_long_as_he_says_a_minute_at_most() {
     let cases = [
         (429, "retry-after: 7\r\n", 7),
         (429, "", 30),
         (429, "retry-after: 86400\r\n", 60),
-        (429, "retry-after: Sun, 22 Nov 2026 07:00:00 GMT\r\n", 30),
+        (429, "retry-after: tomorrow\r\n", 30),
+        // By a date, of the service's own clock, in each of HTTP's forms.
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Sun, 22 Nov 2026 07:00:09 GMT\r\n", 9),
+        (503, "date: Sun, 22 Nov 2026 06:59:48 GMT\r\nretry-after: Sunday, 22-Nov-26 07:00:00 GMT\r\n", 12),
+        (503, "date: Sun Nov 22 07:00:00 2026\r\nretry-after: Sun Nov 22 07:00:20 2026\r\n", 20),
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Sun, 22 Nov 2026 06:00:00 GMT\r\n", 0),
+        (429, "date: Sun, 22 Nov 2026 07:00:00 GMT\r\nretry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n", 60),
+        // Without the service's own time by ours.
+        (429, "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 0),
+        (503, "retry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n", 60),
         (503, "retry-after: 3\r\n", 3),
         (500, "", 0),
     ];

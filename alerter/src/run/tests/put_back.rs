@@ -6,7 +6,7 @@ use crosswatch_shared::wire::{PutBack, encode_put_back};
 use super::*;
 
 /// Three losses of a site's probe, with numbers from here on, as a replay puts them back.
-fn losses(site: &str, boot: &str, from: u64, at: Timestamp, pages: bool) -> PutBack {
+pub(super) fn losses(site: &str, boot: &str, from: u64, at: Timestamp, pages: bool) -> PutBack {
     let observation = |seq: u64| Observation {
         at: at + Duration::from_millis(seq - from),
         seq,
@@ -24,7 +24,7 @@ fn losses(site: &str, boot: &str, from: u64, at: Timestamp, pages: bool) -> PutB
     }
 }
 
-fn lay(desk: &mut Writer, of: &PutBack) {
+pub(super) fn lay(desk: &mut Writer, of: &PutBack) {
     let PutBack { origin, observations, .. } = of;
     let (origin, observations) = (origin.clone(), observations.clone());
     let entry = Batch { origin, number: 0, through: clock::now(), observations };

@@ -30,20 +30,11 @@ pub(super) fn show(status: &Status) -> String {
     }
     for link in &status.links {
         for probe in &link.probes {
-            let measured = match (probe.rtt_ms, probe.lost) {
-                (Some(rtt_ms), _) => format!("{rtt_ms:.3} ms"),
-                (None, Some(lost)) => format!("lost: {lost}"),
-                (None, None) => "no outcome yet".to_owned(),
-            };
             let since = probe.since.map_or_else(String::new, |at| at.to_string());
-            row(&mut text, &probe.subject, probe.state, &measured, &since);
+            row(&mut text, &probe.subject, probe.state, &probe.measured(), &since);
         }
         for vpn in &link.vpns {
-            let tunnels = match vpn.up {
-                Some(up) => format!("{up} tunnels up, {} expected", vpn.expected),
-                None => "not polled yet".to_owned(),
-            };
-            row(&mut text, &vpn.subject, vpn.state, &tunnels, "");
+            row(&mut text, &vpn.subject, vpn.state, &vpn.measured(), "");
         }
     }
     text

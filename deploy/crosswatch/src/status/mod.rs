@@ -112,6 +112,27 @@ pub(crate) struct VpnStatus {
     pub(crate) firing: Vec<String>,
 }
 
+impl ProbeStatus {
+    /// The newest outcome, in words.
+    fn measured(&self) -> String {
+        match (self.rtt_ms, self.lost) {
+            (Some(rtt_ms), _) => format!("{rtt_ms:.3} ms"),
+            (None, Some(lost)) => format!("lost: {lost}"),
+            (None, None) => "no outcome yet".to_owned(),
+        }
+    }
+}
+
+impl VpnStatus {
+    /// The newest answer, in words.
+    fn measured(&self) -> String {
+        match self.up {
+            Some(up) => format!("{up} tunnels up, {} expected", self.expected),
+            None => "not polled yet".to_owned(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {

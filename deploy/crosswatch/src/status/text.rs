@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crosswatch_alerter::status::Owed;
+use crosswatch_console::spell;
 use crosswatch_shared::time::Timestamp;
 
 use super::{BaselineStatus, LinkStatus, State, Status};
@@ -25,11 +26,7 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
     }
     for link in &status.links {
         for probe in &link.probes {
-            let measured = match (probe.rtt_ms, probe.lost) {
-                (Some(rtt_ms), _) => format!("{rtt_ms:.3} ms"),
-                (None, Some(lost)) => format!("lost: {lost}"),
-                (None, None) => "no outcome yet".to_owned(),
-            };
+            let measured = probe.measured();
             let since = match (probe.state, probe.since, probe.last_at) {
                 // How it was is not how it is.
                 (State::Silent | State::Unknown, _, Some(last)) => format!("  {} ago", ago(status.at, last)),
@@ -51,11 +48,14 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
             }
         }
         for vpn in &link.vpns {
-            let tunnels = match vpn.up {
-                Some(up) => format!("{up} tunnels up, {} expected", vpn.expected),
-                None => "not polled yet".to_owned(),
-            };
-            line(&mut text, &vpn.subject, width, vpn.state, &(tunnels + &firing(&vpn.firing)), colours);
+            line(
+                &mut text,
+                &vpn.subject,
+                width,
+                vpn.state,
+                &(vpn.measured() + &firing(&vpn.firing)),
+                colours,
+            );
         }
     }
     match &status.incidents {
@@ -127,31 +127,14 @@ fn firing(rules: &[String]) -> String {
     if rules.is_empty() { String::new() } else { format!("  firing: {}", rules.join(", ")) }
 }
 
-/// `41s`, `3m 20s`, `5h 7m`, `12d 3h`.
+/// How long ago that was.
 fn ago(now: Timestamp, then: Timestamp) -> String {
     spell(now.since(then))
-}
-
-fn spell(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_are_told_in_two_units() {
-        for (seconds, text) in [(41, "41s"), (200, "3m 20s"), (18_420, "5h 7m"), (1_047_600, "12d 3h")] {
-            assert_eq!(spell(Duration::from_secs(seconds)), text);
-        }
-    }
 
     fn status(state: State, owed: Vec<Owed>) -> Status {
         let at = Timestamp::from_secs(1_000);

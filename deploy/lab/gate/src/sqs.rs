@@ -2,10 +2,20 @@
 //!
 //! Of standard queues: a message is deleted with any handle that it was received by, and deleting with an older one
 //! succeeds without effect; its visibility is changed only while it is in flight.
+//!
+//! Here is what becomes of each call; `limits` has what a call may ask for, `handles` who has received what, `moves` the redriving of
+//! dead letters.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod handles;
+mod limits;
+mod moves;
+
 use std::time::{Duration, Instant};
 
+use limits::{
+    BYTES, LONGEST_VISIBILITY, check_batch, check_message, check_visibility, in_range, invalid, list, size,
+};
+use moves::start_move;
 use serde_json::{Value as Json, json};
 
 use crate::answer::{Answer, Refusal};
@@ -13,83 +23,10 @@ use crate::call::{Call, Input};
 use crate::faults::Strike;
 use crate::gate::{State, lock};
 
-const BATCH: usize = 10;
-const BYTES: usize = 1 << 20;
+pub(crate) use handles::Handles;
+
+/// What of a payload is billed as one request, in bytes.
 const CHUNK: u64 = 64 << 10;
-const LONGEST_VISIBILITY: i64 = 43_200;
-/// How many handles the gate remembers, beyond those in flight.
-const REMEMBERED: usize = 250_000;
-
-/// What was received and by which handle.
-#[derive(Debug, Default)]
-pub(crate) struct Handles {
-    held: HashMap<String, Held>,
-    order: VecDeque<String>,
-}
-
-#[derive(Debug)]
-struct Held {
-    queue: String,
-    received: Instant,
-    /// Until when it is in flight.
-    until: Instant,
-}
-
-impl Handles {
-    fn add(&mut self, queue: &str, handle: &str, now: Instant, visibility: Duration) {
-        let held = Held { queue: queue.to_owned(), received: now, until: now + visibility };
-        if self.held.insert(handle.to_owned(), held).is_none() {
-            self.order.push_back(handle.to_owned());
-        }
-        while self.order.len() > REMEMBERED {
-            match self.order.pop_front() {
-                // One still in flight is looked at again later.
-                Some(oldest) if self.held.get(&oldest).is_some_and(|held| held.until > now) => {
-                    self.order.push_back(oldest);
-                    break;
-                }
-                Some(oldest) => {
-                    self.held.remove(&oldest);
-                }
-                None => break,
-            }
-        }
-    }
-
-    fn in_flight(&self, queue: &str, now: Instant) -> usize {
-        self.held.values().filter(|held| held.queue == queue && held.until > now).count()
-    }
-
-    fn is_known(&self, queue: &str, handle: &str) -> bool {
-        self.held.get(handle).is_some_and(|held| held.queue == queue)
-    }
-
-    fn end(&mut self, handle: &str, now: Instant) {
-        if let Some(held) = self.held.get_mut(handle) {
-            held.until = held.until.min(now);
-        }
-    }
-
-    fn check_change(&self, queue: &str, handle: &str, now: Instant, seconds: i64) -> Result<(), Refusal> {
-        let held = self.held.get(handle).filter(|held| held.queue == queue).ok_or_else(bad_handle)?;
-        if held.until <= now {
-            return Err(Refusal::new(400, "MessageNotInflight", "The message referred to isn't in flight."));
-        }
-        let total = now.duration_since(held.received) + Duration::from_secs(seconds.unsigned_abs());
-        if total > Duration::from_secs(LONGEST_VISIBILITY.unsigned_abs()) {
-            return Err(invalid(
-                "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]",
-            ));
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, handle: &str, now: Instant, seconds: i64) {
-        if let Some(held) = self.held.get_mut(handle) {
-            held.until = now + Duration::from_secs(seconds.unsigned_abs());
-        }
-    }
-}
 
 /// How many messages a call is about.
 pub(crate) fn entries(call: &Call) -> u64 {
@@ -337,178 +274,4 @@ fn forgive(mut answer: Answer, mut known: impl FnMut(&str) -> bool) -> Answer {
         answer.body = said.to_string().into();
     }
     answer
-}
-
-/// Moves what lies in a dead-letter queue to where it was, or to the queue named. Done before it is answered.
-async fn start_move(gate: &State, call: &Call, input: &Json) -> Result<Answer, Refusal> {
-    let missing = |what: &str| {
-        Refusal::new(
-            404,
-            "ResourceNotFoundException",
-            format!("The resource that you specified for the {what} parameter doesn't exist."),
-        )
-    };
-    let source = input["SourceArn"].as_str().unwrap_or("");
-    let (source_url, source_queue) =
-        queue_url(gate, call, source).await.ok_or_else(|| missing("SourceArn"))?;
-    let listed = gate.upstream.sqs(call, "ListQueues", &json!({})).await;
-    let mut origin = None;
-    for url in listed["QueueUrls"].as_array().into_iter().flatten() {
-        let asked = json!({"QueueUrl": url, "AttributeNames": ["All"]});
-        let attributes = gate.upstream.sqs(call, "GetQueueAttributes", &asked).await;
-        let redrive = attributes["Attributes"]["RedrivePolicy"].as_str().unwrap_or("");
-        let redrive: Json = serde_json::from_str(redrive).unwrap_or_default();
-        if redrive["deadLetterTargetArn"] == source {
-            origin = url.as_str().map(str::to_owned);
-        }
-    }
-    let Some(origin) = origin else {
-        return Err(invalid("Source queue must be configured as a Dead Letter Queue."));
-    };
-    let destination = match input["DestinationArn"].as_str() {
-        Some(arn) => queue_url(gate, call, arn).await.ok_or_else(|| missing("DestinationArn"))?.0,
-        None => origin,
-    };
-    let mut moved = 0;
-    loop {
-        let asked = json!({
-            "QueueUrl": source_url, "MaxNumberOfMessages": 10, "VisibilityTimeout": 30,
-            "MessageAttributeNames": ["All"],
-        });
-        let received = gate.upstream.sqs(call, "ReceiveMessage", &asked).await;
-        let messages = received["Messages"].as_array().cloned().unwrap_or_default();
-        if messages.is_empty() {
-            break;
-        }
-        for message in messages {
-            let mut sent = json!({"QueueUrl": destination, "MessageBody": message["Body"]});
-            if let Some(attributes) = message.get("MessageAttributes") {
-                sent["MessageAttributes"] = attributes.clone();
-            }
-            gate.upstream.sqs(call, "SendMessage", &sent).await;
-            let delete = json!({"QueueUrl": source_url, "ReceiptHandle": message["ReceiptHandle"]});
-            gate.upstream.sqs(call, "DeleteMessage", &delete).await;
-            moved += 1;
-        }
-    }
-    let task = uuid::Uuid::now_v7().to_string();
-    lock(&gate.moves).push(json!({
-        "TaskHandle": task, "Status": "COMPLETED", "SourceArn": source, "Queue": source_queue,
-        "DestinationArn": input["DestinationArn"], "ApproximateNumberOfMessagesMoved": moved,
-        "ApproximateNumberOfMessagesToMove": moved, "StartedTimestamp": gate.now().as_micros() / 1_000,
-    }));
-    Ok(Answer::json(&json!({"TaskHandle": task})))
-}
-
-/// URL and name of a queue of the caller's region.
-async fn queue_url(gate: &State, call: &Call, arn: &str) -> Option<(String, String)> {
-    let mut parts = arn.strip_prefix("arn:aws:sqs:")?.splitn(3, ':');
-    let (region, account, name) = (parts.next()?, parts.next()?, parts.next()?);
-    if region != call.region {
-        return None;
-    }
-    let asked = json!({"QueueName": name, "QueueOwnerAWSAccountId": account});
-    let answer = gate.upstream.sqs(call, "GetQueueUrl", &asked).await;
-    Some((answer["QueueUrl"].as_str()?.to_owned(), name.to_owned()))
-}
-
-fn list(input: &Input) -> Option<&[Json]> {
-    match input {
-        Input::Json(json) => json.get("Entries")?.as_array().map(Vec::as_slice),
-        _ => None,
-    }
-}
-
-/// The bytes that count: body and attributes.
-fn size(message: &Json) -> usize {
-    let length = |value: &Json| value.as_str().map_or(0, str::len);
-    let attributes = message["MessageAttributes"].as_object().into_iter().flatten();
-    let attributes = attributes.map(|(name, value)| {
-        name.len()
-            + length(&value["DataType"])
-            + length(&value["StringValue"])
-            + length(&value["BinaryValue"])
-    });
-    length(&message["MessageBody"]) + attributes.sum::<usize>()
-}
-
-fn check_message(message: &Json) -> Result<(), Refusal> {
-    let body = message["MessageBody"].as_str().unwrap_or("");
-    if body.is_empty() {
-        let message = "The request must contain the parameter MessageBody.";
-        return Err(Refusal::new(400, "MissingParameter", message));
-    }
-    if let Some(bad) = body.chars().find(|c| !in_xml(*c)) {
-        let message = format!("Invalid character U+{:04X} was found in the message body", u32::from(bad));
-        return Err(Refusal::new(400, "InvalidMessageContents", message));
-    }
-    if message["MessageAttributes"].as_object().is_some_and(|attributes| attributes.len() > 10) {
-        return Err(invalid("Number of message attributes exceeds the allowed maximum [10]."));
-    }
-    in_range(message, "DelaySeconds", 0, 900)
-}
-
-/// The characters of XML 1.0, which are all that a message may hold.
-fn in_xml(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
-}
-
-fn check_batch(input: &Input) -> Result<&[Json], Refusal> {
-    let entries = list(input).unwrap_or(&[]);
-    if entries.is_empty() {
-        return Err(Refusal::new(
-            400,
-            "EmptyBatchRequest",
-            "There should be at least one entry in the request.",
-        ));
-    }
-    if entries.len() > BATCH {
-        return Err(Refusal::new(
-            400,
-            "TooManyEntriesInBatchRequest",
-            format!("Maximum number of entries per request are 10. You have sent {}.", entries.len()),
-        ));
-    }
-    let mut seen = HashSet::new();
-    for entry in entries {
-        let id = entry["Id"].as_str().unwrap_or("");
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        if !(1..=80).contains(&id.len()) || !id.bytes().all(allowed) {
-            let message = "A batch entry id can only contain alphanumeric characters, hyphens and underscores. \
-                           It can be at most 80 letters long.";
-            return Err(Refusal::new(400, "InvalidBatchEntryId", message));
-        }
-        if !seen.insert(id) {
-            return Err(Refusal::new(400, "BatchEntryIdsNotDistinct", format!("Id {id} repeated.")));
-        }
-    }
-    Ok(entries)
-}
-
-fn check_visibility(entry: &Json) -> Result<(&str, i64), Refusal> {
-    in_range(entry, "VisibilityTimeout", 0, LONGEST_VISIBILITY)?;
-    let seconds = entry["VisibilityTimeout"].as_i64().ok_or_else(|| {
-        Refusal::new(400, "MissingParameter", "The request must contain the parameter VisibilityTimeout.")
-    })?;
-    let handle =
-        entry["ReceiptHandle"].as_str().filter(|handle| !handle.is_empty()).ok_or_else(bad_handle)?;
-    Ok((handle, seconds))
-}
-
-fn in_range(input: &Json, name: &str, least: i64, most: i64) -> Result<(), Refusal> {
-    match &input[name] {
-        Json::Null => Ok(()),
-        value if value.as_i64().is_some_and(|value| (least..=most).contains(&value)) => Ok(()),
-        value => Err(invalid(format!(
-            "Value {value} for parameter {name} is invalid. Reason: Must be >= {least} and <= {most}, if provided."
-        ))),
-    }
-}
-
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::new(400, "InvalidParameterValue", message)
-}
-
-fn bad_handle() -> Refusal {
-    Refusal::new(400, "ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
 }

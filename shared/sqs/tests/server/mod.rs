@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// The server, for as long as this lives.
 pub(crate) struct Server {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     _data: tempfile::TempDir,
 }
 
@@ -73,7 +73,8 @@ impl Server {
         assert!(sent["MessageId"].is_string(), "{sent}");
     }
 
-    fn call(&self, action: &str, body: &Value) -> Value {
+    /// Calls SQS, as a client in any language does, and gives the answer.
+    pub(crate) fn call(&self, action: &str, body: &Value) -> Value {
         let body = body.to_string();
         let request = format!(
             "POST / HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nx-amz-target: AmazonSQS.{action}\r\ncontent-type: \
