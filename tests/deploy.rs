@@ -7,6 +7,8 @@ mod fetch;
 mod function;
 #[path = "deploy/image.rs"]
 mod image;
+#[path = "deploy/live.rs"]
+mod live;
 #[path = "deploy/need.rs"]
 mod need;
 #[path = "deploy/package.rs"]

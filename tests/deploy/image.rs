@@ -22,7 +22,8 @@ fn hadolint_finds_nothing_in_the_dockerfile() {
 #[test]
 fn shellcheck_finds_nothing_in_the_scripts() {
     let Some(tools) = require("DEPLOY_TOOLS", "shellcheck_finds_nothing_in_the_scripts") else { return };
-    let scripts = ["deploy/package", "deploy/aws/bootstrap", "tests/run", ".ci/run"].map(PathBuf::from);
+    let scripts = ["deploy/package", "deploy/aws/bootstrap", "tests/run", "tests/src/boot", ".ci/run"]
+        .map(PathBuf::from);
     let of_systemd =
         ["prepare", "fetch-config", "use-volume", "debian/postinst", "debian/prerm", "debian/postrm"]
             .map(|name| PathBuf::from("deploy/systemd").join(name));

@@ -11,15 +11,15 @@ use crosswatch_tests::process::program;
 use crosswatch_tests::tools::{repository, require};
 
 /// What `deploy/package` makes of the program of this test's profile.
-struct Packages {
-    deb: PathBuf,
-    tar: PathBuf,
+pub(super) struct Packages {
+    pub(super) deb: PathBuf,
+    pub(super) tar: PathBuf,
     zip: PathBuf,
     /// The package's files as they lie once installed.
     root: PathBuf,
 }
 
-fn packages(test: &str) -> Option<&'static Packages> {
+pub(super) fn packages(test: &str) -> Option<&'static Packages> {
     static PACKAGES: OnceLock<Packages> = OnceLock::new();
     let cargo_deb = require("CARGO_DEB", test)?;
     Some(PACKAGES.get_or_init(|| make(&cargo_deb)))
