@@ -16,7 +16,7 @@ pub(super) struct Packages {
     pub(super) tar: PathBuf,
     zip: PathBuf,
     /// The package's files as they lie once installed.
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 pub(super) fn packages(test: &str) -> Option<&'static Packages> {
@@ -56,7 +56,7 @@ fn make(cargo_deb: &Path) -> Packages {
 }
 
 /// What a command prints that must succeed.
-fn said(command: &mut Command) -> String {
+pub(super) fn said(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{command:?}: {}: {out}{err}", output.status);
