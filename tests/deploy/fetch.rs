@@ -78,7 +78,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_config_that_is_right_replaces_the_old_one_and_is_taken_up_and_any_other_changes_nothing() {
     let machine = Machine::new();
     let s3 = "s3://bucket/crosswatch.toml";
-    // All in one, and not waited for: they are ordered after this.
+    // All in one, and not waited for.
     let taken_up = ["--no-block restart crosswatch-alerter.service crosswatch-collector@us-east-1.service"];
 
     let (output, log) = machine.fetch(s3, Some(GOOD));

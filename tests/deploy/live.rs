@@ -79,8 +79,13 @@ fn state(machine: &Machine, probe: &str) -> String {
     found["state"].as_str().unwrap_or_default().to_owned()
 }
 
-fn active(machine: &Machine, unit: &str) -> bool {
-    machine.property(unit, "ActiveState") == "active" && machine.property(unit, "SubState") == "running"
+/// The main process of a unit that runs.
+fn running(machine: &Machine, unit: &str) -> Option<u32> {
+    let shown = machine.run(&format!("systemctl show --property ActiveState,SubState,MainPID {unit}"));
+    let shown: BTreeSet<&str> = shown.lines().collect();
+    let process = shown.iter().find_map(|line| line.strip_prefix("MainPID="))?;
+    let runs = shown.contains("ActiveState=active") && shown.contains("SubState=running");
+    runs.then(|| process.parse().unwrap())
 }
 
 /// What runs in a unit is nobody but itself, has these capabilities and no way to others, and can write to its folder alone.
@@ -172,7 +177,7 @@ fn a_stage_that_hangs_or_is_killed_is_started_again_and_one_that_is_stopped_lose
         let process = machine.main_process(unit);
         machine.run(&format!("kill -{signal} {process}"));
         wait_until("it is started again", || {
-            machine.property(unit, "NRestarts") == restarts && active(&machine, unit)
+            machine.property(unit, "NRestarts") == restarts && running(&machine, unit).is_some()
         });
         assert_ne!(machine.main_process(unit), process);
     }
@@ -212,7 +217,7 @@ fn what_root_does_by_hand_reaches_the_stages() {
     let foreign = machine.run("find /var/lib/crosswatch ! -user crosswatch");
     assert_eq!(foreign, "", "each file is the stages'");
     for unit in STAGES {
-        assert!(active(&machine, unit), "{unit}: {}", machine.log());
+        assert!(running(&machine, unit).is_some(), "{unit}: {}", machine.log());
     }
 }
 
@@ -241,26 +246,39 @@ fn an_instance_fetches_its_config_and_every_stage_that_is_enabled_is_started_wit
          systemctl enable --now crosswatch-fetch.timer",
         STAGES.join(" ")
     ));
-    let all_active = || STAGES.iter().all(|unit| active(&machine, unit));
-    wait_until("all stages run", all_active);
+    let all = || STAGES.map(|unit| running(&machine, unit));
+    wait_until("all stages run", || !all().contains(&None));
     let failed = || machine.property("crosswatch-fetch.service", "Result");
     assert_eq!(failed(), "success");
 
-    let before = STAGES.map(|unit| machine.main_process(unit));
+    let before = all();
     machine.write("/srv/crosswatch.toml", &CONFIG.replace("2 of 2", "3 of 3"));
     wait_until("all stages run anew", || {
-        all_active() && STAGES.iter().zip(before).all(|(unit, before)| machine.main_process(unit) != before)
+        all().iter().zip(before).all(|(now, before)| now.is_some() && *now != before)
     });
-    let before = STAGES.map(|unit| machine.main_process(unit));
+    let before = all();
 
     machine.write("/srv/crosswatch.toml", &CONFIG.replace("ping_ok", "ping_okay"));
     wait_until("a wrong one is refused", || failed() == "exit-code");
     assert!(machine.log().contains("did you mean 'ping_ok'"), "{}", machine.log());
     machine.write("/srv/crosswatch.toml", &CONFIG.replace("2 of 2", "3 of 3"));
     wait_until("the former one is there again", || failed() == "success");
-    assert_eq!(STAGES.map(|unit| machine.main_process(unit)), before, "nothing was started again for that");
+    assert_eq!(all(), before, "nothing was started again for that");
     let mode = machine.run(&format!("stat --format '%a %U %G' {FILE}"));
     assert_eq!(mode, "640 root crosswatch");
+
+    // In an outage nothing can be fetched, and no stage waits for that.
+    let patient = "[Service]\nTimeoutStartSec=10min\n";
+    machine.write("/etc/systemd/system/crosswatch-fetch.service.d/patient.conf", patient);
+    machine.run("systemctl daemon-reload");
+    machine.write("/usr/local/bin/aws", "#!/bin/sh\nexec sleep 1000\n");
+    let fetching = || machine.property("crosswatch-fetch.service", "ActiveState") == "activating";
+    wait_until("the next does not come to its end", fetching);
+    machine.run(&format!("kill -KILL {}", before[0].unwrap()));
+    wait_until("the alerter runs again", || {
+        running(&machine, STAGES[0]).is_some_and(|process| Some(process) != before[0])
+    });
+    assert!(fetching());
 }
 
 #[test]
