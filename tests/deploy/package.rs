@@ -231,3 +231,15 @@ fn the_program_runs_where_the_templates_run_it() {
     let modes = said(Command::new("python3").args(["-c", modes]).arg(&packages.zip));
     assert_eq!(modes.trim(), "['0o755', '0o755', '0o644']");
 }
+
+#[test]
+fn a_target_that_no_package_is_made_for_is_said_before_anything_is_built() {
+    let target = tempfile::tempdir().unwrap();
+    let mut package = Command::new(repository().join("deploy/package"));
+    let output =
+        package.args(["--target", "aarch64"]).env("CARGO_TARGET_DIR", target.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("'aarch64' is not known; write aarch64-unknown-linux-gnu"), "{said}");
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+}
