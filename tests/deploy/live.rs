@@ -147,8 +147,19 @@ fn an_installed_package_starts_nothing_and_what_is_started_probes_and_may_do_not
     wait_until("and answered", up);
     assert_eq!([sockets("raw"), sockets("raw6")], [0, 0]);
 
-    let paged = || machine.run("journalctl --unit crosswatch.service").contains("FIRING");
-    wait_until("the page of what is refused", paged);
+    let logged = |what: &str| machine.run("journalctl --unit crosswatch.service").contains(what);
+    wait_until("the page of what is refused", || logged("FIRING"));
+    // By its own protocol, with routes and sizes: all that it takes is allowed.
+    let evidence = || {
+        let status = machine.run(&format!("crosswatch status --config {FILE}"));
+        status.contains("reaches 127.0.0.1 at hop 1")
+            && status.contains("dev lo")
+            && status.contains("bytes pass")
+    };
+    wait_until("the evidence of it", evidence);
+    machine.write(FILE, &CONFIG.replace("2 of 2", "3 of 3"));
+    machine.run("systemctl reload crosswatch.service");
+    wait_until("an edited rule is taken over", || logged("breach 2 of 2 -> 3 of 3"));
 
     // The same as separate stages.
     machine.run("systemctl stop crosswatch.service");
