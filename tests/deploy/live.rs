@@ -138,12 +138,13 @@ fn an_installed_package_starts_nothing_and_what_is_started_probes_and_may_do_not
     };
     let up = || ["v4", "v6"].iter().all(|probe| state(&machine, probe) == "up");
     wait_until("pings are answered", up);
-    assert_eq!([sockets("raw"), sockets("raw6")], [1, 1]);
+    // One each, and for a moment another where evidence is captured.
+    assert!(sockets("raw") > 0 && sockets("raw6") > 0);
     assert_eq!([sockets("icmp"), sockets("icmp6")], [0, 0]);
 
     machine
         .run("echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range; systemctl restart crosswatch.service");
-    wait_until("they are sent by ping sockets", || sockets("icmp") == 1 && sockets("icmp6") == 1);
+    wait_until("they are sent by ping sockets", || sockets("icmp") > 0 && sockets("icmp6") > 0);
     wait_until("and answered", up);
     assert_eq!([sockets("raw"), sockets("raw6")], [0, 0]);
 
