@@ -12,6 +12,9 @@ use tempfile::TempDir;
 const GOOD: &str =
     "[site.a]\n[[link]]\nname = \"l\"\nbetween = [\"a\"]\nprobe = [{ from = \"a\", icmp = \"127.0.0.1\" }]\n";
 
+/// What the stand-in for `systemctl` does.
+const TOLD: &str = "echo \"systemctl $*\" >>\"$LOG\"";
+
 /// A machine: a folder for the config, two stages that are enabled, and stand-ins for `aws` and `systemctl`.
 struct Machine {
     folder: TempDir,
@@ -28,7 +31,7 @@ impl Machine {
         }
         // What is there is handed out, by S3 as a file and by the Parameter Store on standard output.
         machine.tool("aws", "case $1 in s3) cp \"$REMOTE\" \"$5\" ;; ssm) cat \"$REMOTE\" ;; esac; echo \"aws $*\" >>\"$LOG\"");
-        machine.tool("systemctl", "echo \"systemctl $*\" >>\"$LOG\"");
+        machine.tool("systemctl", TOLD);
         machine
     }
 
@@ -75,10 +78,8 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_config_that_is_right_replaces_the_old_one_and_is_taken_up_and_any_other_changes_nothing() {
     let machine = Machine::new();
     let s3 = "s3://bucket/crosswatch.toml";
-    let taken_up = [
-        "reload-or-restart crosswatch-alerter.service",
-        "reload-or-restart crosswatch-collector@us-east-1.service",
-    ];
+    // All in one, and not waited for.
+    let taken_up = ["--no-block restart crosswatch-alerter.service crosswatch-collector@us-east-1.service"];
 
     let (output, log) = machine.fetch(s3, Some(GOOD));
     assert!(output.status.success(), "{output:?}");
@@ -102,7 +103,19 @@ fn a_config_that_is_right_replaces_the_old_one_and_is_taken_up_and_any_other_cha
         assert_eq!(names(&machine.path("etc")), ["crosswatch.toml"], "and nothing beside it");
     }
 
+    // Whoever supervises does not answer: the stages are told by the next, which finds nothing else new.
     let changed = GOOD.replace("127.0.0.1", "127.0.0.2");
+    machine.tool("systemctl", "exit 1");
+    let (output, _) = machine.fetch(s3, Some(&changed));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(machine.config().as_deref(), Some(&*changed));
+    machine.tool("systemctl", TOLD);
+    let (output, log) = machine.fetch(s3, Some(&changed));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(restarted(&log), taken_up);
+    assert_eq!(names(&machine.path("etc")), ["crosswatch.toml"]);
+
+    let changed = GOOD.replace("127.0.0.1", "127.0.0.3");
     let (output, log) = machine.fetch("ssm:/crosswatch/config", Some(&changed));
     assert!(output.status.success(), "{output:?}");
     assert_eq!(machine.config(), Some(changed));

@@ -11,15 +11,15 @@ use crosswatch_tests::process::program;
 use crosswatch_tests::tools::{repository, require};
 
 /// What `deploy/package` makes of the program of this test's profile.
-struct Packages {
-    deb: PathBuf,
-    tar: PathBuf,
+pub(super) struct Packages {
+    pub(super) deb: PathBuf,
+    pub(super) tar: PathBuf,
     zip: PathBuf,
     /// The package's files as they lie once installed.
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
-fn packages(test: &str) -> Option<&'static Packages> {
+pub(super) fn packages(test: &str) -> Option<&'static Packages> {
     static PACKAGES: OnceLock<Packages> = OnceLock::new();
     let cargo_deb = require("CARGO_DEB", test)?;
     Some(PACKAGES.get_or_init(|| make(&cargo_deb)))
@@ -56,7 +56,7 @@ fn make(cargo_deb: &Path) -> Packages {
 }
 
 /// What a command prints that must succeed.
-fn said(command: &mut Command) -> String {
+pub(super) fn said(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{command:?}: {}: {out}{err}", output.status);
@@ -230,4 +230,16 @@ fn the_program_runs_where_the_templates_run_it() {
     let modes = "import sys, zipfile; print([oct(i.external_attr >> 16 & 0o777) for i in zipfile.ZipFile(sys.argv[1]).infolist()])";
     let modes = said(Command::new("python3").args(["-c", modes]).arg(&packages.zip));
     assert_eq!(modes.trim(), "['0o755', '0o755', '0o644']");
+}
+
+#[test]
+fn a_target_that_no_package_is_made_for_is_said_before_anything_is_built() {
+    let target = tempfile::tempdir().unwrap();
+    let mut package = Command::new(repository().join("deploy/package"));
+    let output =
+        package.args(["--target", "aarch64"]).env("CARGO_TARGET_DIR", target.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("'aarch64' is not known; write aarch64-unknown-linux-gnu"), "{said}");
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
 }

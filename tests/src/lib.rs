@@ -12,6 +12,7 @@ pub mod hook;
 pub mod http;
 pub mod inbox;
 pub mod judged;
+pub mod machine;
 pub mod netns;
 pub mod peers;
 pub mod process;

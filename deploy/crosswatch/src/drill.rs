@@ -19,6 +19,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{Names, decode_batch};
 
 use crate::config::Config;
+use crate::owner::as_owner_of;
 use crate::run::{ALERTER_FILE, journals, known_site};
 
 /// How often it is looked how far the drill has come.
@@ -61,7 +62,7 @@ pub(crate) fn run(
     };
     let requests = Requests::of(&queue.path, &site);
     let request = Request { id: drill.id.clone(), rule: rule.map(str::to_owned), asked };
-    requests.ask(&request).with_context(|| {
+    as_owner_of(&queue.path, || requests.ask(&request)).with_context(|| {
         format!("a drill cannot be asked for in {}: the folder must be writable", queue.path.display())
     })?;
     writeln!(io::stdout(), "{}: asked the collector of {site} at {asked}", drill.id)?;
@@ -78,7 +79,8 @@ pub(crate) fn run(
     let wait = spell(wait);
     match missing {
         Missing::Collector => {
-            let withdrawn = requests.withdraw().context("the request cannot be withdrawn")?;
+            let withdrawn = as_owner_of(&queue.path, || requests.withdraw());
+            let withdrawn = withdrawn.context("the request cannot be withdrawn")?;
             let then = if withdrawn {
                 "the request is withdrawn"
             } else {

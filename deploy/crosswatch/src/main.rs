@@ -20,6 +20,7 @@ mod init;
 mod input;
 mod metrics;
 mod once;
+mod owner;
 mod page;
 mod progress;
 mod put_back;

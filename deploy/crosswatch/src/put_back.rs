@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::cli::InputArgs;
 use crate::config::Config;
 use crate::input;
+use crate::owner::as_owner_of;
 use crate::progress::Progress;
 use crate::queue::Stage;
 
@@ -85,7 +86,8 @@ impl Queues {
     fn open(queue: &Queue, pages: bool, now: Timestamp) -> anyhow::Result<Self> {
         let QueueKind::Sqs { publisher, alerter } = &queue.kind else {
             let files = [Stage::Publisher, Stage::Alerter].map(|stage| stage.file(queue));
-            return Ok(Self::Desk(Desk::open(&queue.path, &files, now)?));
+            let desk = as_owner_of(&queue.path, || Ok(Desk::open(&queue.path, &files, now)))?;
+            return Ok(Self::Desk(desk?));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
