@@ -30,6 +30,9 @@ pub struct Told {
     /// Until when it was, for a `resolved`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Whether it told that something is down altogether.
+    #[serde(default)]
+    pub down: bool,
     /// When the receiver accepted it, or when this was said, by the alerter's clock.
     pub at: Timestamp,
     /// All of it in one line.
@@ -59,4 +62,7 @@ pub struct Member {
     /// As of [`Told`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// As of [`Told`].
+    #[serde(default)]
+    pub down: bool,
 }

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crosswatch_judge::verdict::Kind;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::{ABOUT_TO, Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -22,6 +23,9 @@ use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.
 const NEAR: Duration = Duration::from_secs(300);
+
+/// By how much more of one time one may have lasted here than the other there.
+const ALIKE: Duration = Duration::from_secs(10);
 
 /// For how long it is kept what the other said: longer than its queue keeps anything.
 const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
@@ -78,12 +82,13 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
     }
     let mut members = file.prepare_cached(
         "SELECT json_extract(body, '$.id'), state, revision, json_extract(body, '$.place'), json_extract(body, '$.since'),
-                iif(state = 'resolved', json_extract(body, '$.at'), NULL) FROM notification
+                iif(state = 'resolved', json_extract(body, '$.at'), NULL), json_extract(body, '$.verdict') FROM notification
          WHERE digest = ? AND receiver = ? AND channel = ? AND told_as IS NULL AND json_extract(body, '$.rule') != ?
          ORDER BY number",
     )?;
     let members = members.query_map(params![local, receiver, channel, CONFIG_REFUSED], |row| {
         let (since, until): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
+        let verdict: Option<String> = row.get(6)?;
         Ok(Member {
             id: row.get(0)?,
             state: row.get(1)?,
@@ -91,12 +96,15 @@ pub(super) fn tell(file: &Connection, number: i64, at: Timestamp) -> rusqlite::R
             place: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
             since: since.and_then(|since| since.parse().ok()),
             until: until.and_then(|until| until.parse().ok()),
+            down: verdict.and_then(|word| Kind::of_word(&word)).is_some_and(Kind::is_down),
         })
     })?;
     let members: Vec<Member> = members.collect::<rusqlite::Result<_>>()?;
-    let Body { id, place, since, text, held, .. } = body;
+    let Body { id, place, since, text, held, verdict, .. } = body;
     let until = (state == "resolved").then_some(body.at);
-    let mut told = Told { id, state, revision, receiver, channel, place, since, until, at, text, held: None };
+    let down = verdict.is_some_and(Kind::is_down);
+    let mut told =
+        Told { id, state, revision, receiver, channel, place, since, until, down, at, text, held: None };
     if held.is_none() || members.is_empty() {
         told.held = held.map(|_| members);
         return put(file, &told);
@@ -151,6 +159,7 @@ pub(crate) fn announce(file: &Connection, to: &Destination, now: Timestamp) -> r
             place: String::new(),
             since: None,
             until: None,
+            down: false,
             at: now,
             text: String::new(),
             held: None,
@@ -216,6 +225,7 @@ pub(super) fn heard(
         place: told.place.clone(),
         since: told.since,
         until: told.until,
+        down: told.down,
     };
     let digest = told.held.as_ref().map(|_| told.id.as_str());
     let is_new = keep(file, told, &single, None)?;
@@ -266,8 +276,8 @@ pub(super) fn heard(
 fn keep(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> rusqlite::Result<bool> {
     let kept = file
         .prepare_cached(
-            "INSERT OR IGNORE INTO heard (id, state, revision, receiver, channel, place, since, until, at, digest)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO heard (id, state, revision, receiver, channel, place, since, until, down, at, digest)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             of.id,
@@ -278,6 +288,7 @@ fn keep(file: &Connection, told: &Told, of: &Member, digest: Option<&str>) -> ru
             of.place,
             of.since.map(Timestamp::as_micros),
             of.until.map(Timestamp::as_micros),
+            of.down,
             told.at.as_micros(),
             digest
         ])?;
@@ -334,7 +345,7 @@ fn of_row(
         let covered = covered(file, told, &of.place, since, until)?;
         found.extend(covered.into_iter().filter(|number| !known.contains(number)));
     }
-    let said = Said { id: of.id.clone(), at: told.at, digest: whole.map(ToOwned::to_owned) };
+    let said = Said { id: of.id.clone(), at: told.at, digest: whole.map(ToOwned::to_owned), down: of.down };
     let mut ends = false;
     for number in found {
         ends |= done(file, number, &said, to)?;
@@ -352,13 +363,14 @@ fn covered(
 ) -> rusqlite::Result<Vec<i64>> {
     file.prepare_cached(&format!(
         "SELECT number FROM notification JOIN incident USING (id)
-         WHERE receiver = ?1 AND channel = ?2 AND place = ?3 AND opened_at >= ?4 AND resolved_at <= ?5 AND {OPEN}
+         WHERE receiver = ?1 AND channel = ?2 AND place = ?3 AND {OPEN}
+             AND opened_at BETWEEN ?4 - ?6 AND ?5 AND resolved_at BETWEEN ?4 AND ?5 + ?6
              AND NOT EXISTS (SELECT 1 FROM notification AS first WHERE first.id = notification.id
                  AND first.receiver = ?1 AND first.channel = ?2 AND first.state = 'firing' AND first.revision = 0
                  AND NOT {FIRST_OPEN})"
     ))?
     .query_map(
-        params![told.receiver, told.channel, place, since.as_micros(), until.as_micros()],
+        params![told.receiver, told.channel, place, since.as_micros(), until.as_micros(), micros(ALIKE)],
         |row| row.get(0),
     )?
     .collect()
@@ -411,7 +423,7 @@ pub(super) fn settle(
     // Of what refines or tells that it is worse, so many were told as are known to have been.
     let found = file
         .prepare_cached(
-            "SELECT id, at, digest FROM heard
+            "SELECT id, at, digest, down FROM heard
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = (?4 > 0)
                  AND (id = ?6 OR (?3 = 'resolved' AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
                       AND whole.receiver = ?1 AND whole.channel = ?2 AND whole.state = 'firing' AND whole.revision = 0))
@@ -427,12 +439,23 @@ pub(super) fn settle(
     if let Some(said) = found {
         return settled(file, number, &said, to, now);
     }
+    // What the other told to be down is no worse now.
+    if body.text.starts_with("WORSE ") {
+        let knows = file
+            .prepare_cached(
+                "SELECT 1 FROM heard WHERE id IN (?1, ?2) AND receiver = ?3 AND channel = ?4 AND state = 'firing' AND down",
+            )?
+            .exists(params![row, body.id, receiver, channel])?;
+        if knows {
+            return leaves(file, number, None, "abandoned", to);
+        }
+    }
     let Some(since) = body.since.filter(|_| body.state == "firing" && body.revision == 0) else {
         return Ok(());
     };
     let near = file
         .prepare_cached(
-            "SELECT id, at, digest FROM heard
+            "SELECT id, at, digest, down FROM heard
              WHERE receiver = ?1 AND channel = ?2 AND state = 'firing' AND revision = 0 AND place = ?3
                  AND abs(since - ?4) <= ?5
                  AND id NOT IN (SELECT theirs FROM alias) AND id NOT IN (SELECT id FROM incident)
@@ -481,12 +504,19 @@ struct Said {
     id: String,
     at: Timestamp,
     digest: Option<String>,
+    /// It told that something is down altogether.
+    down: bool,
 }
 
 impl Said {
-    /// Of `id, at, digest`.
+    /// Of `id, at, digest, down`.
     fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, at: Timestamp::from_micros(row.get(1)?), digest: row.get(2)? })
+        Ok(Self {
+            id: row.get(0)?,
+            at: Timestamp::from_micros(row.get(1)?),
+            digest: row.get(2)?,
+            down: row.get(3)?,
+        })
     }
 }
 
@@ -504,9 +534,10 @@ fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqli
     // It was told with what was known then: also that it was worse.
     file.prepare_cached(&format!(
         "SELECT number FROM notification
-         WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' AND revision > 0 AND created <= ? AND {OPEN}"
+         WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' AND revision > 0 AND {OPEN}
+             AND (created <= ? OR ? AND json_extract(body, '$.text') GLOB 'WORSE *')"
     ))?
-    .query_map(params![id, receiver, channel, said.at.as_micros()], |row| row.get(0))?
+    .query_map(params![id, receiver, channel, said.at.as_micros(), said.down], |row| row.get(0))?
     .collect::<rusqlite::Result<Vec<i64>>>()?
     .into_iter()
     .try_for_each(|number| leaves(file, number, None, "abandoned", to))?;
@@ -525,7 +556,7 @@ fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqli
     let Some(number) = end else { return Ok(false) };
     let heard = file
         .prepare_cached(
-            "SELECT id, at, digest FROM heard WHERE id = ? AND state = 'resolved' AND receiver = ? AND channel = ?",
+            "SELECT id, at, digest, down FROM heard WHERE id = ? AND state = 'resolved' AND receiver = ? AND channel = ?",
         )?
         .query_row(params![said.id, receiver, channel], Said::of)
         .optional()?;

@@ -40,6 +40,7 @@ fn told(number: usize) -> Told {
         place: "l".to_owned(),
         since: None,
         until: None,
+        down: false,
         at: Timestamp::from_secs(1),
         text: String::new(),
         held: None,

@@ -185,6 +185,7 @@ fn what_an_alerter_tells_is_no_observation_and_a_reader_without_the_kind_skips_a
         place: "use1-euw1".to_owned(),
         since: Some(at),
         until: None,
+        down: false,
         at,
         text: "FIRING \u{1F525} \"use1-euw1\"".to_owned(),
         held: None,
