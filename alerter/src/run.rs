@@ -1,5 +1,7 @@
 //! The alerter's loop: reads the queue, judges, writes what follows in one transaction, and wakes the dispatcher.
 
+mod counts;
+mod edits;
 #[cfg(test)]
 mod tests;
 
@@ -10,12 +12,10 @@ use std::time::{Duration, Instant};
 use crosswatch_host::clock::Clock;
 use crosswatch_host::health::Part;
 use crosswatch_host::retry::Backoff;
-use crosswatch_judge::incident::{Event, What};
 use crosswatch_judge::mute::{Silence, Silences};
 use crosswatch_judge::rule::Rule;
 use crosswatch_queue::{Consumer, Received, Source};
 use crosswatch_shared::config::topology::{QueueKind, Topology};
-use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::ABOUT_TO;
 use prometheus_client::registry::Registry;
@@ -28,8 +28,7 @@ use crate::catch_up::{Due, HANDS, KEPT, Present};
 use crate::config::Config;
 
 use crate::dispatch::{self, Changed, Dispatcher};
-use crate::drill::Drill;
-use crate::edit::{self, Edit, Edits, Order};
+use crate::edit::{Edit, Edits, Order};
 use crate::error::Error;
 use crate::heartbeat::Pulse;
 use crate::history::History;
@@ -400,55 +399,6 @@ impl Judging {
         unjudged + unplaced
     }
 
-    /// Takes an edit over, where there is one. When it cannot be written it is tried again with the next step.
-    fn obey(&mut self) -> Result<(), Error> {
-        let Some(order) = self.order.take().or_else(|| self.orders.try_recv().ok()) else {
-            return Ok(());
-        };
-        match self.take(&order.edit) {
-            Ok(answer) => {
-                // Nobody may wait for it any more.
-                let _ = order.answer.send(answer);
-                Ok(())
-            }
-            Err(error) => {
-                self.stale = true;
-                self.order = Some(order);
-                Err(error)
-            }
-        }
-    }
-
-    fn take(&mut self, edit: &Edit) -> Result<Result<(), String>, Error> {
-        let now = self.clock.wall();
-        match edit {
-            Edit::Config { file, judged, config } => self.take_over(file, judged, config, now),
-            Edit::Silences { file, text, all } => self.silence(file, text, all, now).map(Ok),
-            Edit::Refused { file, why } => self.refuse(file, why, now).map(Ok),
-        }
-    }
-
-    /// Other silences are in force from now on.
-    fn silence(&mut self, file: &Name, text: &[u8], all: &[Silence], now: Timestamp) -> Result<(), Error> {
-        let any = !self.recorder.silences().is_empty() || !all.is_empty();
-        self.recorder.silence(Silences::new(all.to_vec(), &self.topology));
-        let due = self.due(now);
-        let Self { consumer, recorder, memory, .. } = self;
-        let mended = memory.mend(|of| *of == **file, now);
-        consumer.transaction(|step| {
-            step.execute("INSERT OR REPLACE INTO silences (only, text) VALUES (0, ?)", [text])?;
-            recorder.write(step, &mended, now)?;
-            recorder.release(step, memory.open(), due, now)?;
-            Ok::<_, Error>(())
-        })?;
-        if any {
-            tracing::info!(%file, silences = all.len(), "the silences are in force");
-        }
-        self.count(&mended, now);
-        self.wake.notify_one();
-        Ok(())
-    }
-
     /// The queue was read, to its end or not, and gave something of the past or did not.
     fn has_read(&mut self, to_its_end: bool, past: bool) {
         let behind = !to_its_end && (self.behind || past);
@@ -493,54 +443,6 @@ impl Judging {
         Ok(())
     }
 
-    /// Another config is in force from now on; or why it cannot be.
-    fn take_over(
-        &mut self,
-        file: &Name,
-        judged: &str,
-        config: &Config,
-        now: Timestamp,
-    ) -> Result<Result<(), String>, Error> {
-        let mut recorder = Recorder::new(config, self.rank);
-        recorder.silence(self.recorder.silences().clone());
-        let ledger = Arc::clone(&recorder.ledger);
-        let ways = match dispatch::ways(&config.receivers, &ledger, &self.world) {
-            Ok(ways) => ways,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let rules = config.rules();
-        let Self { consumer, path, topology, memory, .. } = self;
-        let (agreed, mended) = consumer.transaction(|step| {
-            let with = (rules.as_slice(), &*topology);
-            let mut agreed = reconcile::agree(step, path, with, &recorder, Some(memory), now)?;
-            let mended = agreed.memory.mend(|of| *of == **file, now);
-            judged::config(step, now, agreed.memory.places(), judged)?;
-            recorder.write(step, &mended, now)?;
-            Ok::<_, Error>((agreed, mended))
-        })?;
-        for line in edit::differences(&self.config, config) {
-            tracing::info!("{line}");
-        }
-        self.memory = agreed.memory;
-        (self.config, self.rules, self.recorder) = (config.clone(), rules, recorder);
-        // It has ended where this fails, which is told elsewhere.
-        let _ = self.receivers.send((ledger, ways));
-        self.count_agreed(&agreed.abandoned, agreed.open);
-        self.count(&agreed.change, now);
-        self.count(&mended, now);
-        self.wake.notify_one();
-        Ok(Ok(()))
-    }
-
-    fn refuse(&mut self, file: &Name, why: &str, now: Timestamp) -> Result<(), Error> {
-        let change = self.memory.refuse(file, why, now);
-        let Self { consumer, recorder, .. } = self;
-        consumer.transaction(|step| Ok::<_, Error>(recorder.write(step, &change, now)?))?;
-        self.count(&change, now);
-        self.wake.notify_one();
-        Ok(())
-    }
-
     async fn write(&mut self, mut received: Received, change: &Change, now: Timestamp) -> Result<(), Error> {
         let Self { consumer, recorder, rank, .. } = self;
         let mut told = std::mem::take(&mut received.told);
@@ -570,76 +472,6 @@ impl Judging {
             self.wake.notify_one();
         }
         Ok(())
-    }
-
-    /// What came otherwise than to be applied.
-    fn count_received(&mut self, received: &Received) {
-        self.metrics.received("repeated", received.repeated);
-        self.metrics.received("dead", received.dead);
-        // The same ones are told until a page is settled that told them.
-        let missed = received.missed.saturating_sub(self.missed);
-        if missed > 0 {
-            tracing::error!(missed, "the queue let batches go before they were judged");
-            self.metrics.received("missed", missed);
-        }
-        let nothing_new = received.deliveries.is_empty() && received.put_back.is_empty();
-        let settled = nothing_new && received.repeated + received.dead > 0;
-        self.missed = if settled { 0 } else { received.missed };
-    }
-
-    /// What an edit, or the config's own at the start, brought about.
-    fn count_agreed(&self, abandoned: &[(String, String, i64)], open: i64) {
-        self.metrics.incidents_open.set(open);
-        for (receiver, channel, count) in abandoned {
-            tracing::warn!(
-                receiver,
-                channel,
-                count,
-                "the config has no such receiver any more: what it was owed is abandoned"
-            );
-            self.metrics.notified(receiver, channel, "abandoned", u64::try_from(*count).unwrap_or(0));
-        }
-    }
-
-    /// What was written.
-    fn count(&mut self, change: &Change, now: Timestamp) {
-        let metrics = &self.metrics;
-        let [judged, seen, foreign] = change.taken;
-        for (taken, count) in [("judged", judged), ("seen", seen), ("foreign", foreign)] {
-            metrics.observed(taken, count);
-        }
-        for Drill { id, rule, site, at } in &change.drills {
-            tracing::info!(%id, rule = rule.as_deref(), %site, %at, "a drill");
-        }
-        for transition in &change.transitions {
-            let (rule, subject, state) = (&transition.rule, &transition.subject, transition.state.word());
-            tracing::info!(%rule, %subject, state, at = %transition.at, reason = transition.reason, "transition");
-            metrics.transition(state);
-        }
-        for (site, time) in self.memory.sites() {
-            if let Some(at) = time.at() {
-                metrics.site(site, now.since(at).as_secs_f64(), time.gaps_skipped());
-            }
-        }
-        for Event { incident, what, .. } in &change.events {
-            let (id, place, verdict) = (&incident.id, incident.place.name(), incident.verdict.kind.word());
-            let words = &incident.verdict.words;
-            match what {
-                What::Opened(_) => tracing::info!(id, place, verdict, words, "an incident begins"),
-                What::Refined | What::Worse => {
-                    tracing::info!(id, place, verdict, words, "its verdict is another")
-                }
-                What::Closed(_) => tracing::info!(id, place, verdict, "it is over"),
-                What::Joined(_) | What::Left(_) => {}
-            }
-        }
-        if !change.events.is_empty() {
-            // A number for the eye; when it cannot be read the next transition brings it up to date.
-            let open = self.consumer.transaction(|step| Ok::<_, Error>(incident::count_open(step)?));
-            if let Ok(open) = open {
-                self.metrics.incidents_open.set(open);
-            }
-        }
     }
 }
 

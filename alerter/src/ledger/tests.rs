@@ -3,8 +3,10 @@ use std::collections::HashMap;
 use crosswatch_judge::State;
 use crosswatch_judge::incident::{Incident, What};
 use crosswatch_judge::verdict::Kind;
+use crosswatch_shared::config::values::Rate;
 use proptest::prelude::*;
 
+use super::tries::Totals;
 use super::*;
 use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
