@@ -55,6 +55,11 @@ fn over_periods(text: String) -> String {
     with_rules(&text, |_| true)
 }
 
+/// With tunnels no loss by chance is tried.
+fn without_chance(text: String) -> String {
+    with_rules(&text, |name| name != "loss-high")
+}
+
 /// Those for a link alone: what a site tells of itself when it is heard again is news of its own.
 fn of_links(text: String) -> String {
     with_rules(&text, |name| ["tunnels-down", "ping-failed", "latency-high"].contains(&name))
@@ -384,7 +389,7 @@ fn each_fault_is_told_once_by_both_ways_and_so_is_its_end_and_the_metrics_show_i
             .map(|(kind, rows)| {
                 let (lab, subjects, more): (_, &[_], &[_]) = match kind {
                     Kind::Lasting => (World::probing_each_second(of_links), &plain, &[]),
-                    Kind::Tunnels => (World::with_tunnels(over_periods), &tunnels, &[COLLECTING]),
+                    Kind::Tunnels => (World::with_tunnels(without_chance), &tunnels, &[COLLECTING]),
                     Kind::Plain => (World::prepared(over_periods, |_| ()), &plain, &[COLLECTING]),
                     Kind::Links => {
                         (World::prepared(in_a_link_of_its_own, |_| ()), &PROBES, &[COLLECTING, VPN_BROKEN])
