@@ -185,7 +185,11 @@ pub(crate) fn of_link(
         };
         list.push(symptom);
     }
-    let mut found = loss::judge(facts, &losses, before, course);
+    // A rule for large packets may fire first while small ones are lost as well: that is no matter of size.
+    let small = || facts.small().map(|probe| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some()));
+    let no_matter_of_size = losses.is_empty() && small().next().is_some() && small().all(|lost| lost);
+    let losses = if no_matter_of_size { &large } else { &losses };
+    let mut found = loss::judge(facts, losses, before, course);
     if found.as_ref().is_none_or(|found| !found.kind.is_down()) && !tunnels.is_empty() {
         let of_tunnels = of_tunnels(facts, &tunnels, before);
         if found.is_none() || of_tunnels.kind.is_down() {

@@ -2,13 +2,13 @@
 //! rules ask for it; more where the limits of CloudWatch ask for it.
 
 use crosswatch_judge::rule::Metric as Judging;
-use crosswatch_shared::config::topology::shard;
+use crosswatch_shared::config::topology::{Link, Topology, shard};
 
 use crate::alarm::{Alarm, Composite, Watch};
 use crate::heartbeats::Heartbeats;
 use crate::names::Marks;
 use crate::rules::Child;
-use crate::{Input, Mode};
+use crate::{Difference, Input, Mode};
 
 /// The most alarms a composite may name.
 const MOST_CHILDREN: usize = 100;
@@ -66,6 +66,25 @@ pub(crate) fn alarms(
         ));
     }
     composites
+}
+
+/// Where alarms of a link look at times of different lengths: those below a minute are over before those of whole minutes know of
+/// what was short, so that the composite may page for it, clear, and page again.
+pub(crate) fn uneven(topology: &Topology, children: &[Child]) -> Vec<Difference> {
+    let of_link = |link: &Link| {
+        let of_link = children.iter().filter(|child| child.link.as_ref() == Some(&link.name));
+        let periods = of_link.filter_map(|child| match &child.alarm.watch {
+            Watch::Metric(measured) => Some(measured.period),
+            Watch::Composite(_) => None,
+        });
+        let (short, long): (Vec<u32>, Vec<u32>) = periods.partition(|period| *period < 60);
+        let (short, long) = (short.into_iter().min()?, long.into_iter().max()?);
+        let text = format!(
+            "it has alarms of {short} s and of {long} s: what lasts shorter than the longer may page twice, once by each"
+        );
+        Some(Difference::new(format!("link {}", link.name), text))
+    };
+    topology.links.iter().filter_map(of_link).collect()
 }
 
 /// What the rules of a link's alarms tell.

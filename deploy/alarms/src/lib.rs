@@ -211,6 +211,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Impossible> {
             differences.push(Difference::new("[metrics]", text));
         }
         let children = rules::alarms(input, &marks, &mut differences);
+        differences.extend(composites::uneven(topology, &children));
         let heartbeats = heartbeats::alarms(input, &marks);
         let composites = composites::alarms(input, &marks, &children, &heartbeats);
         if input.mode == Mode::Backup && composites.len() > MOST_PARENTS {

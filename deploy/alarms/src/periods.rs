@@ -19,6 +19,17 @@ pub(crate) fn fit(wanted: Duration, window: Duration) -> u32 {
     high.unwrap_or_else(|| wanted_s.div_ceil(step) * step)
 }
 
+/// How late a datapoint may be at CloudWatch, beyond what an alarm makes up for.
+const LATE: Duration = Duration::from_secs(30);
+
+/// In how many periods so many observations are that are made so rarely; `None` where each period has one.
+pub(crate) fn spanning(observations: usize, every: Duration, period: u32) -> Option<usize> {
+    let period = Duration::from_secs(u64::from(period));
+    let span = every.saturating_mul(u32::try_from(observations).unwrap_or(u32::MAX)).saturating_add(LATE);
+    let periods = span.as_millis().div_ceil(period.as_millis());
+    (every > period).then(|| usize::try_from(periods).unwrap_or(usize::MAX))
+}
+
 /// How many periods an alarm can look back on.
 pub(crate) fn most_periods(period: u32) -> u32 {
     let (short, long) = LONGEST_RANGE;
@@ -53,6 +64,10 @@ mod tests {
             let fitted = fit(Duration::from_millis(wanted), Duration::from_secs(window));
             assert_eq!(fitted, period, "{wanted} ms over windows of {window} s");
         }
+        let second = Duration::from_secs(1);
+        assert_eq!(spanning(1, 10 * second, 10), None);
+        assert_eq!(spanning(1, 60 * second, 10), Some(9), "a minute and half of one");
+        assert_eq!(spanning(3, 300 * second, 60), Some(16));
         assert_eq!((most_periods(10), most_periods(60), most_periods(3_600)), (8_640, 1_440, 168));
     }
 }

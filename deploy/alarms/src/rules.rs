@@ -20,6 +20,9 @@ const ROUND: Duration = Duration::from_secs(10);
 /// The source of what EC2 says of VPN connections.
 const EC2: &str = "ec2:vpn-status";
 
+/// The source of what strongSwan says of the tunnels of appliances.
+const STRONGSWAN: &str = "strongswan:tunnels";
+
 /// A rule's alarm for a subject.
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
@@ -223,6 +226,7 @@ fn sources(topology: &Topology, site: &str) -> Vec<(&'static str, Duration)> {
         || topology.probes().filter(|(_, probe)| &*probe.from == site).map(|(_, probe)| &probe.target);
     let named = |target: &Target| matches!(target.host(), Host::Name(_));
     let polled = topology.vpns().filter(|(_, vpn)| &*vpn.site == site).map(|(_, vpn)| vpn.every).min();
+    let asked = topology.appliances().filter(|(_, of)| &*of.site == site).map(|(_, of)| of.every).min();
     let mut sources = Vec::new();
     if probes().any(|target| matches!(target, Target::Icmp(_))) {
         sources.push(("icmp", ROUND));
@@ -238,6 +242,7 @@ fn sources(topology: &Topology, site: &str) -> Vec<(&'static str, Duration)> {
     }
     sources.push(("journal", ROUND));
     sources.extend(polled.map(|every| (EC2, every)));
+    sources.extend(asked.map(|every| (STRONGSWAN, every)));
     sources
 }
 
@@ -252,7 +257,7 @@ fn say(
     let below = rule.side == Side::Below;
     let (period, breach, statistic) = match rule.window {
         None => raw(rule, below, every, window, notes),
-        Some(asked) => periodic(rule, asked, window, notes),
+        Some(asked) => periodic(rule, asked, every, window, notes),
     };
     let most = periods::most_periods(period);
     let wanted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -307,7 +312,15 @@ fn raw(
     (period, breach, statistic.to_owned())
 }
 
-fn periodic(rule: &Rule, asked: Window, window: Duration, notes: &mut Vec<String>) -> (u32, Breach, String) {
+/// A rule over periods. Where observations are further apart than those, most have no datapoint, and the alarm looks at as many as
+/// N observations take.
+fn periodic(
+    rule: &Rule,
+    asked: Window,
+    every: Duration,
+    window: Duration,
+    notes: &mut Vec<String>,
+) -> (u32, Breach, String) {
     let Window { period: wanted, statistic } = asked;
     let period = periods::fit(wanted, window);
     if Duration::from_secs(u64::from(period)) != wanted {
@@ -316,6 +329,16 @@ fn periodic(rule: &Rule, asked: Window, window: Duration, notes: &mut Vec<String
             spell(wanted),
             spell(window)
         ));
+    }
+    let mut breach = rule.breach;
+    if let Some(n) = periods::spanning(breach.n, every, period) {
+        notes.push(format!(
+            "{} of {} observations {} apart are looked for in {n} periods of {period} s",
+            breach.m,
+            breach.n,
+            spell(every)
+        ));
+        breach.n = n;
     }
     if rule.metric == Judging::JitterMs && Duration::from_secs(u64::from(period)) != window {
         notes.push(format!("jitter is the mean over {period} s of the jitter of each {}", spell(window)));
@@ -328,7 +351,7 @@ fn periodic(rule: &Rule, asked: Window, window: Duration, notes: &mut Vec<String
         Statistic::Maximum => "Maximum".to_owned(),
         Statistic::Percentile(percent) => format!("p{percent}"),
     };
-    (period, rule.breach, statistic)
+    (period, breach, statistic)
 }
 
 /// What no alarm can say.

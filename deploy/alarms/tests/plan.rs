@@ -81,6 +81,7 @@ struct World {
     mode: Mode,
     topic: Option<&'static str>,
     to_cloudwatch: bool,
+    sources: Vec<String>,
 }
 
 impl World {
@@ -94,11 +95,11 @@ impl World {
             mode: Mode::Both,
             topic: Some(TOPIC),
             to_cloudwatch: true,
+            sources: vec!["ec2:*".to_owned()],
         }
     }
 
     fn plan(&self) -> Result<Plan, Impossible> {
-        let sources = ["ec2:*".to_owned()];
         plan(&Input {
             topology: &self.topology,
             rules: self.rules.iter().map(|rule| Judged { rule, notifies: true }).collect(),
@@ -108,7 +109,7 @@ impl World {
                 region: Some("us-east-1"),
                 period: self.period,
                 metrics: &self.metrics,
-                sources: &sources,
+                sources: &self.sources,
             },
             mode: self.mode,
             topic: self.topic,
@@ -252,6 +253,67 @@ fn a_rule_over_sparse_observations_keeps_its_m_of_n() {
     let alarms = world.alarms();
     let down = measured(&alarms, "down");
     assert_eq!((&*down.statistic, down.period, down.m, down.n), ("Maximum", 60, 2, 3));
+}
+
+/// An alarm on one period of 10 s looks back on half a minute: it would not see most of what is observed once a minute.
+#[test]
+fn a_rule_over_periods_shorter_than_the_interval_looks_at_as_many_as_its_observations_take() {
+    let text = CLASSIC.replace("icmp = \"10.1.0.10\"", "icmp = \"10.1.0.10\", mtu = 1300");
+    let lost = |period, name| Rule {
+        window: Some(Window { period: Duration::from_secs(period), statistic: Statistic::Maximum }),
+        breach: Breach { m: 2, n: 3 },
+        subjects: vec!["*/icmp:*".to_owned()],
+        ..rule(name, Judging::PingOk, Side::Below, 1.0)
+    };
+    let mut world = World::new(&text, vec![lost(10, "lost"), lost(120, "long")]);
+    world.period = Duration::from_secs(10);
+    let alarms = world.alarms();
+    let of = |rule: &str, probe: &str| {
+        let name = format!("Crosswatch rule {rule} on use1-euw1/us-east-1/{probe}");
+        let found = alarms.iter().find(|alarm| alarm.name == name).expect(&name);
+        let Watch::Metric(measured) = &found.watch else { panic!("{found:?}") };
+        (measured.period, measured.m, measured.n)
+    };
+    assert_eq!(of("lost", "icmp:10.1.0.10"), (10, 2, 3));
+    assert_eq!(of("lost", "icmp:10.1.0.10@1300"), (10, 2, 21));
+    assert_eq!(of("long", "icmp:10.1.0.10@1300"), (120, 2, 3));
+    let note = "note: rule lost: 2 of 3 observations 1m apart are looked for in 21 periods of 10 s\n";
+    assert!(world.notes().starts_with(note), "{}", world.notes());
+}
+
+#[test]
+fn a_link_with_alarms_of_seconds_and_of_minutes_may_page_twice_and_that_is_told() {
+    let short = Rule {
+        window: Some(Window { period: Duration::from_secs(10), statistic: Statistic::Maximum }),
+        ..rule("short", Judging::PingOk, Side::Below, 1.0)
+    };
+    let mut world = World::new(CLASSIC, vec![short, rule("raw", Judging::TunnelsUp, Side::Below, 1.0)]);
+    let note = "note: link use1-euw1: it has alarms of 10 s and of 60 s: what lasts shorter than the longer may page twice, once by each\n";
+    assert!(!world.notes().contains("twice"), "with windows of a minute there are none shorter");
+    world.period = Duration::from_secs(10);
+    assert!(world.notes().ends_with(note), "{}", world.notes());
+    world.rules.pop();
+    assert_eq!(world.notes(), "");
+}
+
+#[test]
+fn what_an_appliance_tells_is_collected_and_alarmed_of_where_it_is_published() {
+    let text = CLASSIC.replace(
+        "expect_up = 2 }]",
+        "expect_up = 2 }, { site = \"eu-west-1\", strongswan = \"unix:///run/charon.vici\", child = \"net\" }]",
+    );
+    let collecting = Rule {
+        subjects: vec!["*/strongswan:*".to_owned()],
+        ..rule("collecting", Judging::CollectionOk, Side::Below, 1.0)
+    };
+    let mut world = World::new(&text, vec![collecting]);
+    let source = "eu-west-1/strongswan:tunnels";
+    let note = format!("note: rule collecting: {source} is not published, so there is no alarm for it\n");
+    assert_eq!(world.notes(), note);
+    world.sources.push("strongswan:*".to_owned());
+    let alarms = world.alarms();
+    let expected = format!("ALARM(\"Crosswatch rule collecting on {source}\")");
+    assert_eq!(composite(&alarms, "collecting fails"), expected);
 }
 
 #[test]

@@ -342,6 +342,24 @@ fn a_slow_link_says_how_slow() {
     );
 }
 
+/// The rule for large packets may fire first, where they were lost a little earlier or are judged by another rule.
+#[test]
+fn what_large_packets_are_lost_by_is_no_matter_of_their_size_while_small_ones_are_lost_too() {
+    let mut world = World::new();
+    let large = [false, false, false, false, true];
+    world.seconds(15, good).seconds(2, lost(large)).seconds(20, lost(ALL)).seconds(20, good);
+    let course = world.course();
+    assert!(
+        course[0].contains("opened by ping-failed l/a/large: link-lost (4 of 4 probes lost"),
+        "{course:#?}"
+    );
+    assert!(
+        !world.told.iter().any(|told| told.contains("too-big") || told.contains("worse")),
+        "{:#?}",
+        world.told
+    );
+}
+
 #[test]
 fn stamp_tells_the_way_that_is_lost_once_replies_come_again() {
     let mut world = World::new();
