@@ -291,9 +291,10 @@ impl Dispatcher {
             return Ok(None);
         }
         let most = AT_ONCE + under_way.len();
-        let others = match to.patience.is_zero() {
-            true => ledger::others_turn(&self.file, to, now)?,
-            false => Some(now),
+        let others = match self.ledger.is_beside() {
+            false => None,
+            true if to.patience.is_zero() => ledger::others_turn(&self.file, to, now)?,
+            true => Some(now),
         };
         let (due, next) = match others {
             None => (ledger::due(&self.file, to, now, most)?, ledger::next_try(&self.file, to, now)?),

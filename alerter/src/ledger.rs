@@ -111,6 +111,11 @@ impl Ledger {
         Self { tells: true, ..self }
     }
 
+    /// Whether there is another alerter.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.tells
+    }
+
     /// The receiver accepted it; so the other alerter is told, if there is one. Gives whether it is.
     pub(crate) fn accepted(&self, file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<bool> {
         let tells = accepted(file, number, now)? && self.tells;

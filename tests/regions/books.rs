@@ -153,10 +153,13 @@ fn observed(rows: &[Value], period: Duration) -> BTreeMap<Window, Samples> {
             "probe" if row["lost"] == "local" => {}
             "probe" => {
                 let names = [("Link", "link"), ("Site", "site"), ("Probe", "probe")];
-                let rtt = row["rtt_ms"].as_f64();
-                count(row, "PingSuccess", &names, f64::from(u8::from(rtt.is_some())));
-                if let Some(rtt) = rtt {
-                    count(row, "PingLatency", &names, rtt);
+                let one = [row["rtt_ms"].clone()];
+                // Each packet of a burst counts.
+                for packet in row["burst"].as_array().map_or(&one[..], Vec::as_slice) {
+                    count(row, "PingSuccess", &names, f64::from(u8::from(packet.is_number())));
+                    if let Some(rtt) = packet.as_f64() {
+                        count(row, "PingLatency", &names, rtt);
+                    }
                 }
             }
             "tunnels" => {
