@@ -510,8 +510,10 @@ fn leaves(
         .prepare_cached("SELECT digest FROM notification WHERE number = ?")?
         .query_row([number], |row| row.get(0))?;
     let digest = said.and_then(|said| said.digest.as_ref());
+    // What was given up untried takes no room of a limit.
     file.prepare_cached(
-        "UPDATE notification SET standing = ?2, told_as = ?3, digest = ?4, accepted_at = iif(?4 IS NULL, ?5, NULL)
+        "UPDATE notification SET standing = ?2, told_as = ?3, digest = ?4, accepted_at = iif(?4 IS NULL, ?5, NULL),
+             next_try = iif(?2 = 'abandoned' AND attempts = 0, created, next_try)
          WHERE number = ?1",
     )?
     .execute(params![
