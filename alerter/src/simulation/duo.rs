@@ -93,8 +93,7 @@ impl One<'_> {
 
     /// What its file has of an incident for one channel of a receiver: how each notification stands, and what the other said.
     fn rows(&self, to: &Destination, is_it: impl Fn(&str) -> bool) -> Vec<String> {
-        let file =
-            Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let file = read(self.file());
         let mut rows = file
             .prepare(
                 "SELECT id, id || ' ' || state || ' ' || standing || ' as ' || ifnull(told_as, '') || ' in '
@@ -112,8 +111,7 @@ impl One<'_> {
 
     /// By which ids the receiver was told of an incident.
     fn told_as(&self, to: &Destination, id: &str, called: impl Fn(&str) -> String) -> Vec<String> {
-        let file =
-            Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let file = read(self.file());
         let mut rows = file
             .prepare(
                 "SELECT id, told_as FROM notification
@@ -127,8 +125,7 @@ impl One<'_> {
 
     /// What its file has of the incidents of these places, and when it lived.
     fn incidents(&self, places: &BTreeSet<String>) -> Vec<String> {
-        let file =
-            Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let file = read(self.file());
         let mut rows = file
             .prepare("SELECT place, id, kind, opened_at, resolved_at FROM incident ORDER BY opened_at")
             .expect("its tables");
@@ -184,6 +181,11 @@ impl One<'_> {
         self.open(&fate).run(over).await.expect("it ends well");
         self.ends.push(Timestamp::MAX);
     }
+}
+
+/// An alerter's file, to be looked into.
+fn read(file: impl AsRef<Path>) -> Connection {
+    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there")
 }
 
 async fn until(time: &Time, then: Timestamp) {
@@ -280,7 +282,7 @@ async fn script(
     let mut wrong = Vec::new();
     let waiting = |file: &PathBuf| {
         let waiting = Waiting::read(file).expect("its file can be read");
-        let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("likewise");
+        let file = read(file);
         let outbox: i64 =
             file.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).expect("likewise");
         (waiting.owed + outbox, waiting.held)
@@ -329,8 +331,7 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
     let mut spans: HashMap<String, (i64, i64)> = HashMap::new();
     let mut rules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for one in both {
-        let file =
-            Connection::open_with_flags(one.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it is there");
+        let file = read(one.file());
         let mut aliases = file.prepare("SELECT theirs, ours FROM alias").expect("a table");
         let aliases = aliases.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
         for alias in aliases {
