@@ -269,7 +269,7 @@ fn arrived(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Arrived> {
     Some(Arrived { from: message.address?, to, ttl: ttl?, at: at?, length: message.bytes.min(ROOM), answer })
 }
 
-fn v4(address: in_addr) -> IpAddr {
+pub(crate) fn v4(address: in_addr) -> IpAddr {
     IpAddr::from(address.s_addr.to_ne_bytes())
 }
 

@@ -6,8 +6,12 @@
 //! the loss it was counted as. A packet duplicated on the way out raises the reflector's number as one more packet would:
 //! where its second reply is not heard, the totals are the fewest losses and duplicates that explain what was.
 //!
+//! A reflector counts for each address that it is asked from. Where the sender's changes, as when a route does, its numbers are
+//! another count, which may have begun long ago: they say nothing of what was between, and a new life begins.
+//!
 //! A stateless reflector copies the sender's number, so each reply's two numbers are equal, and the direction is unknown.
 
+use std::net::IpAddr;
 use std::ops::{AddAssign, Sub};
 
 use crate::recent::{Place, Recent};
@@ -45,7 +49,7 @@ pub struct Change {
     pub reordered_forward: bool,
     /// It was overtaken by one sent later: on the way back, or by a stateless reflector on either.
     pub reordered_back: bool,
-    /// The reflector's numbers begin anew: it was restarted, or had forgotten the session.
+    /// The reflector's numbers begin anew: it was restarted, had forgotten the session, or was asked from another address.
     pub restarted: bool,
 }
 
@@ -67,6 +71,8 @@ pub(crate) struct Path {
     answered: Recent,
     newest: u32,
     life: Life,
+    /// Which of the sender's addresses this life's replies came to, where that is known.
+    own: Option<IpAddr>,
     /// Of the reflector's lives before this one.
     before: Totals,
 }
@@ -103,6 +109,7 @@ impl Path {
             answered: Recent::before(first),
             newest: first.wrapping_sub(1),
             life: Life::Unheard,
+            own: None,
             before: Totals::default(),
         }
     }
@@ -121,14 +128,23 @@ impl Path {
         totals
     }
 
-    /// A reply came: to the packet of this number, under this number of the reflector, while the newest sent was this.
-    pub(crate) fn heard(&mut self, number: u32, reflector: u32, newest_sent: u32) -> Change {
+    /// A reply came to this address of the sender's: to the packet of this number, under this number of the reflector, while the
+    /// newest sent was this.
+    pub(crate) fn heard(
+        &mut self,
+        number: u32,
+        reflector: u32,
+        newest_sent: u32,
+        own: Option<IpAddr>,
+    ) -> Change {
         let earlier = self.totals();
         let place = self.answered.place(number);
         let ahead = if let Place::Ahead(by) = place { i64::from(by) } else { 0 };
         let mut change = Change::default();
+        let moved = own != self.own;
         let goes_on = match &mut self.life {
             Life::Unheard => false,
+            Life::Stateful(_) if moved => false,
             Life::Stateless(lost, doubled) => {
                 let goes_on = reflector == number;
                 match place {
@@ -151,7 +167,13 @@ impl Path {
         if !goes_on && ahead > 0 {
             change.restarted = !matches!(self.life, Life::Unheard);
             self.before += self.life.totals();
-            self.life = Life::begin(number, reflector, ahead, !change.restarted);
+            let begun = match (change.restarted, moved) {
+                (false, _) => Begun::First,
+                (true, false) => Begun::Anew,
+                (true, true) => Begun::Elsewhere,
+            };
+            self.life = Life::begin(number, reflector, ahead, begun);
+            self.own = own;
         }
         self.answered.mark(number);
         if ahead > 0 {
@@ -162,18 +184,29 @@ impl Path {
     }
 }
 
+/// What a life of the reflector's numbers begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// The session's first reply.
+    First,
+    /// A count that is not the one it was.
+    Anew,
+    /// The reflector's count for another address of the sender's.
+    Elsewhere,
+}
+
 impl Life {
     /// `ahead` is how many packets were sent since the last that was answered, this one included.
-    fn begin(number: u32, reflector: u32, ahead: i64, first: bool) -> Self {
+    fn begin(number: u32, reflector: u32, ahead: i64, begun: Begun) -> Self {
         if reflector == number {
             return Self::Stateless(ahead - 1, 0);
         }
         let from_zero = i64::from(reflector) + 1;
         // A new session's count begins at zero, so all before this reply is known; after a restart nobody knows which
         // packets the reflector's former life had. One that does not begin at zero tells nothing of what was before.
-        let (heard, counted, sent) = if first && from_zero <= ahead + SURPLUS {
+        let (heard, counted, sent) = if begun == Begun::First && from_zero <= ahead + SURPLUS {
             (Recent::before(0), from_zero, ahead)
-        } else if from_zero <= ahead {
+        } else if begun == Begun::Anew && from_zero <= ahead {
             (Recent::before(0), from_zero, from_zero)
         } else {
             (Recent::before(reflector), 1, 1)

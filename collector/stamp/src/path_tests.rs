@@ -7,7 +7,7 @@ const FIRST: u32 = 1_000;
 
 /// Takes replies as (packet, reflector's number), packets counted from `FIRST`; the change with each.
 fn changes(path: &mut Path, replies: &[(u32, u32)]) -> Vec<Change> {
-    let hear = |&(number, reflector): &(u32, u32)| path.heard(FIRST + number, reflector, FIRST + 20);
+    let hear = |&(number, reflector): &(u32, u32)| path.heard(FIRST + number, reflector, FIRST + 20, None);
     replies.iter().map(hear).collect()
 }
 
@@ -75,6 +75,40 @@ fn a_restart_is_told_and_what_it_hides_is_unknown() {
     // One of the former life straggles in: nothing begins anew.
     assert_eq!(changes(&mut path, &[(4, 1_000_000)])[0], Change::default());
     assert_eq!(changes(&mut path, &[(12, 3)])[0], Change::default());
+}
+
+#[test]
+fn another_address_of_the_senders_is_another_count_and_what_was_between_is_unknown() {
+    let [own, other] = [1, 2].map(|host| Some(IpAddr::from([10, 0, 0, host])));
+    let mut path = Path::new(FIRST);
+    let mut hear = |number: u32, reflector: u32, own: Option<IpAddr>| {
+        path.heard(FIRST + number, reflector, FIRST + 40, own)
+    };
+    for number in 0..10 {
+        assert_eq!(hear(number, number, own), Change::default());
+    }
+    // Its count for the other begins at zero; one of the five before may have been lost either way.
+    let told = hear(15, 0, other);
+    assert!(told.restarted);
+    assert_eq!(told.since, lost(0, 0, 5));
+    assert_eq!(hear(17, 2, other).since, lost(0, 1, 0));
+    // Back to the first, whose count has stood still, and which by itself would be a jump that is possible.
+    let told = hear(18, 12, own);
+    assert!(told.restarted);
+    assert_eq!(told.since, lost(0, 0, 0));
+    // One that was asked from the other straggles in.
+    assert_eq!(hear(16, 1, other), Change::default());
+    // What is lost now is found in its direction.
+    assert_eq!(hear(24, 13, own).since, lost(5, 0, 0));
+    assert_eq!(hear(25, 16, own).since, lost(-2, 2, 0));
+
+    // Whoever copies the number counts for nobody.
+    let mut path = Path::new(FIRST);
+    for (number, own) in [(0, own), (2, other), (3, own)] {
+        let told = path.heard(FIRST + number, FIRST + number, FIRST + 40, own);
+        assert!(!told.restarted);
+    }
+    assert_eq!(path.totals(), lost(0, 0, 1));
 }
 
 #[test]
@@ -168,7 +202,7 @@ fn hear(first: u32, last: u32, replies: &[(u32, u32)]) -> Totals {
     let mut path = Path::new(first);
     let mut sum = Totals::default();
     for &(number, reflector) in replies {
-        let change = path.heard(number, reflector, last);
+        let change = path.heard(number, reflector, last, None);
         assert!(!change.restarted, "restarted by ({number}, {reflector})");
         sum += change.since;
     }
@@ -245,7 +279,7 @@ proptest! {
     fn any_numbers_are_borne(replies in prop::collection::vec((0_u32..40, prop_oneof![0_u32..60, any::<u32>()]), 0..100)) {
         let mut path = Path::new(FIRST);
         for (number, reflector) in replies {
-            path.heard(FIRST + number, reflector, FIRST + 40);
+            path.heard(FIRST + number, reflector, FIRST + 40, None);
         }
         let Totals { lost, duplicated } = path.totals();
         prop_assert!(lost.forward >= 0 && lost.back >= 0, "{:?}", lost);

@@ -4,13 +4,15 @@
 //! sessions with one reflector opens two senders; two probes of one reflector may as well share the session, for they
 //! share the path.
 //!
-//! Replies are stamped by the kernel as they arrive (`SO_TIMESTAMPNS`). What a router, the far machine or the own kernel
+//! Replies are stamped by the kernel as they arrive (`SO_TIMESTAMPNS`), and come with the address that they came to
+//! (`IP_PKTINFO`): the kernel chooses the source of each packet anew, by its route, and the reflector takes another one for
+//! another session. What a router, the far machine or the own kernel
 //! says of a packet comes by the error queue (`IP_RECVERR`, see ip(7)).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IoSliceMut;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
@@ -21,7 +23,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-use crate::exchange::{address, more_room, unix_nanos};
+use crate::exchange::{address, more_room, unix_nanos, v4};
 use crate::packet::{ReflectorPacket, SenderPacket};
 use crate::session::{FIRST, Session, Told};
 use crate::{Error, Mode, Totals, failure, nanos};
@@ -108,9 +110,11 @@ impl<T: Copy> Sender<T> {
         let socket = socket(domain, SockType::Datagram, flags, None).map_err(failed)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).map_err(failed)?;
         match family {
-            Family::V4 => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
+            Family::V4 => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+                .and_then(|()| setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)),
             Family::V6 => setsockopt(&socket, sockopt::Ipv6V6Only, &true)
-                .and_then(|()| setsockopt(&socket, sockopt::Ipv6RecvErr, &true)),
+                .and_then(|()| setsockopt(&socket, sockopt::Ipv6RecvErr, &true))
+                .and_then(|()| setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)),
         }
         .map_err(failed)?;
         more_room(&socket);
@@ -212,7 +216,7 @@ impl<T: Copy> Sender<T> {
             self.strays.malformed += 1;
             return Ok(None);
         };
-        let told = session.reply(&packet, now, message.arrived);
+        let told = session.reply(&packet, now, message.arrived, message.own);
         self.strays.unasked += u64::from(told.is_none());
         Ok(told.map(Heard::Reply))
     }
@@ -242,18 +246,20 @@ impl<T: Copy> Sender<T> {
         let control = Some(self.control.as_mut_slice());
         let flags = flags | MsgFlags::MSG_DONTWAIT;
         let message = recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, control, flags)?;
-        let (mut arrived, mut errno) = (None, None);
+        let (mut arrived, mut errno, mut own) = (None, None, None);
         for control in message.cmsgs().ok().into_iter().flatten() {
             match control {
                 ControlMessageOwned::ScmTimestampns(stamp) => arrived = unix_nanos(stamp),
                 ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
                     errno = i32::try_from(error.ee_errno).ok().map(Errno::from_raw);
                 }
+                ControlMessageOwned::Ipv4PacketInfo(info) => own = Some(v4(info.ipi_spec_dst)),
+                ControlMessageOwned::Ipv6PacketInfo(info) => own = Some(info.ipi6_addr.s6_addr.into()),
                 _ => {}
             }
         }
         let (length, address) = (message.bytes, message.address.as_ref().and_then(address));
-        Ok(Message { room, length, address, arrived, errno })
+        Ok(Message { room, length, address, own, arrived, errno })
     }
 }
 
@@ -262,6 +268,8 @@ struct Message {
     room: [u8; ROOM],
     length: usize,
     address: Option<SocketAddr>,
+    /// Which of this machine's addresses it came to.
+    own: Option<IpAddr>,
     /// The kernel's stamp.
     arrived: Option<i64>,
     /// What an entry of the error queue says.

@@ -1,6 +1,7 @@
 //! The sender's side of a session: numbers what goes out, takes what comes back, and tells what that says. Pure.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::ntp::Stamp;
@@ -161,7 +162,8 @@ impl<T: Copy> Session<T> {
         numbers.next().is_none().then(|| self.front().wrapping_add(index))
     }
 
-    /// Takes a reply, read at `read`, and stamped by the kernel with `arrived`, in nanoseconds since the Unix epoch.
+    /// Takes a reply, read at `read`, and stamped by the kernel with `arrived`, in nanoseconds since the Unix epoch. It came to
+    /// `own`, an address of this machine: a reflector has a count for each that it is asked from.
     /// `None` when it does not answer a packet of this session: its number is of none that is remembered, or the copy
     /// of that packet's timestamp is not the same.
     pub fn reply(
@@ -169,6 +171,7 @@ impl<T: Copy> Session<T> {
         packet: &ReflectorPacket,
         read: Instant,
         arrived: Option<i64>,
+        own: Option<IpAddr>,
     ) -> Option<Told<T>> {
         let number = packet.sender_sequence;
         let newest_sent = self.next.wrapping_sub(1);
@@ -195,7 +198,7 @@ impl<T: Copy> Session<T> {
             .map(Duration::from_nanos)
             .filter(|&dwell| dwell <= total);
 
-        let path = self.path.heard(number, packet.sequence, newest_sent);
+        let path = self.path.heard(number, packet.sequence, newest_sent, own);
         let timing = Timing { number, sent: steady, total, reflector: reflector.filter(|_| dwell.is_some()) };
         let variation = self.last.and_then(|last| timing.variation(&last));
         if self.last.is_none_or(|last| is_after(number, last.number)) {

@@ -64,7 +64,7 @@ impl World {
     fn hear(&mut self, answer: &ReflectorPacket, (at, there, kept, back): Way) -> Option<Told<u32>> {
         let arrived = at + there + kept + back;
         let read = self.steady(arrived + 3 * MS);
-        self.session.reply(answer, read, Some(WALL + arrived))
+        self.session.reply(answer, read, Some(WALL + arrived), None)
     }
 
     /// Sends one that comes back.
@@ -91,7 +91,7 @@ fn the_round_trip_is_without_the_dwell_and_by_the_kernels_stamp() {
     for arrived in [None, Some(WALL + 5_000 * MS), Some(WALL - 5_000 * MS)] {
         let packet = world.send(1_000 * MS);
         let answer = world.answer(&packet, 1, way);
-        let told = world.session.reply(&answer, world.steady(1_084 * MS), arrived).unwrap();
+        let told = world.session.reply(&answer, world.steady(1_084 * MS), arrived, None).unwrap();
         assert_eq!((told.rtt, told.stamped), (Duration::from_millis(84), false), "{arrived:?}");
     }
 }

@@ -98,6 +98,45 @@ fn a_reflector_answers_its_networks_and_no_other() {
     assert_eq!(reflector.heard().unwrap().len(), 1);
 }
 
+/// A route that changes, as when a tunnel comes up again by another, may change the source of what is sent.
+#[test]
+fn losses_are_found_in_their_direction_though_the_senders_address_changes() {
+    if !root("losses_are_found_in_their_direction_though_the_senders_address_changes") {
+        return;
+    }
+    let pair = Pair::new();
+    for (family, far, network, [own, other]) in [
+        (Family::V4, "10.78.0.2", "10.78.0.0/24", ["10.78.0.1", "10.78.0.9"]),
+        (Family::V6, "fd78::2", "fd78::/64", ["fd78::1", "fd78::9"]),
+    ] {
+        let to: SocketAddr = (far.parse::<std::net::IpAddr>().unwrap(), 862).into();
+        let length = if family == Family::V4 { 24 } else { 64 };
+        let nodad = if family == Family::V4 { "" } else { " nodad" };
+        succeed(&format!("ip -n {} addr add {other}/{length} dev cable{nodad}", pair.near));
+        let from = |own: &str| {
+            succeed(&format!("ip -n {} route replace {far} dev cable src {own}", pair.near));
+        };
+        let reflector = inside(&pair.far, || reflector(&[&to.to_string()], network));
+        let mut sender = inside(&pair.near, || Sender::open(family).unwrap());
+        // The reflector's count for the first is ahead of that for the second when it is asked from the first again.
+        for (own, batches, sessions) in [(own, 3, 1), (other, 1, 2), (own, 1, 2)] {
+            from(own);
+            (0..batches).for_each(|_| send(&mut sender, to, BATCH));
+            assert_eq!(reflector.heard().unwrap().len(), sessions, "{family}");
+            assert_eq!(sender.totals(to), Some(Totals::default()), "{family}: nothing was lost from {own}");
+        }
+        drop_incoming(&pair.far, OUT);
+        send(&mut sender, to, BATCH);
+        send(&mut sender, to, BATCH);
+        let dropped = pass(&pair.far);
+        send(&mut sender, to, 1);
+        until(&format!("{family}: {dropped} on the way out"), || {
+            sender.receive(&mut Vec::new());
+            sender.totals(to) == Some(lost(dropped, 0))
+        });
+    }
+}
+
 #[test]
 fn what_the_kernel_or_a_router_says_is_a_loss_with_its_reason() {
     if !root("what_the_kernel_or_a_router_says_is_a_loss_with_its_reason") {

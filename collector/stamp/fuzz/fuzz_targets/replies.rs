@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         bytes[28..36].copy_from_slice(&asked.sent.0.to_be_bytes());
         let read = start + Duration::from_millis(which.into());
         let packet = ReflectorPacket::read(&bytes).unwrap();
-        if let Some(told) = session.reply(&packet, read, Some(wall + i64::from(which))) {
+        if let Some(told) = session.reply(&packet, read, Some(wall + i64::from(which)), None) {
             assert!(told.rtt <= Duration::from_millis(255));
         }
         let totals = session.totals();

@@ -91,8 +91,10 @@ impl Charon {
         let questions = detection.questions.max(1);
         let retransmit = detection.give_up.as_secs_f64() / f64::from(questions);
         let again = questions - 1;
+        // kernel-libipsec makes routes all the same, and lets packets leave from any address that the policy has: the main table,
+        // whose route says from which, comes first.
         let conf = format!(
-            "charon {{\n load = {PLUGINS}\n install_routes = no\n install_virtual_ip = no\n \
+            "charon {{\n load = {PLUGINS}\n install_routes = no\n routing_table_prio = 40000\n install_virtual_ip = no\n \
              retransmit_timeout = {retransmit:.3}\n retransmit_base = 1.0\n retransmit_tries = {again}\n \
              plugins {{\n  vici {{\n   socket = \"unix://{text}/charon.vici\"\n  }}\n }}\n \
              filelog {{\n  file {{\n   path = \"{text}/charon.log\"\n   flush_line = yes\n   time_format = %T\n   default = 1\n  }}\n }}\n\
