@@ -4,7 +4,8 @@
 //! probe with a long timeout is waited for, while the batches go on.) Quiet time counts only while the alerter itself reads its
 //! queue to the end in a steady rhythm: neither a backlog nor a suspended or stalled alerter accuses anybody. After
 //! [`SILENT`] routine holds of it a site is silent; one more hold shows whether all are, and then it is told: one
-//! site as `site-silent`, all of them at once as one `alerter-blind`, since then the alerter's own sight is in doubt.
+//! site as `site-silent`, all of them at once as one `alerter-blind`, since then the alerter's own sight is in doubt. When the
+//! first of them is heard again, the others have as long anew.
 
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,9 @@ impl Silence {
             self.blind = false;
             out.push(blind(State::Resolved, wall, quiet));
             for site in &mut self.sites {
-                site.patience = site.quiet.max(site.hold * SILENT) + site.hold;
+                // What cut all of them off may let go of one sooner than of the next, and a collector that was
+                // refused waits before it tries again: the others are given as long as at the start.
+                site.patience = site.quiet + site.hold * (SILENT + 1);
             }
         }
     }
@@ -268,9 +271,15 @@ mod tests {
             (two, "a b 60s b 0s", "4:alerter:firing 60:alerter:resolved", "which resolves with the first"),
             (
                 two,
-                "a b 60s b 1s b 1s",
-                "4:alerter:firing 60:alerter:resolved 61:a:firing",
-                "who stays silent then pages a hold later",
+                "a b 60s b 3s b 3s b",
+                "4:alerter:firing 60:alerter:resolved 64:a:firing",
+                "who stays silent then is told of as if it had never been heard",
+            ),
+            (
+                two,
+                "a b 60s b 3s b a 1s a b 2s",
+                "4:alerter:firing 60:alerter:resolved",
+                "who comes back a little later than another is not told of",
             ),
             (
                 two,
@@ -286,8 +295,8 @@ mod tests {
             ),
             (
                 two,
-                "a b 2s b 6s a 1s",
-                "4:a:firing 6:alerter:firing 8:a:resolved 8:alerter:resolved 9:b:firing",
+                "a b 2s b 6s a 3s a 1s",
+                "4:a:firing 6:alerter:firing 8:a:resolved 8:alerter:resolved 12:b:firing",
                 "and is told of itself when another comes back",
             ),
             (three, "a b c 1s c 1s c 1s c 1s c", "4:a:firing 4:b:firing", "two of three are two pages"),
