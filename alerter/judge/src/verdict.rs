@@ -19,6 +19,9 @@ pub(crate) const SKEW: Duration = Duration::from_secs(2);
 /// A tunnel that is back within this time was replaced; AWS's own maintenance takes minutes.
 const REPLACED: Duration = Duration::from_secs(15 * 60);
 
+/// Large packets are no matter of their size if as many small ones in a row would be lost as often as this.
+const OF_NO_SIZE: f64 = 0.05;
+
 /// What kind of broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -186,8 +189,11 @@ pub(crate) fn of_link(
         list.push(symptom);
     }
     // A rule for large packets may fire first while small ones are lost as well: that is no matter of size.
-    let small = || facts.small().map(|probe| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some()));
-    let no_matter_of_size = losses.is_empty() && small().next().is_some() && small().all(|lost| lost);
+    let lost = |probe: &crate::facts::ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
+    let no_matter_of_size = losses.is_empty()
+        && facts.small().next().is_some()
+        && facts.small().all(lost)
+        && loss::is_no_chance(facts, facts.small());
     let losses = if no_matter_of_size { &large } else { &losses };
     let mut found = loss::judge(facts, losses, before, course);
     if found.as_ref().is_none_or(|found| !found.kind.is_down()) && !tunnels.is_empty() {
@@ -297,6 +303,12 @@ fn too_big(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>) -
         // Large packets pass again.
         return before.cloned();
     };
+    // Where small ones are lost in part, a few large ones may have been lost as they are.
+    let share = |(lost, of): (u32, u32)| f64::from(lost) / f64::from(of);
+    let shares = facts.small().filter_map(|probe| probe.seen.as_ref()).map(|seen| share(seen.lost_of()));
+    if shares.fold(0.0, f64::max).powf(seen.run().into()) > OF_NO_SIZE {
+        return Some(loss::partial(facts, symptoms.first()?));
+    }
     let size = probe.size.unwrap_or_default();
     let learned = seen.mtu.map_or_else(String::new, |mtu| format!(", the way takes {mtu}"));
     Some(Verdict {

@@ -1,5 +1,6 @@
 //! Incident days in miniature: a link of two sites with five probes and a VPN connection, second by second.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crosswatch_shared::config::topology::{
@@ -245,6 +246,23 @@ fn tunnels_that_are_found_down_are_the_reason() {
     );
 }
 
+/// Such as by a site that was cut off, and asks its tunnels as it comes back.
+#[test]
+fn tunnels_that_are_found_up_when_replies_come_again_make_no_black_hole_of_the_loss() {
+    let mut world = World::new();
+    let one_side = lost([true, true, false, false, true]);
+    world.seconds(17, good).seconds(6, lost(ALL)).seconds(5, one_side).seconds(30, good);
+    assert_eq!(
+        world.course(),
+        [
+            "l opened by ping-failed l/a/icmp-b: link-lost (4 of 4 probes lost, tunnels not asked since)",
+            "l closed by ping-failed l/a/large: link-lost (2 of 4 probes lost, tunnels not asked since)",
+        ],
+        "{:#?}",
+        world.told
+    );
+}
+
 #[test]
 fn one_tunnel_down_is_lost_redundancy_and_a_replacement_once_it_is_back() {
     let mut world = World::new();
@@ -324,6 +342,27 @@ fn losses_and_replies_that_take_turns_are_a_lossy_link_and_no_lost_one() {
     let course = world.course();
     assert!(course.last().unwrap().contains("lossy ("), "{course:#?}");
     assert!(!course.iter().skip(1).any(|told| told.contains("worse")), "{course:#?}");
+}
+
+/// Six of ten, each by chance alone: all probes lost at once is nothing new, until it goes on.
+#[test]
+fn strong_losses_by_chance_make_no_lost_link_and_the_loss_of_everything_then_does() {
+    for seed in 0..20 {
+        let mut world = World::new();
+        let random = &RefCell::new(fastrand::Rng::with_seed(seed));
+        let by_chance = |share: f64| {
+            let outcome = move |()| if random.borrow_mut().f64() < share { LOST } else { REPLY };
+            move |_: i64| Second { outcomes: [(); 5].map(outcome), ..Second::default() }
+        };
+        // That it is losses by chance shows after some.
+        world.seconds(17, good).seconds(40, by_chance(0.3)).seconds(3_600, by_chance(0.6));
+        let course = world.course();
+        assert!(!course.iter().any(|told| told.contains("worse")), "seed {seed}: {course:#?}");
+        assert!(course.last().unwrap().contains("lossy ("), "seed {seed}: {course:#?}");
+        world.seconds(20, lost(ALL));
+        let course = world.course();
+        assert!(course.last().unwrap().contains("worse: black-hole ("), "seed {seed}: {course:#?}");
+    }
 }
 
 #[test]

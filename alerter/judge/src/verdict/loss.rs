@@ -6,8 +6,10 @@ use crosswatch_shared::time::Timestamp;
 use super::{Course, Kind, SKEW, Symptom, Verdict};
 use crate::facts::{LinkFacts, Looked, Outcomes, ProbeFacts};
 
-/// On a link where losses and replies take turns, so many lost in a row are more than chance.
-const NO_CHANCE: u32 = 5;
+/// On a link where losses and replies take turns, fewer lost in a row are chance.
+const ROW: u32 = 5;
+/// And so are those of all probes that would come of losses as they were before more often than this. Every second is a chance.
+const RARE: f64 = 1e-8;
 
 /// What of the loss so far is known of a probe.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,18 +44,18 @@ pub(super) fn judge(
     let began = course.began.map_or(earliest.0, |began| began.min(earliest.0));
     course.began = Some(began);
     let state = |probe: &ProbeFacts| state(probe, began, earliest.1);
-    let flaky = facts.small().filter_map(|probe| probe.seen.as_ref()).any(Outcomes::is_flaky);
-    let enough =
-        |probe: &&ProbeFacts| !flaky || probe.seen.as_ref().is_some_and(|seen| seen.run() >= NO_CHANCE);
+    let flaky = is_flaky(facts);
     let answers = facts.small().filter(|probe| state(probe) == State::Answers).count();
     if !course.total
         && let Some(refused) = refused(facts, &failing)
     {
         return Some(refused);
     }
-    if course.total || (answers == 0 && failing.iter().all(enough)) {
+    if course.total || (answers == 0 && is_no_chance(facts, failing.iter().copied())) {
         course.total |= facts.small().all(|probe| state(probe) == State::Lost);
-        return Some(blind(&failing, began).unwrap_or_else(|| total(facts, &failing, began, earliest.1)));
+        let at_its_end = before_of_loss.filter(|_| answers > 0);
+        let total = || total(facts, &failing, began, earliest.1, at_its_end);
+        return Some(blind(&failing, began).unwrap_or_else(total));
     }
     if let Some(blind) = blind(&failing, began) {
         return Some(blind);
@@ -65,6 +67,27 @@ pub(super) fn judge(
         structural(facts, &failing, |probe| state(probe) == State::Answers)
             .unwrap_or_else(|| partial(facts, first)),
     )
+}
+
+/// Whether losses and replies took turns on the link of late.
+fn is_flaky(facts: &LinkFacts) -> bool {
+    facts.small().filter_map(|probe| probe.seen.as_ref()).any(Outcomes::is_flaky)
+}
+
+/// Whether that these probes are lost is more than what was lost of the link before explains.
+pub(super) fn is_no_chance<'a>(facts: &LinkFacts, failing: impl Iterator<Item = &'a ProbeFacts>) -> bool {
+    if !is_flaky(facts) {
+        return true;
+    }
+    let seen: Vec<&Outcomes> = failing.filter_map(|probe| probe.seen.as_ref()).collect();
+    let row: u32 = seen.iter().map(|seen| seen.run()).sum();
+    let (lost, of) = seen.iter().fold((0, 0), |(lost, of), seen| {
+        let (lost_of_it, of_it) = seen.lost_of();
+        (lost + lost_of_it, of + of_it)
+    });
+    // The rule of succession: of none and of all no share is certain.
+    let share = f64::from(lost - row + 1) / f64::from(of - row + 2);
+    seen.iter().all(|seen| seen.run() >= ROW) && share.powf(row.into()) <= RARE
 }
 
 fn is_of_loss(kind: Kind) -> bool {
@@ -98,8 +121,14 @@ fn blind(failing: &[&ProbeFacts], began: Timestamp) -> Option<Verdict> {
     alone.then(|| Verdict { kind: Kind::CollectorBlind, words: format!("{site}: {}", at_fault.summary) })
 }
 
-/// Nothing gets through.
-fn total(facts: &LinkFacts, failing: &[&ProbeFacts], began: Timestamp, by: &str) -> Verdict {
+/// Nothing gets through, or nothing did until some replies came: then `before` is what it was, unless more is known now.
+fn total(
+    facts: &LinkFacts,
+    failing: &[&ProbeFacts],
+    began: Timestamp,
+    by: &str,
+    before: Option<&Verdict>,
+) -> Verdict {
     let all = facts.small().count();
     let lost = match failing.len() {
         count if count == all && all == 1 => "the only probe lost".to_owned(),
@@ -121,6 +150,10 @@ fn total(facts: &LinkFacts, failing: &[&ProbeFacts], began: Timestamp, by: &str)
     let (up, total) = (worst.up, worst.total);
     if up == 0 {
         return Verdict { kind: Kind::TunnelsDown, words: format!("0 of {total} tunnels up, {lost}") };
+    }
+    // Tunnels that are up while something is answered swallow nothing, whatever was before.
+    if let Some(before) = before {
+        return before.clone();
     }
     let after = worst.at.since(began).as_secs();
     Verdict { kind: Kind::BlackHole, words: format!("{up} of {total} tunnels up after {after} s, {lost}") }
@@ -207,7 +240,7 @@ fn protocols(probes: &[&ProbeFacts]) -> String {
 }
 
 /// A part is lost, and no more can be said.
-fn partial(facts: &LinkFacts, first: &Symptom) -> Verdict {
+pub(super) fn partial(facts: &LinkFacts, first: &Symptom) -> Verdict {
     let worst = facts.small().filter_map(|probe| Some((probe.seen.as_ref()?.lost_of(), probe)));
     let worst = worst.max_by(|(a, _), (b, _)| (a.0 * b.1).cmp(&(b.0 * a.1)));
     let words = match worst {
