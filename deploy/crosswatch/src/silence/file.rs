@@ -1,7 +1,8 @@
 //! The file of silences, edited: whole or not at all, with all that people wrote in it, and by one at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -73,9 +74,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
-        if let Ok(former) = fs::metadata(path) {
-            file.set_permissions(former.permissions())?;
-        }
+        // Whatever the umask: an alerter that runs as a user of its own must read what root makes.
+        let mode = || Permissions::from_mode(0o644);
+        file.set_permissions(fs::metadata(path).map_or_else(|_| mode(), |former| former.permissions()))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)
