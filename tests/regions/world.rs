@@ -28,7 +28,7 @@ pub(crate) const PROBES: [&str; 3] = [
 /// As long as a window may be under way with both holds, the receiver's and the sender's, and patience besides.
 pub(crate) const UNDER_WAY: Duration = Duration::from_secs(180);
 
-/// A lab that probes five times a second, in a folder of its own.
+/// A lab in a folder of its own. Unless it is told otherwise it probes five times a second.
 pub(crate) struct World {
     pub(crate) lab: Lab,
     folder: TempDir,
@@ -45,16 +45,22 @@ impl World {
         change: impl FnOnce(String) -> String + 'static,
         prepare: impl FnOnce(&Lab) + 'static,
     ) -> Self {
-        Self::of(true, change, prepare)
+        Self::of(true, Duration::from_millis(200), change, prepare)
+    }
+
+    /// With a probe a second, as labs are: for what lasts.
+    pub(crate) fn probing_each_second(change: impl FnOnce(String) -> String + 'static) -> Self {
+        Self::of(true, Duration::from_secs(1), change, |_| ())
     }
 
     /// With IPsec tunnels between the regions, both ends of which are watched, and reflectors.
     pub(crate) fn with_tunnels(change: impl FnOnce(String) -> String + 'static) -> Self {
-        Self::of(false, change, |_| ())
+        Self::of(false, Duration::from_millis(200), change, |_| ())
     }
 
     fn of(
         plain: bool,
+        every: Duration,
         change: impl FnOnce(String) -> String + 'static,
         prepare: impl FnOnce(&Lab) + 'static,
     ) -> Self {
@@ -64,7 +70,7 @@ impl World {
         let lab = Lab::up(Options {
             plain,
             cloud: Cloud::Gate { gate, ministack },
-            every: Duration::from_millis(200),
+            every,
             change_config: Box::new(|text| {
                 change(
                     text.replace("period = \"60s\"", "period = \"10s\"").replace("clear = 30", "clear = 5"),
@@ -225,7 +231,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// The state and the place of a text: `FIRING black-hole use1-euw1: …`.
-fn place(text: &str) -> (&str, &str) {
+pub(crate) fn place(text: &str) -> (&str, &str) {
     let (head, _) = text.split_once(": ").unwrap_or((text, ""));
     let mut words = head.split(' ');
     (words.next().unwrap(), words.nth(1).unwrap())
