@@ -148,7 +148,9 @@ pub(crate) fn assert_right(world: &World, episodes: &[Episode<'_>], end: Timesta
                     }));
                 }
             }
-            if row.is_late(series) && row.seen_of(series).is_none() {
+            // Of delays there is one a batch, and what waited comes in few.
+            let may_lack = series.metric == "PipelineDelay";
+            if row.is_late(series) && row.seen_of(series).is_none() && !may_lack {
                 let there = windows.range(*begun..*over).filter(|(at, _)| episode.spans(**at)).count();
                 if there == 0 {
                     wrong.push(format!("{:?}: {series:?} did not come late, but never", row.faults));

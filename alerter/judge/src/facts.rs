@@ -19,6 +19,9 @@ use crate::series::Order;
 /// Of so many newest outcomes it is known which were lost.
 pub const RECENT: u32 = u32::BITS;
 
+/// So many replies in a row end a trouble: what is lost after them is of another.
+const CALM: u32 = 5;
+
 /// Captures are at most so often; one from before a rule fired is of the same trouble.
 const CAPTURES: Duration = Duration::from_secs(60);
 
@@ -417,7 +420,7 @@ impl ProbeFacts {
         let turned = lost.is_some() != seen.lost.is_some();
         if turned {
             seen.since = at;
-            if lost.is_some() && seen.recent == 0 {
+            if lost.is_some() && seen.recent.trailing_zeros() >= CALM {
                 seen.ways = (0, 0);
             }
         }

@@ -417,6 +417,12 @@ fn stamp_tells_the_way_that_is_lost_once_replies_come_again() {
     );
     assert!(course.last().unwrap().contains("closed by ping-failed l/a/large: one-way"), "{course:#?}");
 
+    // What was lost before, both ways, is another trouble, though not long ago.
+    let mut world = World::new();
+    world.seconds(17, good).seconds(20, lost(ALL)).seconds(1, told(20, 0)).seconds(11, good);
+    world.seconds(20, lost(ALL)).seconds(1, told(0, 6)).seconds(20, good);
+    assert!(world.course().last().unwrap().contains("large: one-way"), "{:#?}", world.told);
+
     // What does not arrive over there has no way back to be lost on.
     let mut world = World::new();
     world.seconds(17, good).seconds(30, lost(ALL)).seconds(1, told(6, 0)).seconds(20, good);
