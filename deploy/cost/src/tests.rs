@@ -83,6 +83,7 @@ fn alarms(topology: &Topology, rules: &[Rule], period: Duration) -> Alarms {
             to_cloudwatch: true,
             namespace: "Crosswatch",
             region: Some("us-east-1"),
+            region_is_named: true,
             period,
             metrics: &Metric::DEFAULT,
             sources: &["ec2:*".to_owned()],
