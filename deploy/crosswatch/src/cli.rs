@@ -60,6 +60,9 @@ pub(crate) enum Command {
         /// Poll the site's VPN connections once, forward what was seen, and end: for a schedule, such as a function's.
         #[arg(long)]
         once: bool,
+        /// With --once: keep the journal in this folder in place of `[queue] path`, where that cannot be written to.
+        #[arg(long, value_name = "FOLDER", requires = "once")]
+        data: Option<PathBuf>,
     },
     /// Run the publisher: observations to metrics.
     Publisher {
@@ -415,7 +418,7 @@ pub(crate) enum Way {
     PublicIpv4,
     /// A NAT gateway a region, and one for the centre.
     Nat,
-    /// Interface endpoints.
+    /// Interface endpoints, four each.
     Endpoints,
     /// It is there already.
     None,

@@ -72,8 +72,8 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             let job = Job::all(&config.topology)?;
             run::run(config, file, job)
         }
-        Command::Collector { site, once: true } => once::run(&load(config)?, site.into()),
-        Command::Collector { site, once: false } => {
+        Command::Collector { site, once: true, data } => once::run(load(config)?, site.into(), data),
+        Command::Collector { site, once: false, .. } => {
             run::run(load(config)?, None, Job::Collector(site.into()))
         }
         Command::Publisher { queue } => {
