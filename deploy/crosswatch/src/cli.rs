@@ -95,10 +95,13 @@ pub(crate) enum Command {
         /// Try one harmless call for each permission that the config needs on AWS, as this machine's identity.
         #[arg(long)]
         aws: bool,
+        /// With --aws: only what this stage needs, whose role it is then called under; of the collector with --site.
+        #[arg(long, value_enum, value_name = "STAGE", requires = "aws")]
+        stage: Option<CallingStage>,
         /// Measure each probe for ten seconds from this machine, and compare with the thresholds.
         #[arg(long)]
         probe: bool,
-        /// Where this machine is: only this site's probes are measured.
+        /// Where this machine is: only this site's probes are measured, and with --stage collector only what it needs is tried.
         #[arg(long)]
         site: Option<String>,
     },
@@ -331,6 +334,19 @@ pub(crate) enum Command {
     /// alarm cannot say as the rule does is told in notes.
     #[command(subcommand, verbatim_doc_comment)]
     Alarms(AlarmsCommand),
+}
+
+/// A stage with rights of its own on AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CallingStage {
+    /// A site's collector.
+    Collector,
+    /// The publisher.
+    Publisher,
+    /// The alerter, of two the first.
+    Alerter,
+    /// The second of two alerters.
+    SecondAlerter,
 }
 
 /// Whose dashboard.

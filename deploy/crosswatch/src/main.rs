@@ -89,14 +89,14 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             run::run(config, file, job)
         }
         Command::Alarms(command) => alarms::run(&load(config)?, command),
-        Command::Check { aws, probe, site } => {
+        Command::Check { aws, stage, probe, site } => {
             let config = load(config)?;
             let site = site.map(|site| run::known_site(&config, site.into())).transpose()?;
             check::run(&config)?;
             if probe {
                 check::probe::run(&config, site.as_deref())?;
             }
-            if aws { check::aws::run(&config, site.as_deref()) } else { Ok(()) }
+            if aws { check::aws::run(&config, stage, site.as_deref()) } else { Ok(()) }
         }
         Command::Reflector(args) => reflector::run(args),
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
