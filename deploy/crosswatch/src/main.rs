@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run => {
-            let file = config::found(config.as_deref());
+            let file = config::found(config.as_deref())?;
             let config = load(config)?;
             let job = Job::all(&config.topology)?;
             run::run(config, file, job)
@@ -82,7 +82,7 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             run::run(config, None, job)
         }
         Command::Alerter { queue, second } => {
-            let file = config::found(config.as_deref());
+            let file = config::found(config.as_deref())?;
             let config = load(config)?;
             let job = if second { Job::second_alerter } else { Job::alerter };
             let job = job(&config.topology, queue.queue)?;
@@ -143,21 +143,17 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The config named, or the one in this folder, or the built-in starter.
+/// The config named, or the one in this folder, or that of the machine, or the built-in starter.
 fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
-    if let Some(path) = named {
-        return Ok(Config::load(&path)?);
+    let Some(path) = config::found(named.as_deref())? else {
+        let gateway = config::default_gateway();
+        eprintln!("no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)");
+        return Ok(Config::starter(gateway).map_err(LoadError::Wrong)?);
+    };
+    if path == Path::new(config::INSTALLED) && named.is_none() {
+        eprintln!("no crosswatch.toml here: using {}", path.display());
     }
-    match Config::load(Path::new(config::FILE)) {
-        Err(LoadError::Absent { .. }) => {
-            let gateway = config::default_gateway();
-            eprintln!(
-                "no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)"
-            );
-            Ok(Config::starter(gateway).map_err(LoadError::Wrong)?)
-        }
-        loaded => Ok(loaded?),
-    }
+    Ok(Config::load(&path)?)
 }
 
 /// An error with its causes; one that its effect has told already is not told again.
