@@ -12,6 +12,7 @@ use crosswatch_shared::time::Timestamp;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::Refused;
+use crate::owner;
 
 /// What a file begins with that is made here.
 const HEAD: &str =
@@ -57,7 +58,9 @@ impl SilencesFile {
             text.insert_str(0, HEAD);
         }
         silences::parse(text.as_bytes(), &self.path, Some(known), now)?;
-        replace(&self.path, &text).with_context(|| format!("cannot write {}", self.path.display()))
+        // Among the stages' own files it is theirs, too.
+        owner::as_owner_of(folder, || replace(&self.path, &text))
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     fn text(&self) -> anyhow::Result<String> {
