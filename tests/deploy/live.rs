@@ -294,6 +294,9 @@ fn an_instance_fetches_its_config_and_every_stage_that_is_enabled_is_started_wit
     machine.run("crosswatch silence add --link loopback --for 1h --why work");
     wait_until("the silence is taken over", || machine.log().contains("the silences are in force"));
     assert_eq!(machine.run(&format!("stat --format '%a %U' {SILENCES}")), "644 crosswatch");
+    let hidden = machine.output(&format!("cp {FILE} /tmp/own.toml; chmod 644 /tmp/own.toml; setpriv --reuid nobody --clear-groups crosswatch check --config /tmp/own.toml"));
+    let said = String::from_utf8_lossy(&hidden.stderr).into_owned();
+    assert!(!hidden.status.success() && said.contains("call it with sudo"), "{said}");
     machine.write("/srv/crosswatch.toml", &lasting.replace("loopback", "renamed"));
     wait_until("a config without the link is refused", || failed() == "exit-code");
     assert!(machine.log().contains(SILENCES), "{}", machine.log());

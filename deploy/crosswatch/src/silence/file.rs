@@ -66,6 +66,12 @@ impl SilencesFile {
     fn text(&self) -> anyhow::Result<String> {
         match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let path = self.path.display();
+                Err(error).with_context(|| {
+                    format!("cannot read {path}, which may be the stages' own: call it with sudo")
+                })
+            }
             read => read.with_context(|| format!("cannot read {}", self.path.display())),
         }
     }
