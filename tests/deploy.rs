@@ -23,3 +23,5 @@ mod supervised;
 mod templates;
 #[path = "deploy/tour.rs"]
 mod tour;
+#[path = "deploy/volume.rs"]
+mod volume;

@@ -25,6 +25,7 @@ use super::package::{packages, said};
 
 /// As the compose file's head asks for.
 const CONFIG: &str = r#"
+silences = "/var/lib/crosswatch/silences.toml"
 [site.here]
 [[link]]
 name = "loopback"
@@ -140,18 +141,17 @@ fn built(test: &str) -> Option<Store> {
     Some(store)
 }
 
-/// Starts the first process of a container: ROOT and VOLUME as they lie, the config, `USER:GROUP`, the working folder, and what to run.
+/// Starts the first process of a container: ROOT and VOLUME as they lie, the config's folder, `USER:GROUP`, the working folder, and what to run.
 const CONTAIN: &str = r#"
 root=$1 data=$2 config=$3 user=$4 folder=$5
 shift 5
 mount --make-rprivate /
 mount --bind "$root" "$root"
 mount --bind "$data" "$root/var/lib/crosswatch"
-touch "$root/etc/crosswatch/crosswatch.toml"
-mount --bind "$config" "$root/etc/crosswatch/crosswatch.toml"
+mount --bind "$config" "$root/etc/crosswatch"
 mkdir -p "$root/proc"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
-mount -o remount,bind,ro "$root/etc/crosswatch/crosswatch.toml"
+mount -o remount,bind,ro "$root/etc/crosswatch"
 mount -o remount,bind,ro "$root"
 exec setpriv --no-new-privs unshare --root "$root" --wd "$folder" --setgid "${user#*:}" --setuid "${user%:*}" "$@"
 "#;
@@ -184,8 +184,9 @@ fn the_image_is_built_and_as_compose_starts_it_it_probes_writes_into_its_volume_
         format!("{0}:{1}", fs::metadata(&data).unwrap().uid(), fs::metadata(&data).unwrap().gid()),
         user
     );
-    let config = store.folder.path().join("crosswatch.toml");
-    fs::write(&config, CONFIG).unwrap();
+    let config = store.folder.path().join("config");
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("crosswatch.toml"), CONFIG).unwrap();
 
     let network = Namespace::alone();
     let sysctls = service["sysctls"].as_object().unwrap();
@@ -214,6 +215,7 @@ fn the_image_is_built_and_as_compose_starts_it_it_probes_writes_into_its_volume_
 
     let mut version = start(&["/usr/bin/crosswatch".to_owned(), "--version".to_owned()]);
     assert!(version.wait_exit(BOUND).success(), "{:#?}", version.lines());
+    let mut silences = 0;
     for _ in 0..2 {
         let mut process = start(&run);
         process.wait_for_text("listening on http://127.0.0.1:9464", BOUND);
@@ -232,23 +234,20 @@ fn the_image_is_built_and_as_compose_starts_it_it_probes_writes_into_its_volume_
             assert!(status.contains(line), "{line}: {status}");
         }
         // As 'docker compose exec crosswatch crosswatch status' does.
-        let up = || {
+        let exec = |tool: &[&str]| {
             let mut exec = Command::new("nsenter");
             exec.args(["--target", &first.to_string(), "--mount", "--pid", "--net", "--root", "--wd"]);
-            exec.args([
-                "--setgid",
-                "65532",
-                "--setuid",
-                "65532",
-                "/usr/bin/crosswatch",
-                "status",
-                "--format",
-                "json",
-            ]);
-            let status: Value = serde_json::from_str(&said(&mut exec)).unwrap();
+            exec.args(["--setgid", "65532", "--setuid", "65532", "/usr/bin/crosswatch"]).args(tool);
+            said(&mut exec)
+        };
+        let up = || {
+            let status: Value = serde_json::from_str(&exec(&["status", "--format", "json"])).unwrap();
             status["links"][0]["probes"][0]["state"] == "up"
         };
         wait_until("its ping is answered", up);
+        silences += 1;
+        exec(&["silence", "add", "--link", "loopback", "--for", "1h", "--why", "work"]);
+        assert_eq!(exec(&["silence", "list"]).lines().count(), silences, "they outlast a container");
 
         kill(Pid::from_raw(first), Signal::SIGTERM).unwrap();
         let ended = process.wait_exit(BOUND);

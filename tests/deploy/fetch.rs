@@ -15,7 +15,7 @@ const GOOD: &str =
 /// What the stand-in for `systemctl` does.
 const TOLD: &str = "echo \"systemctl $*\" >>\"$LOG\"";
 
-/// A machine: a folder for the config, two stages that are enabled, and stand-ins for `aws` and `systemctl`.
+/// A machine: a folder for the config, two stages and a reflector that are enabled, and stand-ins for `aws` and `systemctl`.
 struct Machine {
     folder: TempDir,
 }
@@ -26,7 +26,12 @@ impl Machine {
         for folder in ["etc", "wanted", "bin"] {
             fs::create_dir(machine.path(folder)).unwrap();
         }
-        for unit in ["crosswatch-alerter.service", "crosswatch-collector@us-east-1.service"] {
+        // A reflector, too, which reads none.
+        for unit in [
+            "crosswatch-alerter.service",
+            "crosswatch-collector@us-east-1.service",
+            "crosswatch-reflector.service",
+        ] {
             symlink("/nowhere", machine.path("wanted").join(unit)).unwrap();
         }
         // What is there is handed out, by S3 as a file and by the Parameter Store on standard output.

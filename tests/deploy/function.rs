@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -88,7 +88,11 @@ fn the_function_polls_and_forwards_each_time_and_what_a_queue_did_not_take_comes
     // The package's folder, which is not written to.
     let package = folder.path().join("package");
     fs::create_dir(&package).unwrap();
-    fs::copy(lab.config_path(), package.join("crosswatch.toml")).unwrap();
+    // Its `path` is that of the instances, which a function cannot make: here a place where nobody can.
+    let config = fs::read_to_string(lab.config_path()).unwrap();
+    let own = config.lines().find(|line| line.starts_with("path = ")).expect("[queue] path");
+    let config = config.replace(own, "path = \"/proc/lib/crosswatch\"");
+    fs::write(package.join("crosswatch.toml"), config).unwrap();
     std::os::unix::fs::symlink(program(), package.join("crosswatch")).unwrap();
     let runtime = lab.centre().enter(Runtime::start).unwrap();
     let bootstrap = crosswatch_tests::tools::repository().join("deploy/aws/bootstrap");
@@ -125,11 +129,15 @@ fn the_function_polls_and_forwards_each_time_and_what_a_queue_did_not_take_comes
     assert_eq!(boots.len(), 3, "each run is a boot of its own");
 
     // A config that a run cannot do with.
-    let collector = |site: &str| {
+    let collector_of = |site: &str, config: &Path| {
         let mut once = Command::new(program());
-        once.args(["collector", "--once", "--site", site, "--config"]).arg(lab.config_path());
-        once.output().unwrap()
+        once.args(["collector", "--once", "--site", site, "--config"]).arg(config).output().unwrap()
     };
+    let output = collector_of("tunnels", &package.join("crosswatch.toml"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "without --data: {said}");
+    assert!(said.contains("cannot make the folder /proc/lib/crosswatch of [queue] path"), "{said}");
+    let collector = |site: &str| collector_of(site, &lab.config_path());
     let output = collector("us-east-1");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("it sends probes"), "{output:?}");

@@ -37,6 +37,7 @@ notify = ["oncall"]
 console = true
 "#;
 const FILE: &str = "/etc/crosswatch/crosswatch.toml";
+const SILENCES: &str = "/var/lib/crosswatch/silences.toml";
 
 /// `CAP_NET_RAW`, alone, as `/proc/PID/status` has it.
 const NET_RAW: &str = "0000000000002000";
@@ -221,6 +222,13 @@ fn what_root_does_by_hand_reaches_the_stages() {
     machine.run(&format!("crosswatch silence add --config {FILE} --link loopback --for 1h --why work"));
     wait_until("the silence is taken over", || logged("crosswatch-alerter", "the silences are in force"));
 
+    // Without a config named it is that of the machine; for whom that is hidden there is no other in its place.
+    assert_eq!(machine.run("crosswatch silence list | wc --lines"), "1");
+    let hidden = machine.output("setpriv --reuid nobody --clear-groups crosswatch status");
+    let said = String::from_utf8_lossy(&hidden.stderr).into_owned();
+    assert_eq!(hidden.status.code(), Some(2), "{said}");
+    assert!(said.contains(FILE) && said.contains("sudo"), "{said}");
+
     // Put back from what was exported, the journal of that is the stages', too.
     machine.run(&format!(
         "crosswatch export --config {FILE} >/root/seen.jsonl; \
@@ -278,6 +286,29 @@ fn an_instance_fetches_its_config_and_every_stage_that_is_enabled_is_started_wit
     assert_eq!(all(), before, "nothing was started again for that");
     let mode = machine.run(&format!("stat --format '%a %U %G' {FILE}"));
     assert_eq!(mode, "640 root crosswatch");
+
+    // Silences among the stages' own files, which outlast the instance: what is fetched is checked against them.
+    let lasting = format!("silences = \"{SILENCES}\"\n{CONFIG}");
+    machine.write("/srv/crosswatch.toml", &lasting);
+    wait_until("the config with it is there", || machine.run(&format!("cat {FILE}")).contains(SILENCES));
+    machine.run("crosswatch silence add --link loopback --for 1h --why work");
+    wait_until("the silence is taken over", || machine.log().contains("the silences are in force"));
+    assert_eq!(machine.run(&format!("stat --format '%a %U' {SILENCES}")), "644 crosswatch");
+    let hidden = machine.output(&format!("cp {FILE} /tmp/own.toml; chmod 644 /tmp/own.toml; setpriv --reuid nobody --clear-groups crosswatch check --config /tmp/own.toml"));
+    let said = String::from_utf8_lossy(&hidden.stderr).into_owned();
+    assert!(!hidden.status.success() && said.contains("call it with sudo"), "{said}");
+    machine.write("/srv/crosswatch.toml", &lasting.replace("loopback", "renamed"));
+    wait_until("a config without the link is refused", || failed() == "exit-code");
+    assert!(machine.log().contains(SILENCES), "{}", machine.log());
+    machine.write("/srv/crosswatch.toml", &lasting.replace("2 of 2", "3 of 3"));
+    wait_until("and one with it is not", || machine.run(&format!("cat {FILE}")).contains("3 of 3"));
+    // Told to be started again, and done with it.
+    let told = "test ! -e /etc/crosswatch/.crosswatch.toml.untold && systemctl list-jobs --no-legend 'crosswatch-[acp]*'";
+    wait_until("all stages run with it", || {
+        let jobs = machine.output(told);
+        jobs.status.success() && jobs.stdout.is_empty() && !all().contains(&None)
+    });
+    let before = all();
 
     // In an outage nothing can be fetched, and no stage waits for that.
     let patient = "[Service]\nTimeoutStartSec=10min\n";
@@ -342,4 +373,41 @@ fn an_upgrade_starts_what_runs_again_and_a_purge_leaves_config_and_data_alone() 
     install(&machine);
     assert!(!machine.run("systemctl list-unit-files --no-legend 'crosswatch*'").contains(" enabled "));
     machine.run("systemctl start crosswatch.service");
+}
+
+#[test]
+fn a_reflector_answers_whom_it_is_told_to_as_nobody_and_with_nothing_but_its_port() {
+    let test = "a_reflector_answers_whom_it_is_told_to_as_nobody_and_with_nothing_but_its_port";
+    let Some(machine) = installed(test) else { return };
+    let unit = "crosswatch-reflector";
+    machine.run("systemctl start crosswatch-reflector");
+    assert_eq!(machine.property(unit, "ActiveState"), "inactive", "before it is told whom to answer");
+    let told = "REFLECTOR=--listen 127.0.0.1:862 --allow 127.0.0.0/8\n";
+    machine.write("/etc/crosswatch/reflector.env", told);
+    machine.run("systemctl enable --now crosswatch-reflector");
+    machine.write(FILE, &CONFIG.replace("tcp = \"127.0.0.1:9\"", "udp = \"127.0.0.1:862\""));
+    machine.run("systemctl start crosswatch.service");
+    wait_until("its probe is answered", || state(&machine, "nobody") == "up");
+
+    let process = machine.main_process(unit);
+    let status = machine.run(&format!("cat /proc/{process}/status"));
+    let bind_service = "0000000000000400";
+    for line in [
+        &*format!("CapEff:\t{bind_service}"),
+        &format!("CapBnd:\t{bind_service}"),
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert!(!status.contains("Uid:\t0"), "{status}");
+    let own = machine.run("id --user crosswatch");
+    assert!(!status.contains(&format!("Uid:\t{own}")), "{status}");
+    let reads =
+        machine.output(&format!("nsenter --target {process} --mount ls {FILE} /var/lib/crosswatch/journal"));
+    assert!(!reads.status.success(), "{reads:?}");
+
+    machine.write("/etc/crosswatch/reflector.env", "REFLECTOR=--allow here\n");
+    let _ = machine.output("systemctl restart crosswatch-reflector");
+    wait_until("what cannot be read ends it", || machine.property(unit, "ActiveState") == "failed");
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -14,10 +15,11 @@ use serde_json::{Value, json};
 const BOUND: Duration = Duration::from_secs(120);
 
 /// What the local AWS lacks of what the templates ask for, by resource type: this part of them no test has seen work.
-const LACKS: [&str; 7] = [
+const LACKS: [&str; 8] = [
     "AWS::AutoScaling::AutoScalingGroup: starts no instance",
     "AWS::CloudWatch::Alarm: forgets its actions",
     "AWS::CloudWatch::Alarm: forgets what missing data means",
+    "AWS::CloudWatch::Alarm: of an expression is refused",
     "AWS::EC2::Volume: is refused",
     "AWS::Lambda::EventInvokeConfig: is not kept",
     "AWS::Lambda::Function: forgets its concurrency",
@@ -139,8 +141,55 @@ fn the_stacks_are_made_in_the_local_aws_and_what_it_lacks_of_them_is_known() {
         let profile = is(&format!("{stack} Profile"))[0].as_str().unwrap().to_owned();
         assert!(profile.starts_with("crosswatch-instance-"), "{profile}");
     }
+    // A first start that finds no package yet, and each volume as what it is named by.
+    for (stack, region, volume) in
+        [("central", "us-east-1", "absent-Data"), ("region", "us-east-1", "absent-OtherSpool")]
+    {
+        let template = is(&format!("{stack} Template"));
+        let script = template["script"].as_str().unwrap();
+        assert!(script.starts_with("#!/bin/bash\n"), "{script}");
+        let fetched =
+            script.find(&format!("\nuntil aws s3 cp --region {region} s3://crosswatch-0")).expect(script);
+        let attached = script.find(&format!("\n/usr/lib/crosswatch/use-volume us-east-1 {volume}\n"));
+        assert!(fetched < attached.expect(script));
+        assert!(!script.contains("${"), "{script}");
+        runs_as_far_as_its_package(script);
+        let role = is(&format!("{stack} InstanceRole")).to_string();
+        assert!(role.contains(&format!("volume/{volume}\"")), "{role}");
+    }
+    let alerter = is("central AlerterRole")["policies"]["alert"].clone();
+    for (action, resource) in [
+        ("sns:Publish", "arn:aws:sns:eu-west-1:000000000000:peer-pages"),
+        ("kms:GenerateDataKey", "arn:aws:kms:eu-west-1:000000000000:key/peer"),
+    ] {
+        let allows = |of: &Value| of["Action"].to_string().contains(action) && of["Resource"] == resource;
+        assert!(statements(&alerter, "Allow").iter().any(allows), "{action}: {alerter}");
+    }
     assert_eq!(is("lambda Minute")[0]["RetryPolicy"]["MaximumRetryAttempts"], 0);
     assert_eq!(is("lambda Function")["Runtime"], "provided.al2023");
+}
+
+/// By stand-ins: it asks for the package until it is there, and goes on then.
+fn runs_as_far_as_its_package(script: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = |name: &str, does: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\necho \"{name} $*\" >>\"$LOG\"\n{does}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    tool("aws", "[ $(grep -c ^aws \"$LOG\") -ge 3 ]");
+    tool("sleep", "");
+    // Nothing of this machine is touched.
+    tool("tar", "exit 9");
+    let log = folder.path().join("log");
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", script]).env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+    let output = output.env("LOG", &log).output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
+    let log = fs::read_to_string(log).unwrap();
+    let called: Vec<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(called, ["aws", "sleep", "aws", "sleep", "aws", "tar"]);
+    assert!(text(&output).contains("no package in crosswatch-"), "{output:?}");
 }
 
 /// What of a resource is not there.
@@ -148,6 +197,7 @@ fn lack(seen: &Value) -> Option<Vec<String>> {
     let (kind, is) = (seen["type"].as_str().unwrap(), &seen["is"]);
     let nothing = match kind {
         "AWS::EC2::Volume" => "is refused",
+        "AWS::CloudWatch::Alarm" => "of an expression is refused",
         _ => "is not kept",
     };
     let lacks: &[(&str, bool)] = match kind {

@@ -67,6 +67,8 @@ pub struct Published<'a> {
     pub namespace: &'a str,
     /// The region; `None` where none is known.
     pub region: Option<&'a str>,
+    /// Whether it is the config that says so: then every stage puts its metrics there, wherever it runs.
+    pub region_is_named: bool,
     /// The length of a window.
     pub period: Duration,
     /// Which metrics.
@@ -210,6 +212,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Impossible> {
             let text = "without alarm_topic the alarms page nobody; write the ARN of an SNS topic";
             differences.push(Difference::new("[metrics]", text));
         }
+        differences.extend(heartbeats::unseen(input));
         let children = rules::alarms(input, &marks, &mut differences);
         differences.extend(composites::uneven(topology, &children));
         let heartbeats = heartbeats::alarms(input, &marks);

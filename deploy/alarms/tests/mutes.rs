@@ -49,6 +49,7 @@ fn planned() -> (Topology, Plan) {
             to_cloudwatch: true,
             namespace: "Crosswatch",
             region: Some("us-east-1"),
+            region_is_named: true,
             period: Duration::from_secs(60),
             metrics: &Metric::DEFAULT,
             sources: &[],

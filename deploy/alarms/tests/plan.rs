@@ -81,6 +81,7 @@ struct World {
     mode: Mode,
     topic: Option<&'static str>,
     to_cloudwatch: bool,
+    region_is_named: bool,
     sources: Vec<String>,
 }
 
@@ -95,6 +96,7 @@ impl World {
             mode: Mode::Both,
             topic: Some(TOPIC),
             to_cloudwatch: true,
+            region_is_named: true,
             sources: vec!["ec2:*".to_owned()],
         }
     }
@@ -107,6 +109,7 @@ impl World {
                 to_cloudwatch: self.to_cloudwatch,
                 namespace: &self.namespace,
                 region: Some("us-east-1"),
+                region_is_named: self.region_is_named,
                 period: self.period,
                 metrics: &self.metrics,
                 sources: &self.sources,
@@ -384,6 +387,33 @@ fn each_worker_has_its_heartbeat_and_a_link_asks_for_that_of_its_own_alerter() {
     let publishers =
         "ALARM(\"Crosswatch publisher silent\") OR ALARM(\"Crosswatch publisher-2 silent\") OR (";
     assert!(stages.starts_with(publishers), "{stages}");
+}
+
+#[test]
+fn the_second_of_two_alerters_has_an_alarm_of_its_own_where_its_heartbeat_comes_to() {
+    let queues = "[queue]\nkind = \"sqs\"\npublisher = \"https://sqs/1/p\"\nalerter = [\"https://sqs/1/a\", \"https://sqs/1/b\"]\n\
+                  second_alerter = [\"https://sqs/2/a\", \"https://sqs/2/b\"]\n";
+    let mut world = World::new(&format!("{CLASSIC}{queues}"), classic_rules());
+    for mode in [Mode::Both, Mode::Backup] {
+        world.mode = mode;
+        let alarms = world.alarms();
+        for worker in ["second-alerter", "second-alerter-2"] {
+            let name = format!("Crosswatch {worker} silent");
+            let alarm = alarms.iter().find(|alarm| alarm.name == name).expect(worker);
+            assert_eq!(alarm.alarm_actions, [TOPIC]);
+            let Watch::Metric(measured) = &alarm.watch else { panic!("{alarm:?}") };
+            assert_eq!(measured.metric, "Heartbeat");
+            assert_eq!(measured.dimensions, [("Stage".to_owned(), worker.to_owned())]);
+        }
+        let asks = |alarm: &&Alarm| matches!(&alarm.watch, Watch::Composite(of) if of.rule.contains("second-alerter"));
+        assert_eq!(alarms.iter().find(asks), None, "what pages for links waits for the first alone");
+    }
+    assert!(!world.notes().contains("second alerter"), "{}", world.notes());
+
+    // It would be in another region than its alarm, which would go off for ever.
+    world.region_is_named = false;
+    assert!(!world.alarms().iter().any(|alarm| alarm.name.contains("second-alerter")));
+    assert!(world.notes().contains("no alarm tells that the second alerter is dead"), "{}", world.notes());
 }
 
 #[test]

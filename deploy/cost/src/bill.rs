@@ -63,7 +63,7 @@ pub enum Network {
     PublicIpv4,
     /// A NAT gateway each.
     Nat,
-    /// Interface endpoints in one zone for each.
+    /// Interface endpoints in one zone for each; they lead to services of their own region alone.
     Endpoints,
     /// There is a way already, or it costs nothing.
     Free,
@@ -148,6 +148,13 @@ pub fn bill(deployment: &Deployment<'_>, options: &Options) -> Bill {
         .any(|(_, vpn)| matches!(vpn.select, crosswatch_shared::config::topology::VpnSelect::Tag(..)))
     {
         notes.push("VPN connections found by a tag are counted as one for each tag".to_owned());
+    }
+    if options.network == Network::Endpoints {
+        notes.push(
+            "endpoints lead to services of their own region alone: a site outside the central one reaches its queues and its bucket by \
+             NAT or a public address, which is not counted; nor are endpoints for Session Manager (ssm, ssmmessages)"
+                .to_owned(),
+        );
     }
     let probes = topology.probes().count() as f64;
     Bill {
@@ -256,10 +263,10 @@ fn machines(topology: &Topology, options: &Options) -> Vec<Line> {
             regions.len() as f64 + 1.0 + second,
             prices::NAT_GATEWAY,
         ),
-        // A collector needs SQS, EC2 and SNS, the centre SQS, CloudWatch and SNS.
+        // A collector needs STS, SQS, EC2 and SNS, the centre STS, SQS, CloudWatch and SNS; S3's gateway costs nothing.
         Network::Endpoints => (
-            "interface endpoints, three a site and for the centre",
-            3.0 * (collectors + 1.0 + second),
+            "interface endpoints, four a site and for the centre",
+            4.0 * (collectors + 1.0 + second),
             prices::ENDPOINT,
         ),
         Network::Free => ("", 0.0, prices::PUBLIC_IPV4),

@@ -83,6 +83,7 @@ fn alarms(topology: &Topology, rules: &[Rule], period: Duration) -> Alarms {
             to_cloudwatch: true,
             namespace: "Crosswatch",
             region: Some("us-east-1"),
+            region_is_named: true,
             period,
             metrics: &Metric::DEFAULT,
             sources: &["ec2:*".to_owned()],
@@ -161,7 +162,9 @@ fn pages_machines_and_the_way_to_aws_are_lines_of_their_own() {
     let nat = bill_of(1, &Options { network: Network::Nat, ..BARE });
     assert!(near(nat.total - nat.services, 3.0 * 730.0 * 0.045));
     let endpoints = bill_of(1, &Options { network: Network::Endpoints, ..BARE });
-    assert!(near(endpoints.total - endpoints.services, 9.0 * 730.0 * 0.01));
+    assert!(near(endpoints.total - endpoints.services, 12.0 * 730.0 * 0.01));
+    let own_region = |bill: &Bill| bill.notes.iter().any(|note| note.contains("of their own region alone"));
+    assert!(own_region(&endpoints) && !own_region(&nat));
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(crate) fn plan(config: &Config, region: Option<&str>) -> Result<Plan, crossw
             to_cloudwatch: metrics.kind == Kind::CloudWatch,
             namespace: &metrics.namespace,
             region: metrics.region.as_deref().or(region),
+            region_is_named: metrics.region.is_some(),
             period: metrics.period,
             metrics: &metrics.publish,
             sources: &metrics.sources,

@@ -23,7 +23,7 @@ use crate::when;
                   CROSSWATCH_LOG sets what is logged on standard error, such as 'debug'; 'info' without it."
 )]
 pub(crate) struct Cli {
-    /// The config file [default: crosswatch.toml in this folder; without that, a built-in starter].
+    /// The config file [default: crosswatch.toml in this folder; without that, /etc/crosswatch/crosswatch.toml; without that, a built-in starter].
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
@@ -60,6 +60,9 @@ pub(crate) enum Command {
         /// Poll the site's VPN connections once, forward what was seen, and end: for a schedule, such as a function's.
         #[arg(long)]
         once: bool,
+        /// With --once: keep the journal in this folder in place of `[queue] path`, where that cannot be written to.
+        #[arg(long, value_name = "FOLDER", requires = "once")]
+        data: Option<PathBuf>,
     },
     /// Run the publisher: observations to metrics.
     Publisher {
@@ -92,10 +95,13 @@ pub(crate) enum Command {
         /// Try one harmless call for each permission that the config needs on AWS, as this machine's identity.
         #[arg(long)]
         aws: bool,
+        /// With --aws: only what this stage needs, whose role it is then called under; of the collector with --site.
+        #[arg(long, value_enum, value_name = "STAGE", requires = "aws")]
+        stage: Option<CallingStage>,
         /// Measure each probe for ten seconds from this machine, and compare with the thresholds.
         #[arg(long)]
         probe: bool,
-        /// Where this machine is: only this site's probes are measured.
+        /// Where this machine is: only this site's probes are measured, and with --stage collector only what it needs is tried.
         #[arg(long)]
         site: Option<String>,
     },
@@ -330,6 +336,19 @@ pub(crate) enum Command {
     Alarms(AlarmsCommand),
 }
 
+/// A stage with rights of its own on AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CallingStage {
+    /// A site's collector.
+    Collector,
+    /// The publisher.
+    Publisher,
+    /// The alerter, of two the first.
+    Alerter,
+    /// The second of two alerters.
+    SecondAlerter,
+}
+
 /// Whose dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum DashboardCommand {
@@ -415,7 +434,7 @@ pub(crate) enum Way {
     PublicIpv4,
     /// A NAT gateway a region, and one for the centre.
     Nat,
-    /// Interface endpoints.
+    /// Interface endpoints, four each.
     Endpoints,
     /// It is there already.
     None,

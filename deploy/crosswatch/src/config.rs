@@ -20,6 +20,9 @@ pub(crate) use starter::starter_text;
 /// The config's name where none is given.
 pub(crate) const FILE: &str = "crosswatch.toml";
 
+/// The config of an installed machine: what its units read.
+pub(crate) const INSTALLED: &str = "/etc/crosswatch/crosswatch.toml";
+
 /// How the built-in starter is named where a file's name is expected.
 const STARTER: &str = "built-in starter";
 
@@ -53,6 +56,17 @@ pub(crate) enum LoadError {
     /// It could not be read.
     #[error("{}: the config can't be read ({source}); check what it is and who may read it", path.display())]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It, or the folder that it is in, is not for this user.
+    #[error(
+        "{}: the config of this machine can't be read ({source}); call it with sudo, or name another with --config",
+        path.display()
+    )]
+    Forbidden {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -141,10 +155,30 @@ fn bare_value(value: &mut Value) {
     }
 }
 
-/// The file that a config is read from; `None` where there is none, and the built-in starter does.
-pub(crate) fn found(named: Option<&Path>) -> Option<PathBuf> {
-    let here = || Some(Path::new(FILE)).filter(|file| file.exists());
-    named.or_else(here).map(Path::to_path_buf)
+/// The file that a config is read from: the one named, or the one in this folder, or the machine's own. `None` where there is none,
+/// and the built-in starter does.
+///
+/// # Errors
+/// Nobody can tell this user whether the machine has one.
+pub(crate) fn found(named: Option<&Path>) -> Result<Option<PathBuf>, LoadError> {
+    match named {
+        Some(named) => Ok(Some(named.to_owned())),
+        None => first_of(Path::new(FILE), Path::new(INSTALLED)),
+    }
+}
+
+fn first_of(here: &Path, installed: &Path) -> Result<Option<PathBuf>, LoadError> {
+    if std::fs::symlink_metadata(here).is_ok() {
+        return Ok(Some(here.to_owned()));
+    }
+    // Opened, since who may see that it is there may still not read it: the starter in its place would say that all is well.
+    match std::fs::File::open(installed) {
+        Ok(_) => Ok(Some(installed.to_owned())),
+        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(LoadError::Forbidden { path: installed.to_owned(), source })
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// A probe, as (link, site, probe).

@@ -67,13 +67,13 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run => {
-            let file = config::found(config.as_deref());
+            let file = config::found(config.as_deref())?;
             let config = load(config)?;
             let job = Job::all(&config.topology)?;
             run::run(config, file, job)
         }
-        Command::Collector { site, once: true } => once::run(&load(config)?, site.into()),
-        Command::Collector { site, once: false } => {
+        Command::Collector { site, once: true, data } => once::run(load(config)?, site.into(), data),
+        Command::Collector { site, once: false, .. } => {
             run::run(load(config)?, None, Job::Collector(site.into()))
         }
         Command::Publisher { queue } => {
@@ -82,21 +82,21 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
             run::run(config, None, job)
         }
         Command::Alerter { queue, second } => {
-            let file = config::found(config.as_deref());
+            let file = config::found(config.as_deref())?;
             let config = load(config)?;
             let job = if second { Job::second_alerter } else { Job::alerter };
             let job = job(&config.topology, queue.queue)?;
             run::run(config, file, job)
         }
         Command::Alarms(command) => alarms::run(&load(config)?, command),
-        Command::Check { aws, probe, site } => {
+        Command::Check { aws, stage, probe, site } => {
             let config = load(config)?;
             let site = site.map(|site| run::known_site(&config, site.into())).transpose()?;
             check::run(&config)?;
             if probe {
                 check::probe::run(&config, site.as_deref())?;
             }
-            if aws { check::aws::run(&config, site.as_deref()) } else { Ok(()) }
+            if aws { check::aws::run(&config, stage, site.as_deref()) } else { Ok(()) }
         }
         Command::Reflector(args) => reflector::run(args),
         Command::Cost { args, format } => cost::run(&load(config)?, &args.options(), format),
@@ -143,21 +143,17 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The config named, or the one in this folder, or the built-in starter.
+/// The config named, or the one in this folder, or that of the machine, or the built-in starter.
 fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
-    if let Some(path) = named {
-        return Ok(Config::load(&path)?);
+    let Some(path) = config::found(named.as_deref())? else {
+        let gateway = config::default_gateway();
+        eprintln!("no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)");
+        return Ok(Config::starter(gateway).map_err(LoadError::Wrong)?);
+    };
+    if path == Path::new(config::INSTALLED) && named.is_none() {
+        eprintln!("no crosswatch.toml here: using {}", path.display());
     }
-    match Config::load(Path::new(config::FILE)) {
-        Err(LoadError::Absent { .. }) => {
-            let gateway = config::default_gateway();
-            eprintln!(
-                "no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)"
-            );
-            Ok(Config::starter(gateway).map_err(LoadError::Wrong)?)
-        }
-        loaded => Ok(loaded?),
-    }
+    Ok(Config::load(&path)?)
 }
 
 /// An error with its causes; one that its effect has told already is not told again.

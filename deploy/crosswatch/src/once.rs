@@ -1,6 +1,7 @@
 //! `collector --once`: one poll of a site's VPN connections, written down and forwarded, and the end.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,16 +25,20 @@ pub(crate) struct Left {
     queues: String,
 }
 
-/// Polls, writes, forwards.
-pub(crate) fn run(config: &Config, site: Name) -> anyhow::Result<()> {
+/// Polls, writes, forwards. The journal is in `data`, or where the config says, which a function's machine may not have.
+pub(crate) fn run(mut config: Config, site: Name, data: Option<PathBuf>) -> anyhow::Result<()> {
     telemetry::logs().map_err(anyhow::Error::msg)?;
-    let site = run::known_site(config, site)?;
+    let site = run::known_site(&config, site)?;
     once::check(&site, &config.topology)?;
+    let named = if data.is_some() { "--data" } else { "[queue] path" };
+    if let Some(data) = data {
+        config.topology.queue.path = data;
+    }
     let folder = &config.topology.queue.path;
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {} of [queue] path", folder.display()))?;
+        .with_context(|| format!("cannot make the folder {} of {named}", folder.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(poll_and_forward(config, &site))
+    runtime.context("cannot start the runtime")?.block_on(poll_and_forward(&config, &site))
 }
 
 async fn poll_and_forward(config: &Config, site: &Name) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `check --aws`: one harmless call for each permission that the config needs, in each region and account.
 //!
-//! It is this machine's identity that is tried; each stage calls under its own. Whatever fails, the others are tried too.
+//! It is this machine's identity that is tried; each stage calls under its own, so that of a stage only what it needs itself is asked
+//! for. Whatever fails, the others are tried too.
 
 mod route;
 
@@ -12,9 +13,10 @@ use anyhow::Context as _;
 use crosswatch_aws::probe::{self, Recipient, Use};
 use crosswatch_aws::{Failure, Kind, Session};
 use crosswatch_shared::config::aws::region_of;
-use crosswatch_shared::config::topology::QueueKind;
+use crosswatch_shared::config::topology::{QueueKind, SqsQueue};
 use tokio::task::JoinSet;
 
+use crate::cli::CallingStage;
 use crate::config::Config;
 
 /// Something that the config needs is not there.
@@ -60,12 +62,12 @@ enum Verdict {
     Unreachable(String),
 }
 
-/// Tries everything and prints a line each.
-pub(crate) fn run(config: &Config, site: Option<&str>) -> anyhow::Result<()> {
+/// Tries everything and prints a line each; of one stage, what that needs, and of a collector what its site does.
+pub(crate) fn run(config: &Config, stage: Option<CallingStage>, site: Option<&str>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let verdicts = runtime.context("cannot start the runtime")?.block_on(async {
         let session = Session::load().await;
-        all(&session, wanted(config)).await
+        all(&session, wanted(config, stage, site)).await
     });
     let mut out = io::stdout().lock();
     let mut lacking = 0;
@@ -73,38 +75,108 @@ pub(crate) fn run(config: &Config, site: Option<&str>) -> anyhow::Result<()> {
         lacking += usize::from(matches!(verdict, Verdict::Missing(_) | Verdict::Unreachable(_)));
         writeln!(out, "{}", line(place, call, verdict))?;
     }
-    for warning in route::warnings(&config.topology, site) {
-        writeln!(out, "warning: {warning}")?;
+    // Only collectors send beside a link.
+    if stage.is_none_or(|stage| stage == CallingStage::Collector) {
+        for warning in route::warnings(&config.topology, site) {
+            writeln!(out, "warning: {warning}")?;
+        }
     }
     drop(out);
     if lacking == 0 { Ok(()) } else { Err(Lacking(lacking).into()) }
 }
 
-/// What the config needs, each once.
-fn wanted(config: &Config) -> BTreeSet<(Place, Call)> {
-    let Config { topology, metrics, alerts, .. } = config;
+/// What the config needs, each once. Without a stage: what all of them need together, and the tools.
+fn wanted(config: &Config, stage: Option<CallingStage>, site: Option<&str>) -> BTreeSet<(Place, Call)> {
     let mut wanted = BTreeSet::new();
-    let here = Place::default;
-    let at = |region: Option<&str>| Place { region: region.map(str::to_owned), role: None };
-    for (_, vpn) in topology.vpns() {
+    if stage.is_none_or(|stage| stage == CallingStage::Collector) {
+        let site = site.filter(|_| stage.is_some());
+        of_collectors(config, site, &mut wanted);
+    }
+    if let QueueKind::Sqs { publisher, alerter } = &config.topology.queue.kind {
+        of_queues(publisher, alerter, stage, &mut wanted);
+    }
+    if stage != Some(CallingStage::Collector) {
+        of_metrics(config, stage, &mut wanted);
+    }
+    if stage.is_none_or(|stage| matches!(stage, CallingStage::Alerter | CallingStage::SecondAlerter)) {
+        of_receivers(config, &mut wanted);
+    }
+    if !wanted.is_empty() {
+        let roles: BTreeSet<Place> =
+            wanted.iter().map(|(place, _)| Place { region: None, role: place.role.clone() }).collect();
+        // Who it is that is tried, also where everything needs a role of its own.
+        wanted.extend(roles.into_iter().chain([Place::default()]).map(|place| (place, Call::Identity)));
+    }
+    wanted
+}
+
+/// The polls of a site, or of all, and their last gasps.
+fn of_collectors(config: &Config, site: Option<&str>, wanted: &mut BTreeSet<(Place, Call)>) {
+    let topology = &config.topology;
+    let here = |name: &str| site.is_none_or(|site| site == name);
+    for (_, vpn) in topology.vpns().filter(|(_, vpn)| here(&vpn.site)) {
         let (region, role) = topology.account(vpn);
         let place = Place { region: region.map(str::to_owned), role: role.map(str::to_owned) };
         wanted.insert((place, Call::DescribeVpnConnections));
     }
-    if let QueueKind::Sqs { publisher, alerter } = &topology.queue.kind {
-        let queues = publisher.iter().chain(alerter);
-        let urls =
-            queues.flat_map(|queue| std::iter::once(&queue.url).chain(&queue.standby).chain(&queue.second));
+    let topics = topology.sites.iter().filter(|site| here(&site.name)).filter_map(|site| site.topic.as_ref());
+    wanted.extend(topics.map(|topic| (at(region_of(topic)), Call::Topic(topic.clone()))));
+}
+
+/// Who sends to which queue, and who reads it.
+fn of_queues(
+    publisher: &[SqsQueue],
+    alerter: &[SqsQueue],
+    stage: Option<CallingStage>,
+    wanted: &mut BTreeSet<(Place, Call)>,
+) {
+    let own = |queues: &[SqsQueue]| -> Vec<String> {
+        queues.iter().flat_map(|queue| std::iter::once(&queue.url).chain(&queue.standby)).cloned().collect()
+    };
+    let firsts = || alerter.iter().map(|queue| queue.url.clone()).collect::<Vec<_>>();
+    let seconds = || alerter.iter().filter_map(|queue| queue.second.clone()).collect::<Vec<_>>();
+    let every = || [own(publisher), own(alerter), seconds()].concat();
+    let mut use_of = |urls: Vec<String>, uses: &[fn(String) -> Call]| {
         for url in urls {
-            let uses = [Call::Send, Call::Receive, Call::Extend, Call::Delete, Call::Depth];
-            wanted.extend(uses.map(|of| (here(), of(url.clone()))));
+            wanted.extend(uses.iter().map(|of| (Place::default(), of(url.clone()))));
+        }
+    };
+    let reading: [fn(String) -> Call; 3] = [Call::Receive, Call::Extend, Call::Delete];
+    match stage {
+        None => {
+            use_of(every(), &reading);
+            use_of(every(), &[Call::Send, Call::Depth]);
+        }
+        Some(CallingStage::Collector) => use_of(every(), &[Call::Send]),
+        Some(CallingStage::Publisher) => use_of(own(publisher), &reading),
+        // Of two each tells the other what it has paged.
+        Some(CallingStage::Alerter) => {
+            use_of(own(alerter), &reading);
+            use_of(seconds(), &[Call::Send]);
+        }
+        Some(CallingStage::SecondAlerter) => {
+            use_of(seconds(), &reading);
+            use_of(firsts(), &[Call::Send]);
         }
     }
-    if metrics.kind == crosswatch_publisher::config::Kind::CloudWatch {
-        wanted.insert((at(metrics.region.as_deref()), Call::PutMetricData(metrics.namespace.clone())));
-        wanted.insert((at(metrics.region.as_deref()), Call::DescribeAlarms));
+}
+
+fn of_metrics(config: &Config, stage: Option<CallingStage>, wanted: &mut BTreeSet<(Place, Call)>) {
+    let metrics = &config.metrics;
+    if metrics.kind != crosswatch_publisher::config::Kind::CloudWatch {
+        return;
     }
-    for receiver in &alerts.receivers {
+    let place = at(metrics.region.as_deref());
+    wanted.insert((place.clone(), Call::PutMetricData(metrics.namespace.clone())));
+    // Only 'crosswatch alarms' reads them.
+    if stage.is_none() {
+        wanted.insert((place, Call::DescribeAlarms));
+    }
+}
+
+fn of_receivers(config: &Config, wanted: &mut BTreeSet<(Place, Call)>) {
+    let receivers = &config.alerts.receivers;
+    for receiver in receivers {
         let region = receiver.texting.region.as_deref();
         for number in &receiver.sms {
             wanted.extend(
@@ -113,17 +185,12 @@ fn wanted(config: &Config) -> BTreeSet<(Place, Call)> {
             );
         }
     }
-    let topics = alerts.receivers.iter().filter_map(|receiver| receiver.topic.as_ref());
-    for topic in topics.chain(topology.sites.iter().filter_map(|site| site.topic.as_ref())) {
-        wanted.insert((at(region_of(topic)), Call::Topic(topic.clone())));
-    }
-    if !wanted.is_empty() {
-        let roles: BTreeSet<Place> =
-            wanted.iter().map(|(place, _)| Place { region: None, role: place.role.clone() }).collect();
-        // Who it is that is tried, also where everything needs a role of its own.
-        wanted.extend(roles.into_iter().chain([here()]).map(|place| (place, Call::Identity)));
-    }
-    wanted
+    let topics = receivers.iter().filter_map(|receiver| receiver.topic.as_ref());
+    wanted.extend(topics.map(|topic| (at(region_of(topic)), Call::Topic(topic.clone()))));
+}
+
+fn at(region: Option<&str>) -> Place {
+    Place { region: region.map(str::to_owned), role: None }
 }
 
 /// All at once: one that hangs delays no other.

@@ -464,6 +464,25 @@ fn news_begins_at_the_lowest_threshold_that_covers_a_probe() {
 }
 
 #[test]
+fn the_config_of_this_folder_is_taken_before_that_of_the_machine_and_a_hidden_one_is_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, installed) = (folder.path().join("here.toml"), folder.path().join("etc/crosswatch.toml"));
+    let found = || first_of(&here, &installed).map_err(|error| error.to_string());
+    assert_eq!(found(), Ok(None), "without any the starter does");
+    std::fs::create_dir(folder.path().join("etc")).unwrap();
+    assert_eq!(found(), Ok(None), "an installed program without a config");
+    std::fs::write(&installed, "").unwrap();
+    assert_eq!(found(), Ok(Some(installed.clone())));
+    std::fs::write(&here, "").unwrap();
+    assert_eq!(found(), Ok(Some(here.clone())));
+    // One that leads nowhere is somebody's mistake, and is told when it is read.
+    std::fs::remove_file(&here).unwrap();
+    std::os::unix::fs::symlink("nowhere", &here).unwrap();
+    assert_eq!(found(), Ok(Some(here.clone())));
+    assert_eq!(super::found(Some(Path::new("named.toml"))).unwrap(), Some(PathBuf::from("named.toml")));
+}
+
+#[test]
 fn a_config_that_cannot_be_read_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let absent = Config::load(&folder.path().join("crosswatch.toml")).unwrap_err();

@@ -12,6 +12,7 @@ use crosswatch_shared::time::Timestamp;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::Refused;
+use crate::owner;
 
 /// What a file begins with that is made here.
 const HEAD: &str =
@@ -57,12 +58,20 @@ impl SilencesFile {
             text.insert_str(0, HEAD);
         }
         silences::parse(text.as_bytes(), &self.path, Some(known), now)?;
-        replace(&self.path, &text).with_context(|| format!("cannot write {}", self.path.display()))
+        // Among the stages' own files it is theirs, too.
+        owner::as_owner_of(folder, || replace(&self.path, &text))
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     fn text(&self) -> anyhow::Result<String> {
         match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let path = self.path.display();
+                Err(error).with_context(|| {
+                    format!("cannot read {path}, which may be the stages' own: call it with sudo")
+                })
+            }
             read => read.with_context(|| format!("cannot read {}", self.path.display())),
         }
     }

@@ -183,7 +183,7 @@ fn answer(head: &str, body: &str, codes: &BTreeMap<&str, &str>) -> Vec<u8> {
 async fn lines(codes: &[(&'static str, &'static str)]) -> Vec<String> {
     let stand_in = StandIn::start(codes).await;
     let session = Session::emulated(&stand_in.url, "us-east-1");
-    let verdicts = all(&session, wanted(&config(&stand_in.url))).await;
+    let verdicts = all(&session, wanted(&config(&stand_in.url), None, None)).await;
     let line = |((place, call), verdict): &((Place, Call), Verdict)| {
         line(place, call, verdict).replace(&stand_in.url, "URL")
     };
@@ -284,5 +284,58 @@ async fn what_cannot_be_reached_is_told_from_what_is_missing() {
 #[test]
 fn a_config_without_aws_asks_nobody() {
     let config = Config::starter(None).unwrap();
-    assert!(wanted(&config).is_empty());
+    assert!(wanted(&config, None, None).is_empty());
+}
+
+/// Two alerters, a standby, and a topic of the alerter's: what each stage's role is for.
+#[test]
+fn of_a_stage_is_asked_what_its_role_grants_and_no_more() {
+    let text = CONFIG
+        .replace("URL/", "https://sqs.us-east-1.amazonaws.com/")
+        .replace(
+            "[metrics]",
+            "second_alerter = \"https://sqs.eu-west-1.amazonaws.com/000000000000/second\"\n\
+             standby = { alerter = \"https://sqs.us-west-2.amazonaws.com/000000000000/standby\" }\n[metrics]",
+        )
+        .replace("[notify.oncall]", "[notify.oncall]\ntopic = \"arn:aws:sns:us-east-1:000000000000:pages\"");
+    let config = Config::parse(text.as_bytes(), Path::new("c.toml")).unwrap();
+    let of = |stage, site: Option<&str>| -> Vec<String> {
+        let wanted = wanted(&config, Some(stage), site).into_iter();
+        let of = wanted.map(|(place, call)| {
+            let (action, subject) =
+                (call.action(), call.subject().rsplit(['/', ':']).next().unwrap().to_owned());
+            format!("{place} {action} {subject}").trim().replace("  ", " ")
+        });
+        of.filter(|line| !line.contains("GetCallerIdentity")).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    let sends = ["alerter", "publisher", "second", "standby"].map(|queue| format!("sqs:SendMessage {queue}"));
+    let reads = |queue: &str| {
+        ["ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage"].map(|of| format!("sqs:{of} {queue}"))
+    };
+    let sorted = |parts: &[&[String]]| {
+        let all: BTreeSet<String> = parts.iter().flat_map(|part| part.iter().cloned()).collect();
+        all.into_iter().collect::<Vec<_>>()
+    };
+    let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+
+    let poll = owned(&["us-east-1 ec2:DescribeVpnConnections", "us-east-1 sns:Publish gasp"]);
+    assert_eq!(of(CallingStage::Collector, Some("us-east-1")), sorted(&[&sends, &poll]));
+    let poll = owned(&["eu-west-1 as arn:aws:iam::123456789012:role/reader ec2:DescribeVpnConnections"]);
+    assert_eq!(of(CallingStage::Collector, Some("eu-west-1")), sorted(&[&sends, &poll]));
+
+    let put = owned(&["cloudwatch:PutMetricData Crosswatch"]);
+    assert_eq!(of(CallingStage::Publisher, None), sorted(&[&reads("publisher"), &put]));
+
+    let told = owned(&[
+        "sns:CheckIfPhoneNumberIsOptedOut +15555550100",
+        "sns:GetSMSAttributes",
+        "sns:GetSMSSandboxAccountStatus",
+        "sns:Publish +15555550100",
+        "us-east-1 sns:Publish pages",
+    ]);
+    let peer = owned(&["sqs:SendMessage second"]);
+    let expected = sorted(&[&reads("alerter"), &reads("standby"), &peer, &put, &told]);
+    assert_eq!(of(CallingStage::Alerter, None), expected);
+    let peer = owned(&["sqs:SendMessage alerter"]);
+    assert_eq!(of(CallingStage::SecondAlerter, None), sorted(&[&reads("second"), &peer, &put, &told]));
 }
