@@ -6,7 +6,7 @@
 //! at, it sends the same messages under the same numbers afterwards. There is one forwarder for each queue, and none knows
 //! of the others: one queue's trouble delays nothing else.
 //!
-//! After an outage it sends as much as fits, again and again without waiting, the oldest first, since event time follows the
+//! After an outage it sends as much as fits, and as the way to the queue takes in time, again and again without waiting, the oldest first, since event time follows the
 //! numbers: news of the present waits for what is older, and no longer.
 
 pub mod gasp;
@@ -26,7 +26,7 @@ use crosswatch_shared::config::topology::worker;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::encode_batch;
-use crosswatch_sqs::body::{encode, fitting};
+use crosswatch_sqs::body::{encode, fitting_in};
 use crosswatch_sqs::send::{Attempt, Load, Route, Sender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -330,8 +330,10 @@ impl Forwarder {
     async fn pack(&mut self) {
         let entries = std::mem::take(&mut self.entries);
         let (numbers, share) = (self.numbers.clone(), self.share);
+        // Once it is written down, a message stays as large as it is.
+        let room = self.sender.room();
         let packing = tokio::task::spawn_blocking(move || {
-            pack(&entries, &numbers, share, |batch| fitting(encode_batch(batch)))
+            pack(&entries, &numbers, share, |batch| fitting_in(encode_batch(batch), room))
         });
         match packing.await {
             Ok(packed) => self.packed = Some(packed),

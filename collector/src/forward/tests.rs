@@ -73,7 +73,7 @@ impl Queue {
 }
 
 impl Post for Queue {
-    fn send<'a>(&'a self, bodies: &'a [String]) -> Sending<'a> {
+    fn send<'a>(&'a self, bodies: &'a [String], _: Duration) -> Sending<'a> {
         assert!((1..=MESSAGES).contains(&bodies.len()));
         assert!(bodies.iter().map(String::len).sum::<usize>() <= BYTES);
         Box::pin(async move {
@@ -283,7 +283,7 @@ async fn a_queue_that_fails_is_told_of_and_delays_no_other() {
     /// Takes nothing.
     struct Dead;
     impl Post for Dead {
-        fn send<'a>(&'a self, _: &'a [String]) -> Sending<'a> {
+        fn send<'a>(&'a self, _: &'a [String], _: Duration) -> Sending<'a> {
             Box::pin(async {
                 Err(Failure {
                     operation: "sqs:SendMessage",
@@ -349,4 +349,66 @@ async fn after_the_journal_dropped_a_message_its_number_is_used_for_what_is_left
     let messages = queue.messages.lock().unwrap();
     let counts: Vec<_> = messages.values().map(|batch| (batch.number, batch.observations.len())).collect();
     assert_eq!(counts, [(0, 0), (1, 2)]);
+}
+
+/// The queue behind a way of so many bytes a second: what is not uploaded in time is not taken.
+struct Uplink {
+    queue: Arc<Queue>,
+    rate: u32,
+    largest: Mutex<usize>,
+}
+
+impl Post for Uplink {
+    fn send<'a>(&'a self, bodies: &'a [String], within: Duration) -> Sending<'a> {
+        Box::pin(async move {
+            let bytes: usize = bodies.iter().map(String::len).sum();
+            let takes = Duration::from_secs(bytes as u64) / self.rate;
+            tokio::time::sleep(takes.min(within)).await;
+            if takes > within {
+                return Err(Failure {
+                    operation: "sqs:SendMessage",
+                    kind: Kind::Timeout,
+                    code: "Timeout".to_owned(),
+                    message: "no answer in time".to_owned(),
+                });
+            }
+            let mut largest = self.largest.lock().unwrap();
+            *largest = (*largest).max(bytes);
+            for body in bodies {
+                self.queue.take(body);
+            }
+            Ok(bodies.iter().map(|_| Ok(())).collect())
+        })
+    }
+}
+
+/// What was written down before the way turned out to be slow stays the message it is, over a restart, too.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_passes_a_way_on_which_no_full_message_passes_in_the_time_of_a_call() {
+    let mut world = World::new();
+    let mut wanted = 0;
+    for place in 0..2_000_u32 {
+        let rtt_ms = f64::from(place.wrapping_mul(2_654_435_761) >> 12) / 1e3;
+        wanted += world.append(35, Outcome::Reply { rtt_ms });
+    }
+    let queue = Arc::new(Queue::default());
+    let uplink = Arc::new(Uplink { queue: Arc::clone(&queue), rate: 2_000, largest: Mutex::default() });
+    let open = || {
+        let mut forwarder = world.hasty(&queue);
+        forwarder.sender = Sender::new(uplink.clone(), None);
+        forwarder
+    };
+    // Killed while it sends what nobody takes in time.
+    let killed = tokio::time::timeout(Duration::from_secs(15), open().run(CancellationToken::new())).await;
+    assert!(killed.is_err() && queue.count() == 0);
+    let forwarder = open();
+    let bound = tokio::time::sleep(Duration::from_secs(1_800));
+    tokio::select! {
+        () = queue.has(wanted) => {}
+        result = forwarder.run(CancellationToken::new()) => result.unwrap(),
+        () = bound => panic!("{} of {wanted}", queue.count()),
+    }
+    assert_eq!(queue.observed().len(), wanted);
+    let largest = *uplink.largest.lock().unwrap();
+    assert!(largest > 20_000, "{largest} bytes pass in 10 s, and try nothing");
 }
