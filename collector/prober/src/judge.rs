@@ -80,7 +80,8 @@ impl Decision {
                 return 0;
             }
             self.outcome = Outcome::Lost(Lost::Local);
-            let burst = self.detail.as_mut().map(|detail| std::mem::take(&mut detail.burst)).unwrap_or_default();
+            let burst =
+                self.detail.as_mut().map(|detail| std::mem::take(&mut detail.burst)).unwrap_or_default();
             self.detail.take_if(|detail| **detail == Detail::default());
             return u32::try_from(burst.len()).unwrap_or(u32::MAX).max(1);
         };
