@@ -9,7 +9,7 @@ use crosswatch_shared::time::Timestamp;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::{BEGIN, NOW, batch, config, contents, probe, reply, secs, topology};
+use super::{BEGIN, KEEP, NOW, batch, config, contents, probe, reply, secs, topology};
 use crate::aggregate::{self, Aggregate, Done};
 use crate::query::{self, Filter, Row};
 use crate::{had, sink};
@@ -25,7 +25,7 @@ pub(super) fn file() -> Connection {
 }
 
 pub(super) fn loaded(db: &Connection) -> Aggregate {
-    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded));
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(KEEP)));
     aggregate.load(db).unwrap();
     aggregate
 }
@@ -121,7 +121,7 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     let mut topology = topology();
     topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
     let mut db = file();
-    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded));
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
     aggregate.load(&db).unwrap();
     let after = |secs| NOW + Duration::from_secs(secs);
     // What its predecessor had in hand when it died may come again.
@@ -195,18 +195,43 @@ fn a_gap_holds_event_time_for_half_a_minute_across_a_restart() {
 }
 
 #[test]
-fn datapoints_are_kept_for_ninety_days() {
+fn datapoints_are_kept_as_long_as_asked() {
     let mut db = file();
     let mut aggregate = loaded(&db);
     let point = |number: u64, at: i64| batch("a", "1", number, at + 62, vec![reply(at, 1.0)]);
     apply(&mut aggregate, &mut db, &[point(0, 0)], NOW);
     let day = 24 * 3_600;
-    apply(&mut aggregate, &mut db, &[point(1, 90 * day)], secs(BEGIN + 90 * day));
+    let days = i64::try_from(KEEP.time.as_secs()).unwrap() / day;
+    apply(&mut aggregate, &mut db, &[point(1, days * day)], secs(BEGIN + days * day));
     assert_eq!(rows(&db, "PingLatency").len(), 2, "not a day too early");
-    apply(&mut aggregate, &mut db, &[point(2, 91 * day)], secs(BEGIN + 91 * day));
+    apply(&mut aggregate, &mut db, &[point(2, (days + 1) * day)], secs(BEGIN + (days + 1) * day));
     let kept: Vec<i64> =
         brief(&rows(&db, "PingLatency")).into_iter().map(|(start, ..)| start / day).collect();
-    assert_eq!(kept, [90, 91]);
+    assert_eq!(kept, [days, days + 1]);
+}
+
+#[test]
+fn beyond_its_size_the_oldest_datapoints_go_whatever_their_age() {
+    let mut db = file();
+    let bytes = 400 << 10;
+    let keep = sink::Keep { max_bytes: Some(bytes), ..KEEP };
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(keep)));
+    aggregate.load(&db).unwrap();
+    let used = |db: &Connection| {
+        let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        (pragma("page_count") - pragma("freelist_count")).cast_unsigned() * 4_096
+    };
+    let mut largest = 0;
+    for minute in 0..3_000_u64 {
+        let at = minute.cast_signed() * 60;
+        apply(&mut aggregate, &mut db, &[batch("a", "1", minute, at + 62, vec![reply(at, 1.0)])], NOW);
+        largest = largest.max(used(&db));
+    }
+    assert!(largest > bytes && largest < bytes + (100 << 10), "{largest}");
+    let kept = brief(&rows(&db, "PingLatency"));
+    let minutes: Vec<i64> = kept.iter().map(|(start, ..)| start / 60).collect();
+    let first = 3_000 - i64::try_from(minutes.len()).unwrap();
+    assert!(first > 0 && minutes.iter().copied().eq(first..3_000), "the newest, without a hole: {minutes:?}");
 }
 
 #[test]
