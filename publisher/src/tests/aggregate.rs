@@ -139,6 +139,34 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0), (60, 2, 3.0)]);
 }
 
+/// Each run is a boot with one batch, some seconds or minutes after the one before.
+#[test]
+fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_close_with_the_next_run() {
+    let mut topology = topology();
+    topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    topology.links[0].probes.retain(|probe| *probe.from != *"a");
+    assert!(!topology.rhythm("a").is_zero());
+    let mut db = file();
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
+    aggregate.load(&db).unwrap();
+    for run in 0..4_i64 {
+        let at = 60 * run + 5;
+        let tunnels = vec![Tunnel {
+            outside_ip: "52.0.0.1".to_owned(),
+            up: true,
+            accepted_routes: 0,
+            since: None,
+            message: String::new(),
+        }];
+        let body = Body::Tunnels { link: "l".into(), vpn: "vpn-0".into(), tunnels };
+        let seen = Observation { at: secs(BEGIN + at), seq: 0, body };
+        let now = NOW + Duration::from_secs(60 * run.unsigned_abs());
+        apply(&mut aggregate, &mut db, &[batch("a", &run.to_string(), 0, at + 1, vec![seen])], now);
+        let minutes: Vec<i64> = brief(&rows(&db, "TunnelsUp")).iter().map(|(start, ..)| start / 60).collect();
+        assert_eq!(minutes, (0..run).collect::<Vec<_>>(), "after run {run}");
+    }
+}
+
 #[test]
 fn what_the_config_lacks_is_counted_and_skipped() {
     let mut db = file();
