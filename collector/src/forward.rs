@@ -161,6 +161,17 @@ impl Forwarder {
     /// # Errors
     /// Another process holds the file; or it, or the journal, is foreign, newer or damaged.
     pub fn open(config: Config<'_>, sender: Sender, observers: Observers<'_>) -> Result<Self, Error> {
+        let source = Source::gathered(config.folder.join("journal"), vec![config.site.clone()]);
+        Self::open_from(source, config, sender, observers)
+    }
+
+    /// The same with another reader of the journal.
+    fn open_from(
+        source: Source,
+        config: Config<'_>,
+        sender: Sender,
+        observers: Observers<'_>,
+    ) -> Result<Self, Error> {
         let Config { site, stage, share, folder: queue, probes } = config;
         let Observers { metrics, part, report, reach } = observers;
         let name = name(stage, share.index);
@@ -174,7 +185,6 @@ impl Forwarder {
             let advice = "the folder it belongs in must be there and writable";
             of(crosswatch_journal::JournalError::Folder { path: folder, source, advice }.into())
         })?;
-        let source = Source::gathered(queue.join("journal"), vec![site.clone()]);
         let file = file(queue, &site, stage, share.index);
         let mut consumer = Consumer::open(&file, file::SCHEMA, source).map_err(of)?;
         let (pieces, numbers) =
@@ -364,6 +374,16 @@ impl Forwarder {
     async fn recover(&mut self) -> Result<(), QueueError> {
         loop {
             let received = match self.consumer.receive(1, LOOK).await {
+                // What cannot be read now has not been pruned: without it this would be another message.
+                Ok(Received { failing: Some(why), ref deliveries, .. }) if deliveries.is_empty() => {
+                    Err(QueueError::Unavailable {
+                        queue: format!("the journal of {}", self.site),
+                        source: why.into(),
+                    })
+                }
+                received => received,
+            };
+            let received = match received {
                 Ok(received) => received,
                 Err(error) => {
                     self.entries.clear();

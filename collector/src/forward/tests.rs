@@ -5,6 +5,7 @@ use crosswatch_aws::sqs::{BYTES, MESSAGES};
 use crosswatch_aws::{Failure, Kind};
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
+use crosswatch_queue::{Backlog, Page, Pending, Receipt};
 use crosswatch_shared::observation::{Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::wire::{Names, decode_batch};
 use crosswatch_sqs::body::decode;
@@ -159,6 +160,18 @@ impl World {
     }
 
     fn open(&self, stage: Stage, queue: &Arc<Queue>, health: &Health, report: &Report) -> Forwarder {
+        let source = Source::gathered(self.folder.path().join("journal"), vec!["a".into()]);
+        self.open_from(source, stage, queue, health, report)
+    }
+
+    fn open_from(
+        &self,
+        source: Source,
+        stage: Stage,
+        queue: &Arc<Queue>,
+        health: &Health,
+        report: &Report,
+    ) -> Forwarder {
         let config = Config {
             site: "a".into(),
             stage,
@@ -172,7 +185,7 @@ impl World {
             report: report.clone(),
             reach: None,
         };
-        Forwarder::open(config, Sender::new(queue.clone(), None), observers).unwrap()
+        Forwarder::open_from(source, config, Sender::new(queue.clone(), None), observers).unwrap()
     }
 
     /// With a forwarder that holds nothing.
@@ -411,4 +424,69 @@ async fn a_backlog_passes_a_way_on_which_no_full_message_passes_in_the_time_of_a
     assert_eq!(queue.observed().len(), wanted);
     let largest = *uplink.largest.lock().unwrap();
     assert!(largest > 20_000, "{largest} bytes pass in 10 s, and try nothing");
+}
+
+/// A reader of the journal that cannot read once, as for want of file descriptors.
+struct Faltering {
+    journal: crosswatch_queue::Embedded,
+    /// How many pages it gives before.
+    pages: usize,
+}
+
+impl crosswatch_queue::Queue for Faltering {
+    fn receive(&mut self, limit: usize, wait: Duration) -> Pending<'_, Page> {
+        let left = self.pages.checked_sub(1);
+        self.pages = left.unwrap_or(usize::MAX);
+        if left.is_some() {
+            return self.journal.receive(limit, wait);
+        }
+        let page = Page { failing: Some("unable to open database file".to_owned()), ..Page::default() };
+        Box::pin(async { Ok(page) })
+    }
+
+    fn commit<'a>(&'a mut self, receipts: &'a [Receipt]) -> Pending<'a, ()> {
+        self.journal.commit(receipts)
+    }
+
+    fn extend<'a>(&'a mut self, receipts: &'a [Receipt], by: Duration) -> Pending<'a, ()> {
+        self.journal.extend(receipts, by)
+    }
+
+    fn backlog(&mut self) -> Pending<'_, Backlog> {
+        self.journal.backlog()
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_at_the_start_makes_no_other_message_under_the_same_number() {
+    for pages in 0..3 {
+        let mut world = World::new();
+        let queue = Arc::new(Queue { dice: Mutex::new(0), ..Queue::default() });
+        let batches = [world.append(5, REPLY), world.append(4, REPLY), world.append(3, REPLY)];
+        let wanted: usize = batches.iter().sum();
+        let mut forwarder = world.hasty(&queue);
+        forwarder.gather().await.unwrap();
+        forwarder.pack().await;
+        forwarder.plan().unwrap();
+        drop(forwarder);
+
+        let folder = world.folder.path().join("journal");
+        let source = Source::new(move |places| {
+            let journal = crosswatch_queue::Embedded::open(&folder, &["a".into()], places)?.once();
+            Ok(Faltering { journal, pages })
+        });
+        let (health, report) = (Health::default(), Report::new("sqs"));
+        let mut forwarder = world.open_from(source, Stage::Publisher, &queue, &health, &report);
+        forwarder.pace = Pace::with_hold(Instant::now().into_std(), Duration::from_millis(1));
+        let error = forwarder.turn().await.unwrap_err();
+        assert!(error.is_temporary() && error.to_string().contains("unable to open"), "{error}");
+        tokio::select! {
+            () = queue.has(wanted) => {}
+            result = forwarder.run(CancellationToken::new()) => result.unwrap(),
+        }
+        let messages = queue.messages.lock().unwrap();
+        let counts: Vec<_> =
+            messages.values().map(|batch| (batch.number, batch.observations.len())).collect();
+        assert_eq!(counts, [(0, wanted)], "after {pages} pages");
+    }
 }
