@@ -28,6 +28,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::encode_batch;
 use crosswatch_sqs::body::{encode, fitting_in};
 use crosswatch_sqs::send::{Attempt, Load, Route, Sender};
+use crosswatch_sqs::way_out;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -441,10 +442,11 @@ impl Forwarder {
                 Route::First => "the queue",
                 Route::Standby => "the standby queue",
             };
-            tracing::warn!(site = %self.site, queue = self.name, %failure, taken = attempt.taken, "{which} did not take all; it is tried again");
+            let way_out = way_out(failure);
+            tracing::warn!(site = %self.site, queue = self.name, %failure, way_out, taken = attempt.taken, "{which} did not take all; it is tried again");
             self.report.failed(1, &failure.code);
             if attempt.taken == 0 {
-                self.part.failing(format!("{which} takes nothing: {failure}"));
+                self.part.failing(format!("{which} takes nothing: {failure}; {way_out}"));
             }
         }
     }

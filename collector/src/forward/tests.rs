@@ -320,7 +320,9 @@ async fn a_queue_that_fails_is_told_of_and_delays_no_other() {
         world.append(1, LOST);
         tokio::time::timeout(Duration::from_secs(5), queue.has(round)).await.unwrap();
     }
-    while !health.failures().iter().any(|failure| failure.contains("AccessDenied")) {
+    let told =
+        |failure: &String| failure.contains("AccessDenied") && failure.contains("allow sqs:SendMessage");
+    while !health.failures().iter().any(told) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let Body::Collection { source, ok, error, .. } = report.end() else { panic!() };
