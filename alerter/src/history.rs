@@ -23,6 +23,9 @@ const NEWEST: usize = 1_024;
 /// How often it is pruned.
 const PRUNE: Duration = Duration::from_secs(60);
 
+/// How soon the next segment is looked for after one that was sealed: a history must be sealed as fast as it grows.
+const SEAL: Duration = Duration::from_secs(1);
+
 /// A journal a site, of which this is the only writer.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -99,10 +102,10 @@ impl History {
         if steady < self.prune {
             return;
         }
-        let mut more = false;
+        let (mut more, mut sealing_more) = (false, false);
         for (site, Site { writer, sealing, .. }) in &mut self.sites {
             match blocking(|| sealing.step(writer, now, &[])) {
-                Ok(sealed) => more |= sealed.is_some(),
+                Ok(step) => sealing_more |= step.more,
                 Err(error) => tracing::warn!(%site, %error, "the history's old entries were not sealed"),
             }
             match blocking(|| writer.prune(now, self.keep, self.max_bytes, &[])) {
@@ -111,7 +114,7 @@ impl History {
             }
         }
         if !more {
-            self.prune = steady + PRUNE;
+            self.prune = steady + if sealing_more { SEAL } else { PRUNE };
         }
     }
 }

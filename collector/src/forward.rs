@@ -6,7 +6,7 @@
 //! at, it sends the same messages under the same numbers afterwards. There is one forwarder for each queue, and none knows
 //! of the others: one queue's trouble delays nothing else.
 //!
-//! After an outage it sends as much as fits, again and again without waiting, the oldest first, since event time follows the
+//! After an outage it sends as much as fits, and as the way to the queue takes in time, again and again without waiting, the oldest first, since event time follows the
 //! numbers: news of the present waits for what is older, and no longer.
 
 pub mod gasp;
@@ -26,8 +26,9 @@ use crosswatch_shared::config::topology::worker;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::encode_batch;
-use crosswatch_sqs::body::{encode, fitting};
+use crosswatch_sqs::body::{encode, fitting_in};
 use crosswatch_sqs::send::{Attempt, Load, Route, Sender};
+use crosswatch_sqs::way_out;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -161,6 +162,17 @@ impl Forwarder {
     /// # Errors
     /// Another process holds the file; or it, or the journal, is foreign, newer or damaged.
     pub fn open(config: Config<'_>, sender: Sender, observers: Observers<'_>) -> Result<Self, Error> {
+        let source = Source::gathered(config.folder.join("journal"), vec![config.site.clone()]);
+        Self::open_from(source, config, sender, observers)
+    }
+
+    /// The same with another reader of the journal.
+    fn open_from(
+        source: Source,
+        config: Config<'_>,
+        sender: Sender,
+        observers: Observers<'_>,
+    ) -> Result<Self, Error> {
         let Config { site, stage, share, folder: queue, probes } = config;
         let Observers { metrics, part, report, reach } = observers;
         let name = name(stage, share.index);
@@ -174,7 +186,6 @@ impl Forwarder {
             let advice = "the folder it belongs in must be there and writable";
             of(crosswatch_journal::JournalError::Folder { path: folder, source, advice }.into())
         })?;
-        let source = Source::gathered(queue.join("journal"), vec![site.clone()]);
         let file = file(queue, &site, stage, share.index);
         let mut consumer = Consumer::open(&file, file::SCHEMA, source).map_err(of)?;
         let (pieces, numbers) =
@@ -330,8 +341,10 @@ impl Forwarder {
     async fn pack(&mut self) {
         let entries = std::mem::take(&mut self.entries);
         let (numbers, share) = (self.numbers.clone(), self.share);
+        // Once it is written down, a message stays as large as it is.
+        let room = self.sender.room();
         let packing = tokio::task::spawn_blocking(move || {
-            pack(&entries, &numbers, share, |batch| fitting(encode_batch(batch)))
+            pack(&entries, &numbers, share, |batch| fitting_in(encode_batch(batch), room))
         });
         match packing.await {
             Ok(packed) => self.packed = Some(packed),
@@ -362,6 +375,16 @@ impl Forwarder {
     async fn recover(&mut self) -> Result<(), QueueError> {
         loop {
             let received = match self.consumer.receive(1, LOOK).await {
+                // What cannot be read now has not been pruned: without it this would be another message.
+                Ok(Received { failing: Some(why), ref deliveries, .. }) if deliveries.is_empty() => {
+                    Err(QueueError::Unavailable {
+                        queue: format!("the journal of {}", self.site),
+                        source: why.into(),
+                    })
+                }
+                received => received,
+            };
+            let received = match received {
                 Ok(received) => received,
                 Err(error) => {
                     self.entries.clear();
@@ -419,10 +442,11 @@ impl Forwarder {
                 Route::First => "the queue",
                 Route::Standby => "the standby queue",
             };
-            tracing::warn!(site = %self.site, queue = self.name, %failure, taken = attempt.taken, "{which} did not take all; it is tried again");
+            let way_out = way_out(failure);
+            tracing::warn!(site = %self.site, queue = self.name, %failure, way_out, taken = attempt.taken, "{which} did not take all; it is tried again");
             self.report.failed(1, &failure.code);
             if attempt.taken == 0 {
-                self.part.failing(format!("{which} takes nothing: {failure}"));
+                self.part.failing(format!("{which} takes nothing: {failure}; {way_out}"));
             }
         }
     }

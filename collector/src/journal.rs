@@ -53,13 +53,15 @@ impl Journal for SiteJournal {
     fn prune(&mut self, now: Timestamp) -> Result<Pruned, spool::JournalError> {
         let positions = (self.positions)(self.writer.identity());
         let pruned = self.writer.prune(now, self.keep, self.max_bytes, &positions)?;
-        let mut more = pruned.more;
-        match self.sealing.step(&mut self.writer, now, &positions) {
-            Ok(sealed) => more |= sealed.is_some(),
+        let sealing = match self.sealing.step(&mut self.writer, now, &positions) {
+            Ok(step) => step.more,
             // The rows are as they were; keeping them so is no harm but for room.
-            Err(error) => tracing::warn!(%error, "the journal's old entries were not sealed"),
-        }
-        Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more })
+            Err(error) => {
+                tracing::warn!(%error, "the journal's old entries were not sealed");
+                false
+            }
+        };
+        Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more: pruned.more, sealing })
     }
 }
 
@@ -92,6 +94,40 @@ mod tests {
                 },
             }],
         }
+    }
+
+    /// Else a site with more than 1,092 observations a second would have ever more unsealed ones.
+    #[test]
+    fn one_segment_after_the_other_is_sealed_with_no_pause_between_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = crosswatch_journal::file(folder.path(), "a");
+        let open = || {
+            let nobody = Box::new(|_: &str| Vec::new());
+            SiteJournal::open(folder.path(), "a", Duration::from_hours(24), u64::MAX >> 1, nobody).unwrap()
+        };
+        let mut journal = open();
+        // Three segments, and what stays as it is.
+        let large = |number| {
+            let one = batch(number).observations.pop().unwrap();
+            let observations = (0..10_000).map(|seq| Observation { seq, ..one.clone() }).collect();
+            Batch { observations, ..batch(number) }
+        };
+        (0..18).for_each(|number| journal.append(&large(number)).unwrap());
+        (18..18 + 1_024).for_each(|number| journal.append(&batch(number)).unwrap());
+        let later = clock::now() + Duration::from_hours(2);
+        let segments = || std::fs::read_dir(crosswatch_journal::segments(&path)).map_or(0, Iterator::count);
+        let mut pauses = 0;
+        loop {
+            let pruned = journal.prune(later).unwrap();
+            if pruned.again_in() > Duration::from_secs(1) {
+                pauses += 1;
+                if pauses > 1 {
+                    break;
+                }
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(segments(), 3);
     }
 
     #[test]

@@ -29,14 +29,11 @@ use crate::pack::Packer;
 use crate::poll::{Polled, Polls};
 use crate::resolve::{self, Lookup, Names, until};
 use crate::rounds::{self, ROUND, Report, Rounds, Source};
-use crate::spool::{Done, Journal, Spool};
+use crate::spool::{Done, Journal, PRUNE, Spool};
 use crate::tunnels::{Plan, Seen};
 
 /// What is taken from the prober is taken at most so often: a thousand probes need no thousand looks.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// How often the journal is asked to remove what is no longer needed.
-const PRUNE: Duration = Duration::from_secs(60);
 
 /// How often it is looked for requests for drills.
 const DRILLS: Duration = Duration::from_millis(900);
@@ -397,14 +394,13 @@ impl Collector {
                 self.rounds.failed(Source::Journal, 1, &format!("append: {why}"));
             }
             Done::Pruned(Ok(pruned)) => {
+                let again_in = pruned.again_in();
                 for gap in pruned.gaps {
                     tracing::error!(site = %self.site, "{gap}");
                     self.packer
                         .observe(self.now, rounds::collection(Source::Journal, Some(gap), Duration::ZERO));
                 }
-                if pruned.more {
-                    self.prune_at = self.looked;
-                }
+                self.prune_at = self.looked + again_in;
             }
             Done::Pruned(Err(why)) => {
                 tracing::error!(site = %self.site, error = %why, "the journal could not be pruned; it is tried again");

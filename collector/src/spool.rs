@@ -38,8 +38,24 @@ pub trait Journal: Send + 'static {
 pub struct Pruned {
     /// A sentence for each consumer that will never get what was removed.
     pub gaps: Vec<String>,
-    /// There is more to remove: it is asked again soon.
+    /// There is more to remove: it is asked again at once.
     pub more: bool,
+    /// More is about to be put together so that it takes less room: it is asked again in a second.
+    pub sealing: bool,
+}
+
+/// How often a journal is pruned that has nothing more to do.
+pub(crate) const PRUNE: Duration = Duration::from_secs(60);
+
+impl Pruned {
+    /// After which time it is to be asked again.
+    pub(crate) fn again_in(&self) -> Duration {
+        match (self.more, self.sealing) {
+            (true, _) => Duration::ZERO,
+            (false, true) => Duration::from_secs(1),
+            (false, false) => PRUNE,
+        }
+    }
 }
 
 /// The journal and what it is doing.

@@ -42,6 +42,8 @@ pub(crate) struct Aggregate {
     event_times: FxHashMap<Name, EventTime>,
     /// How long a site settles.
     settling: Duration,
+    /// The sites whose collectors may run once each time: each run is a boot of its own that leaves nothing behind.
+    at_rest: FxHashSet<Name>,
     /// The sites that were heard, for as long as this process lives.
     heard: FxHashMap<Name, Heard>,
     /// The sites of which it was said in the log that something of theirs is foreign.
@@ -102,6 +104,12 @@ impl Aggregate {
                 QueueKind::Embedded => Duration::ZERO,
                 QueueKind::Sqs { .. } => SETTLING,
             },
+            at_rest: topology
+                .sites
+                .iter()
+                .map(|site| site.name.clone())
+                .filter(|site| !topology.rhythm(site).is_zero())
+                .collect(),
             heard: FxHashMap::default(),
             foreign_told: FxHashSet::default(),
             config,
@@ -159,6 +167,8 @@ impl Aggregate {
             if !watched {
                 continue;
             }
+            // Else windows would close at every second run, with what the run before saw twice as late.
+            let settling = if self.at_rest.contains(&origin.site) { Duration::ZERO } else { self.settling };
             self.windows.delay(&origin.site, *through, now);
             let time = self.event_times.entry(origin.site.clone()).or_default();
             if let Some(Advance { at, boot }) = time.receive(origin, *number, *through, now)
@@ -166,7 +176,7 @@ impl Aggregate {
                     .heard
                     .entry(origin.site.clone())
                     .or_insert_with(|| Heard { boot: boot.clone(), settles_since: Some(now) })
-                    .is_settled(&boot, self.settling, now)
+                    .is_settled(&boot, settling, now)
             {
                 closed.append(&mut self.windows.advance(&origin.site, at));
             }

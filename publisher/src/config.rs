@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crosswatch_shared::config::aws;
 use crosswatch_shared::config::document::{Table, Unique, Value};
-use crosswatch_shared::config::values::{LONGEST, short};
+use crosswatch_shared::config::values::{self, LONGEST, short};
 use crosswatch_window::Metric;
 
 /// What is published, and where to.
@@ -26,7 +26,23 @@ pub struct Config {
     pub alarms: Alarms,
     /// The ARN of the SNS topic that the alarms page through.
     pub alarm_topic: Option<String>,
+    /// How long a datapoint is kept in the publisher's own file after its period.
+    pub keep: Duration,
+    /// How many bytes the file may use; beyond it the oldest datapoints go.
+    pub max_bytes: Option<u64>,
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long datapoints are kept where they are kept nowhere else.
+const KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// The same where CloudWatch has them. It takes what is no older than this, so that what it is owed is needed no longer, and
+/// no shorter either.
+const KEEP_OWED: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// What else is in the file takes a fraction of this.
+const LEAST_BYTES: u64 = 64 << 20;
 
 /// What CloudWatch's alarms do beside the alerter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +76,8 @@ impl Default for Config {
             sources: vec!["ec2:*".to_owned()],
             alarms: Alarms::Both,
             alarm_topic: None,
+            keep: KEEP,
+            max_bytes: None,
         }
     }
 }
@@ -88,6 +106,16 @@ impl Config {
             value.word(&[("both", Alarms::Both), ("backup", Alarms::Backup), ("off", Alarms::Off)])
         });
         let alarm_topic = table.maybe("alarm_topic", |value| value.parsed(aws::TOPIC, aws::topic));
+        let keep = match kind {
+            Some(kind) => take_keep(&mut table, kind, period),
+            None => table.or("keep", KEEP, |value| value.duration(DAY..=LONGEST)),
+        };
+        let max_bytes = table.maybe("max_size", |value| {
+            value.parsed("1GiB", |text| match values::size(text)? {
+                bytes if bytes < LEAST_BYTES => Err("must be at least 64MiB".to_owned()),
+                bytes => Ok(bytes),
+            })
+        });
         table.finish();
         cloudwatch?;
         Some(Self {
@@ -99,6 +127,8 @@ impl Config {
             sources: sources?,
             alarms: alarms?,
             alarm_topic: alarm_topic?,
+            keep: keep?,
+            max_bytes: max_bytes?,
         })
     }
 }
@@ -114,6 +144,24 @@ fn refuse_cloudwatch(table: &mut Table<'_>) -> Option<()> {
         }
     }
     (!refused).then_some(())
+}
+
+/// What is put to CloudWatch is read from the file, and what is over is put with what came late.
+fn take_keep(table: &mut Table<'_>, kind: Kind, period: Option<Duration>) -> Option<Duration> {
+    let default = match kind {
+        Kind::Embedded => KEEP,
+        Kind::CloudWatch => KEEP_OWED,
+    };
+    table.or("keep", default, |value| {
+        let keep = value.duration(DAY..=LONGEST)?;
+        if kind == Kind::CloudWatch && keep < KEEP_OWED {
+            value.wrong("'keep' must be at least 14d with kind = \"cloudwatch\", which takes what is as old; write that or more")
+        } else if period.is_some_and(|period| keep < 2 * period) {
+            value.wrong("'keep' must be at least twice the 'period'; write \"2d\" or more")
+        } else {
+            Some(keep)
+        }
+    })
 }
 
 fn take_sources(value: &Value<'_>) -> Option<Vec<String>> {
@@ -225,6 +273,27 @@ mod tests {
              c.toml:5:10: 'alarms' can't be 'on'; did you mean 'off'? known: both, backup, off\n\
              c.toml:6:15: 'oncall' is not the ARN of an SNS topic, such as \"arn:aws:sns:us-east-1:123456789012:NAME\""
         );
+    }
+
+    #[test]
+    fn datapoints_are_kept_as_long_as_asked_and_no_shorter_than_they_are_needed() {
+        let keep =
+            |text: &str| read(&format!("[metrics]\n{text}")).map(|config| config.keep.as_secs() / 86_400);
+        assert_eq!(keep(""), Ok(90));
+        assert_eq!(keep("keep = \"1d\""), Ok(1));
+        assert_eq!(keep("kind = \"cloudwatch\""), Ok(14));
+        assert_eq!(keep("kind = \"cloudwatch\"\nkeep = \"30d\""), Ok(30));
+        assert_eq!(
+            keep("kind = \"cloudwatch\"\nkeep = \"13d\"").unwrap_err(),
+            "c.toml:3:8: 'keep' must be at least 14d with kind = \"cloudwatch\", which takes what is as old; write that or more"
+        );
+        assert_eq!(
+            keep("period = \"1d\"\nkeep = \"1d\"").unwrap_err(),
+            "c.toml:3:8: 'keep' must be at least twice the 'period'; write \"2d\" or more"
+        );
+        assert!(keep("keep = \"23h\"").is_err());
+        assert_eq!(read("[metrics]\nmax_size = \"2GiB\"").unwrap().max_bytes, Some(2 << 30));
+        assert!(read("[metrics]\nmax_size = \"1MiB\"").unwrap_err().contains("at least 64MiB"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::aggregate::{self, Aggregate};
 use crate::config::Config;
 use crate::sink::cloudwatch::{Owing, Sender};
-use crate::sink::{self, Embedded, Sink};
+use crate::sink::{self, Embedded, Keep, Sink};
 use crate::telemetry::{Metrics, Receipt};
 use crate::{Error, FILE, had};
 
@@ -67,12 +67,13 @@ impl Publisher {
         part: Part,
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
+        let keep = Keep { time: config.keep, max_bytes: config.max_bytes };
         let (sink, sender): (Box<dyn Sink>, _) = match cloudwatch {
-            None => (Box::new(Embedded), None),
+            None => (Box::new(Embedded(keep)), None),
             Some((client, worker)) => {
                 let sender =
                     Sender::new(client, worker, config.namespace.clone(), &topology.queue.kind, registry);
-                (Box::new(Owing::new(&config.sources)), Some(sender))
+                (Box::new(Owing::new(&config.sources, keep)), Some(sender))
             }
         };
         let aggregate = Aggregate::new(config, topology, sink);

@@ -117,7 +117,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detail {
     /// Of a probe that sends several packets an interval: the round-trip time of each in milliseconds, in the order of
-    /// sending; `None` for one that was lost. Empty for a probe that sends one.
+    /// sending; `None` for one that was lost. What this machine is to blame for is left out. Empty for a probe that sends
+    /// one, and where this machine is to blame for all.
     pub burst: Vec<Option<f64>>,
     /// How many of the burst's replies came after the reply to a packet sent later (RFC 4737, section 3).
     pub reordered: u32,

@@ -212,6 +212,31 @@ const SCENARIOS: &[Scenario] = &[
         "10 firing 50; 20 resolved 25",
     ),
     scenario(
+        "so does each of a burst that was wholly lost",
+        "loss_percent above 46, period 10",
+        // Four of eight packets; then five of eleven, of which the last was alone.
+        "0 p 5|5|5|5; 1 p x|x|x|x; 10 p 5|x|5|5; 11 p x|x|x|x; 12 p 5|5; 13 p 5; 24 q 5",
+        "10 firing 50; 20 resolved 45.45454545454545",
+    ),
+    scenario(
+        "and for the rate of answers",
+        "ping_ok below 0.6, period 10",
+        "0 p 5|5; 1 p x|x|x; 2 p 5; 12 q 5",
+        "10 firing 0.5",
+    ),
+    scenario(
+        "a burst for which this machine is to blame counts for nothing",
+        "loss_percent above 30, period 10",
+        "0 p 5|x|5; 1 p local|local|local; 2 p x|local|5; 12 q 5",
+        "10 firing 40",
+    ),
+    scenario(
+        "a wholly lost burst has no time to be judged, and puts off the deadline as one loss does",
+        "latency_ms above 10, period 2, deadline 5",
+        "0 p 20|20; 2 q 5; 4 p x|x|x; 6 q 5; 9.5 q 5",
+        "2 firing 20; 9 unknown",
+    ),
+    scenario(
         "and for the jitter, in the order of sending",
         "jitter_ms above 5, period 10",
         "0 p 10|x|20|14; 12 q 5; 22 q 5",

@@ -106,7 +106,12 @@ impl Beside {
             sending.fate = Some(match decision.outcome {
                 Outcome::Reply { .. } => {
                     let whole = decision.detail.as_ref().is_none_or(|detail| !detail.burst.contains(&None));
-                    if whole { Went::Replied } else { Went::Lost }
+                    match (whole, decision.local) {
+                        (false, _) => Went::Lost,
+                        (true, 0) => Went::Replied,
+                        // Not all of them were on the way.
+                        (true, _) => Went::Local,
+                    }
                 }
                 Outcome::Lost(Lost::Local) => Went::Local,
                 Outcome::Lost(_) => Went::Lost,
@@ -198,7 +203,7 @@ mod tests {
     }
 
     fn decision(probe: u32, number: u64, begun: Instant, outcome: Outcome) -> Decision {
-        Decision { ticket: Ticket { probe, number }, begun, outcome, detail: None, why: None }
+        Decision { ticket: Ticket { probe, number }, begun, outcome, detail: None, local: 0, why: None }
     }
 
     /// Large ones sent at 1,000 ms and silent; small ones as given, by (sent, answered). What is settled of the large

@@ -47,7 +47,9 @@ pub(crate) struct Decision {
     pub(crate) begun: Instant,
     pub(crate) outcome: Outcome,
     pub(crate) detail: Option<Box<Detail>>,
-    /// Where this machine is to blame, the reason.
+    /// How many of its packets this machine is to blame for. They tell nothing of the link, and stand in no detail.
+    pub(crate) local: u32,
+    /// The reason of the last of them.
     pub(crate) why: Option<String>,
 }
 
@@ -92,16 +94,23 @@ impl Bursts {
         detail.user_stamped = replies.iter().any(|reply| reply.user_stamped);
         (detail.forward, detail.back) = ways(&replies);
         if several {
-            detail.burst = fates.iter().map(|fate| reply(fate).map(|reply| millis(reply.rtt))).collect();
+            let told = fates.iter().filter(|fate| !matches!(fate, Fate::Local(_)));
+            detail.burst = told.map(|fate| reply(fate).map(|reply| millis(reply.rtt))).collect();
             detail.reordered = reordered(&replies);
             detail.jitter_ms = self.jitter(&replies);
         }
-        let (outcome, why) = match median(&replies) {
-            Some(rtt) => (Outcome::Reply { rtt_ms: millis(rtt) }, None),
-            None => loss(fates, &mut detail),
+        let outcome = match median(&replies) {
+            Some(rtt) => Outcome::Reply { rtt_ms: millis(rtt) },
+            None => loss(&fates, &mut detail),
         };
+        let (mut local, mut why) = (0, None);
+        for fate in fates {
+            if let Fate::Local(reason) = fate {
+                (local, why) = (local + 1, Some(reason));
+            }
+        }
         let detail = (detail != Detail::default()).then(|| Box::new(detail));
-        Some(Decision { ticket: mark.ticket, begun, outcome, detail, why })
+        Some(Decision { ticket: mark.ticket, begun, outcome, detail, local, why })
     }
 
     /// RFC 3550, section 6.4.1, over the replies in the order of their coming; `None` where there are less than two.
@@ -155,9 +164,8 @@ fn reordered(in_order_of_sending: &[Reply]) -> u32 {
 
 /// Of several losses the one that says most of the way counts: what somebody said before silence, and silence before what
 /// this machine is to blame for.
-fn loss(fates: Vec<Fate>, detail: &mut Detail) -> (Outcome, Option<String>) {
+fn loss(fates: &[Fate], detail: &mut Detail) -> Outcome {
     let mut worst = Lost::Local;
-    let mut why = None;
     let rank = |lost| match lost {
         Lost::Local => 0,
         Lost::Timeout => 1,
@@ -168,13 +176,10 @@ fn loss(fates: Vec<Fate>, detail: &mut Detail) -> (Outcome, Option<String>) {
     for fate in fates {
         let lost = match fate {
             Fate::Reply(_) => continue,
-            Fate::Lost(lost) => lost,
-            Fate::Local(reason) => {
-                why = Some(reason);
-                Lost::Local
-            }
+            Fate::Lost(lost) => *lost,
+            Fate::Local(_) => Lost::Local,
             Fate::TooBig(mtu) => {
-                detail.mtu = match (detail.mtu, mtu) {
+                detail.mtu = match (detail.mtu, *mtu) {
                     (Some(one), Some(other)) => Some(one.min(other)),
                     (one, other) => one.or(other),
                 };
@@ -185,7 +190,7 @@ fn loss(fates: Vec<Fate>, detail: &mut Detail) -> (Outcome, Option<String>) {
             worst = lost;
         }
     }
-    (Outcome::Lost(worst), why.filter(|_| worst == Lost::Local))
+    Outcome::Lost(worst)
 }
 
 /// To the microsecond: what is finer is this machine's noise, and would double a message's size.
@@ -243,6 +248,22 @@ mod tests {
             Outcome::Reply { rtt_ms: 3.0 },
             "the lower"
         );
+    }
+
+    #[test]
+    fn a_packet_that_this_machine_lost_is_none_of_the_bursts_but_is_counted_with_its_reason() {
+        let local = || Fate::Local("sending: ENOBUFS".to_owned());
+        let decision = decide(vec![reply_of(0, 4), local(), Fate::Lost(Lost::Timeout), local()]);
+        assert_eq!(decision.outcome, Outcome::Reply { rtt_ms: 4.0 });
+        assert_eq!(decision.detail.unwrap().burst, [Some(4.0), None]);
+        assert_eq!((decision.local, decision.why.as_deref()), (2, Some("sending: ENOBUFS")));
+        let decision = decide(vec![local(), Fate::Lost(Lost::Timeout), local()]);
+        assert_eq!(decision.outcome, Outcome::Lost(Lost::Timeout));
+        assert_eq!(decision.detail.unwrap().burst, [None], "one packet tells of the link, and it was lost");
+        assert_eq!(decision.local, 2);
+        let decision = decide(vec![local(), local()]);
+        assert_eq!((decision.outcome, decision.detail), (Outcome::Lost(Lost::Local), None));
+        assert_eq!(decision.local, 2);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct Account {
     pub sent: u64,
     /// Slots that passed unused, since the process or the machine stood still or had no time.
     pub skipped: u64,
-    /// Outcomes that are `local`.
+    /// Packets that this machine is to blame for: of outcomes that are `local`, and of bursts that tell of the rest.
     pub local: u64,
     /// What the newest of them was for.
     pub local_error: Option<String>,

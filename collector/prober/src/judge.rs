@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crosswatch_shared::observation::{Lost, Outcome};
+use crosswatch_shared::observation::{Detail, Lost, Outcome};
 
 use crate::burst::Decision;
 use crate::engine::{Protocol, State};
@@ -54,17 +54,41 @@ impl Loop {
 impl State {
     fn release(&mut self, protocol: Protocol, mut decision: Decision) {
         let silent = matches!(decision.outcome, Outcome::Lost(Lost::Timeout | Lost::TooBig));
-        if silent && self.suspended.is_some_and(|at| at >= decision.begun) {
-            decision.outcome = Outcome::Lost(Lost::Local);
-            decision.why =
-                Some("the machine was suspended, or its clock set, while it was waited for".to_owned());
+        if self.suspended.is_some_and(|at| at >= decision.begun) {
+            let unanswered = decision.forget_silence(silent);
+            if unanswered > 0 {
+                decision.local += unanswered;
+                decision.why =
+                    Some("the machine was suspended, or its clock set, while it was waited for".to_owned());
+            }
         }
-        if decision.outcome == Outcome::Lost(Lost::Local) {
+        if decision.local > 0 {
             let account = self.account(protocol);
-            account.local += 1;
+            account.local += u64::from(decision.local);
             account.local_error = decision.why;
         }
         self.decide(decision.ticket, decision.outcome, decision.detail);
+    }
+}
+
+impl Decision {
+    /// Takes what was not answered for this machine's own fault: packets of a burst that was answered in part, or the
+    /// `whole` sending. Gives how many packets that are.
+    fn forget_silence(&mut self, whole: bool) -> u32 {
+        let Outcome::Reply { .. } = self.outcome else {
+            if !whole {
+                return 0;
+            }
+            self.outcome = Outcome::Lost(Lost::Local);
+            let burst =
+                self.detail.as_mut().map(|detail| std::mem::take(&mut detail.burst)).unwrap_or_default();
+            self.detail.take_if(|detail| **detail == Detail::default());
+            return u32::try_from(burst.len()).unwrap_or(u32::MAX).max(1);
+        };
+        let Some(detail) = &mut self.detail else { return 0 };
+        let before = detail.burst.len();
+        detail.burst.retain(Option::is_some);
+        u32::try_from(before - detail.burst.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -100,13 +124,25 @@ mod tests {
         for (begun_ms, outcome, _) in cases {
             let begun = start + Duration::from_millis(begun_ms);
             let ticket = state.release.sent(0, Timestamp::from_secs(2)).unwrap();
-            let decision = Decision { ticket, begun, outcome, detail: None, why: None };
+            let decision = Decision { ticket, begun, outcome, detail: None, local: 0, why: None };
             state.release(Protocol::Icmp, decision);
         }
         let (released, _) = state.release.take();
         let outcomes: Vec<Outcome> = released.iter().map(|released| released.outcome).collect();
         assert_eq!(outcomes, cases.map(|(_, _, expected)| expected));
         assert_eq!(state.icmp.local, 1);
+        let decision = Decision {
+            ticket: state.release.sent(0, Timestamp::from_secs(2)).unwrap(),
+            begun: start + Duration::from_millis(100),
+            outcome: reply,
+            detail: Some(Box::new(Detail { burst: vec![Some(1.0), None, None], ..Detail::default() })),
+            local: 1,
+            why: Some("full".to_owned()),
+        };
+        state.release(Protocol::Icmp, decision);
+        let (released, _) = state.release.take();
+        assert_eq!(released[0].detail.as_ref().unwrap().burst, [Some(1.0)], "of a burst what was answered");
+        assert_eq!(state.icmp.local, 4);
         assert!(state.icmp.local_error.as_ref().unwrap().contains("suspended"), "{:?}", state.icmp);
     }
 }

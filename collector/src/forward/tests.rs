@@ -5,6 +5,7 @@ use crosswatch_aws::sqs::{BYTES, MESSAGES};
 use crosswatch_aws::{Failure, Kind};
 use crosswatch_host::health::Health;
 use crosswatch_journal::Writer;
+use crosswatch_queue::{Backlog, Page, Pending, Receipt};
 use crosswatch_shared::observation::{Body, Lost, Observation, Origin, Outcome};
 use crosswatch_shared::wire::{Names, decode_batch};
 use crosswatch_sqs::body::decode;
@@ -73,7 +74,7 @@ impl Queue {
 }
 
 impl Post for Queue {
-    fn send<'a>(&'a self, bodies: &'a [String]) -> Sending<'a> {
+    fn send<'a>(&'a self, bodies: &'a [String], _: Duration) -> Sending<'a> {
         assert!((1..=MESSAGES).contains(&bodies.len()));
         assert!(bodies.iter().map(String::len).sum::<usize>() <= BYTES);
         Box::pin(async move {
@@ -159,6 +160,18 @@ impl World {
     }
 
     fn open(&self, stage: Stage, queue: &Arc<Queue>, health: &Health, report: &Report) -> Forwarder {
+        let source = Source::gathered(self.folder.path().join("journal"), vec!["a".into()]);
+        self.open_from(source, stage, queue, health, report)
+    }
+
+    fn open_from(
+        &self,
+        source: Source,
+        stage: Stage,
+        queue: &Arc<Queue>,
+        health: &Health,
+        report: &Report,
+    ) -> Forwarder {
         let config = Config {
             site: "a".into(),
             stage,
@@ -172,7 +185,7 @@ impl World {
             report: report.clone(),
             reach: None,
         };
-        Forwarder::open(config, Sender::new(queue.clone(), None), observers).unwrap()
+        Forwarder::open_from(source, config, Sender::new(queue.clone(), None), observers).unwrap()
     }
 
     /// With a forwarder that holds nothing.
@@ -283,7 +296,7 @@ async fn a_queue_that_fails_is_told_of_and_delays_no_other() {
     /// Takes nothing.
     struct Dead;
     impl Post for Dead {
-        fn send<'a>(&'a self, _: &'a [String]) -> Sending<'a> {
+        fn send<'a>(&'a self, _: &'a [String], _: Duration) -> Sending<'a> {
             Box::pin(async {
                 Err(Failure {
                     operation: "sqs:SendMessage",
@@ -307,7 +320,9 @@ async fn a_queue_that_fails_is_told_of_and_delays_no_other() {
         world.append(1, LOST);
         tokio::time::timeout(Duration::from_secs(5), queue.has(round)).await.unwrap();
     }
-    while !health.failures().iter().any(|failure| failure.contains("AccessDenied")) {
+    let told =
+        |failure: &String| failure.contains("AccessDenied") && failure.contains("allow sqs:SendMessage");
+    while !health.failures().iter().any(told) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let Body::Collection { source, ok, error, .. } = report.end() else { panic!() };
@@ -349,4 +364,131 @@ async fn after_the_journal_dropped_a_message_its_number_is_used_for_what_is_left
     let messages = queue.messages.lock().unwrap();
     let counts: Vec<_> = messages.values().map(|batch| (batch.number, batch.observations.len())).collect();
     assert_eq!(counts, [(0, 0), (1, 2)]);
+}
+
+/// The queue behind a way of so many bytes a second: what is not uploaded in time is not taken.
+struct Uplink {
+    queue: Arc<Queue>,
+    rate: u32,
+    largest: Mutex<usize>,
+}
+
+impl Post for Uplink {
+    fn send<'a>(&'a self, bodies: &'a [String], within: Duration) -> Sending<'a> {
+        Box::pin(async move {
+            let bytes: usize = bodies.iter().map(String::len).sum();
+            let takes = Duration::from_secs(bytes as u64) / self.rate;
+            tokio::time::sleep(takes.min(within)).await;
+            if takes > within {
+                return Err(Failure {
+                    operation: "sqs:SendMessage",
+                    kind: Kind::Timeout,
+                    code: "Timeout".to_owned(),
+                    message: "no answer in time".to_owned(),
+                });
+            }
+            let mut largest = self.largest.lock().unwrap();
+            *largest = (*largest).max(bytes);
+            for body in bodies {
+                self.queue.take(body);
+            }
+            Ok(bodies.iter().map(|_| Ok(())).collect())
+        })
+    }
+}
+
+/// What was written down before the way turned out to be slow stays the message it is, over a restart, too.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_passes_a_way_on_which_no_full_message_passes_in_the_time_of_a_call() {
+    let mut world = World::new();
+    let mut wanted = 0;
+    for place in 0..2_000_u32 {
+        let rtt_ms = f64::from(place.wrapping_mul(2_654_435_761) >> 12) / 1e3;
+        wanted += world.append(35, Outcome::Reply { rtt_ms });
+    }
+    let queue = Arc::new(Queue::default());
+    let uplink = Arc::new(Uplink { queue: Arc::clone(&queue), rate: 2_000, largest: Mutex::default() });
+    let open = || {
+        let mut forwarder = world.hasty(&queue);
+        forwarder.sender = Sender::new(uplink.clone(), None);
+        forwarder
+    };
+    // Killed while it sends what nobody takes in time.
+    let killed = tokio::time::timeout(Duration::from_secs(15), open().run(CancellationToken::new())).await;
+    assert!(killed.is_err() && queue.count() == 0);
+    let forwarder = open();
+    let bound = tokio::time::sleep(Duration::from_secs(1_800));
+    tokio::select! {
+        () = queue.has(wanted) => {}
+        result = forwarder.run(CancellationToken::new()) => result.unwrap(),
+        () = bound => panic!("{} of {wanted}", queue.count()),
+    }
+    assert_eq!(queue.observed().len(), wanted);
+    let largest = *uplink.largest.lock().unwrap();
+    assert!(largest > 20_000, "{largest} bytes pass in 10 s, and try nothing");
+}
+
+/// A reader of the journal that cannot read once, as for want of file descriptors.
+struct Faltering {
+    journal: crosswatch_queue::Embedded,
+    /// How many pages it gives before.
+    pages: usize,
+}
+
+impl crosswatch_queue::Queue for Faltering {
+    fn receive(&mut self, limit: usize, wait: Duration) -> Pending<'_, Page> {
+        let left = self.pages.checked_sub(1);
+        self.pages = left.unwrap_or(usize::MAX);
+        if left.is_some() {
+            return self.journal.receive(limit, wait);
+        }
+        let page = Page { failing: Some("unable to open database file".to_owned()), ..Page::default() };
+        Box::pin(async { Ok(page) })
+    }
+
+    fn commit<'a>(&'a mut self, receipts: &'a [Receipt]) -> Pending<'a, ()> {
+        self.journal.commit(receipts)
+    }
+
+    fn extend<'a>(&'a mut self, receipts: &'a [Receipt], by: Duration) -> Pending<'a, ()> {
+        self.journal.extend(receipts, by)
+    }
+
+    fn backlog(&mut self) -> Pending<'_, Backlog> {
+        self.journal.backlog()
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_at_the_start_makes_no_other_message_under_the_same_number() {
+    for pages in 0..3 {
+        let mut world = World::new();
+        let queue = Arc::new(Queue { dice: Mutex::new(0), ..Queue::default() });
+        let batches = [world.append(5, REPLY), world.append(4, REPLY), world.append(3, REPLY)];
+        let wanted: usize = batches.iter().sum();
+        let mut forwarder = world.hasty(&queue);
+        forwarder.gather().await.unwrap();
+        forwarder.pack().await;
+        forwarder.plan().unwrap();
+        drop(forwarder);
+
+        let folder = world.folder.path().join("journal");
+        let source = Source::new(move |places| {
+            let journal = crosswatch_queue::Embedded::open(&folder, &["a".into()], places)?.once();
+            Ok(Faltering { journal, pages })
+        });
+        let (health, report) = (Health::default(), Report::new("sqs"));
+        let mut forwarder = world.open_from(source, Stage::Publisher, &queue, &health, &report);
+        forwarder.pace = Pace::with_hold(Instant::now().into_std(), Duration::from_millis(1));
+        let error = forwarder.turn().await.unwrap_err();
+        assert!(error.is_temporary() && error.to_string().contains("unable to open"), "{error}");
+        tokio::select! {
+            () = queue.has(wanted) => {}
+            result = forwarder.run(CancellationToken::new()) => result.unwrap(),
+        }
+        let messages = queue.messages.lock().unwrap();
+        let counts: Vec<_> =
+            messages.values().map(|batch| (batch.number, batch.observations.len())).collect();
+        assert_eq!(counts, [(0, wanted)], "after {pages} pages");
+    }
 }

@@ -17,8 +17,8 @@ use crosswatch_shared::config::topology::{Queue, QueueKind, SqsQueue};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::{PutBack, encode_put_back};
 use crosswatch_sqs::body::fitting;
-use crosswatch_sqs::receive::way_out;
 use crosswatch_sqs::send::{Load, Post, Sender};
+use crosswatch_sqs::way_out;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 

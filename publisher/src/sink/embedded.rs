@@ -1,4 +1,4 @@
-//! The embedded sink: datapoints in the publisher's own SQLite file, for 90 days.
+//! The embedded sink: datapoints in the publisher's own SQLite file, for as long as they are kept.
 
 use std::time::Duration;
 
@@ -33,20 +33,26 @@ pub(crate) const SCHEMA: &str = "
     CREATE INDEX datapoint_start ON datapoint (start);
 ";
 
-/// How long a datapoint is kept after its period.
-pub(super) const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
-
 /// The least that may be forgotten in one step, so that a pile of old datapoints goes in time without a long transaction.
 const STEP: usize = 1_000;
 
-pub(crate) struct Embedded;
+/// How long datapoints are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// After their period.
+    pub(crate) time: Duration,
+    /// As long as the file uses no more bytes than this.
+    pub(crate) max_bytes: Option<u64>,
+}
+
+pub(crate) struct Embedded(pub(crate) Keep);
 
 impl Sink for Embedded {
     fn put(&self, tx: &Transaction<'_>, datapoints: &[Datapoint], now: Timestamp) -> rusqlite::Result<()> {
         for datapoint in datapoints {
             put(tx, datapoint)?;
         }
-        forget(tx, now, datapoints.len())
+        forget(tx, self.0, now, datapoints.len())
     }
 }
 
@@ -117,13 +123,25 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Forgets what is too old, some more than was put.
-pub(super) fn forget(tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
-    let (before, most) = (now - KEPT, STEP.max(2 * put));
+/// Forgets what is too old or too much, some more than was put.
+pub(super) fn forget(tx: &Transaction<'_>, keep: Keep, now: Timestamp, put: usize) -> rusqlite::Result<()> {
+    let most = STEP.max(2 * put);
+    let before = match keep.max_bytes {
+        // The oldest go, whatever their age.
+        Some(most) if used(tx)? > most => Timestamp::MAX,
+        _ => now - keep.time,
+    };
     tx.prepare_cached(
         "DELETE FROM datapoint WHERE (series, start, period, part) IN
              (SELECT series, start, period, part FROM datapoint WHERE start < ? ORDER BY start LIMIT ?)",
     )?
     .execute(params![before.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)])?;
     Ok(())
+}
+
+/// The bytes of the file that hold something; its free pages are used again.
+fn used(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = pragma("page_count")? - pragma("freelist_count")?;
+    Ok(u64::try_from(pages * pragma("page_size")?).unwrap_or(0))
 }

@@ -7,7 +7,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_window::Datapoint;
 use rusqlite::Transaction;
 
-pub(crate) use embedded::{Embedded, SCHEMA};
+pub(crate) use embedded::{Embedded, Keep, SCHEMA};
 
 /// Takes closed windows.
 ///

@@ -9,7 +9,7 @@ use crosswatch_shared::time::Timestamp;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::{BEGIN, NOW, batch, config, contents, probe, reply, secs, topology};
+use super::{BEGIN, KEEP, NOW, batch, config, contents, probe, reply, secs, topology};
 use crate::aggregate::{self, Aggregate, Done};
 use crate::query::{self, Filter, Row};
 use crate::{had, sink};
@@ -25,7 +25,7 @@ pub(super) fn file() -> Connection {
 }
 
 pub(super) fn loaded(db: &Connection) -> Aggregate {
-    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded));
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(KEEP)));
     aggregate.load(db).unwrap();
     aggregate
 }
@@ -121,7 +121,7 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     let mut topology = topology();
     topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
     let mut db = file();
-    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded));
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
     aggregate.load(&db).unwrap();
     let after = |secs| NOW + Duration::from_secs(secs);
     // What its predecessor had in hand when it died may come again.
@@ -137,6 +137,34 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     // The next boot does not make them wait for longer.
     apply(&mut aggregate, &mut db, &[batch("a", "3", 0, 140, vec![])], after(65));
     assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0), (60, 2, 3.0)]);
+}
+
+/// Each run is a boot with one batch, some seconds or minutes after the one before.
+#[test]
+fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_close_with_the_next_run() {
+    let mut topology = topology();
+    topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    topology.links[0].probes.retain(|probe| *probe.from != *"a");
+    assert!(!topology.rhythm("a").is_zero());
+    let mut db = file();
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
+    aggregate.load(&db).unwrap();
+    for run in 0..4_i64 {
+        let at = 60 * run + 5;
+        let tunnels = vec![Tunnel {
+            outside_ip: "52.0.0.1".to_owned(),
+            up: true,
+            accepted_routes: 0,
+            since: None,
+            message: String::new(),
+        }];
+        let body = Body::Tunnels { link: "l".into(), vpn: "vpn-0".into(), tunnels };
+        let seen = Observation { at: secs(BEGIN + at), seq: 0, body };
+        let now = NOW + Duration::from_secs(60 * run.unsigned_abs());
+        apply(&mut aggregate, &mut db, &[batch("a", &run.to_string(), 0, at + 1, vec![seen])], now);
+        let minutes: Vec<i64> = brief(&rows(&db, "TunnelsUp")).iter().map(|(start, ..)| start / 60).collect();
+        assert_eq!(minutes, (0..run).collect::<Vec<_>>(), "after run {run}");
+    }
 }
 
 #[test]
@@ -195,18 +223,43 @@ fn a_gap_holds_event_time_for_half_a_minute_across_a_restart() {
 }
 
 #[test]
-fn datapoints_are_kept_for_ninety_days() {
+fn datapoints_are_kept_as_long_as_asked() {
     let mut db = file();
     let mut aggregate = loaded(&db);
     let point = |number: u64, at: i64| batch("a", "1", number, at + 62, vec![reply(at, 1.0)]);
     apply(&mut aggregate, &mut db, &[point(0, 0)], NOW);
     let day = 24 * 3_600;
-    apply(&mut aggregate, &mut db, &[point(1, 90 * day)], secs(BEGIN + 90 * day));
+    let days = i64::try_from(KEEP.time.as_secs()).unwrap() / day;
+    apply(&mut aggregate, &mut db, &[point(1, days * day)], secs(BEGIN + days * day));
     assert_eq!(rows(&db, "PingLatency").len(), 2, "not a day too early");
-    apply(&mut aggregate, &mut db, &[point(2, 91 * day)], secs(BEGIN + 91 * day));
+    apply(&mut aggregate, &mut db, &[point(2, (days + 1) * day)], secs(BEGIN + (days + 1) * day));
     let kept: Vec<i64> =
         brief(&rows(&db, "PingLatency")).into_iter().map(|(start, ..)| start / day).collect();
-    assert_eq!(kept, [90, 91]);
+    assert_eq!(kept, [days, days + 1]);
+}
+
+#[test]
+fn beyond_its_size_the_oldest_datapoints_go_whatever_their_age() {
+    let mut db = file();
+    let bytes = 400 << 10;
+    let keep = sink::Keep { max_bytes: Some(bytes), ..KEEP };
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(keep)));
+    aggregate.load(&db).unwrap();
+    let used = |db: &Connection| {
+        let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        (pragma("page_count") - pragma("freelist_count")).cast_unsigned() * 4_096
+    };
+    let mut largest = 0;
+    for minute in 0..3_000_u64 {
+        let at = minute.cast_signed() * 60;
+        apply(&mut aggregate, &mut db, &[batch("a", "1", minute, at + 62, vec![reply(at, 1.0)])], NOW);
+        largest = largest.max(used(&db));
+    }
+    assert!(largest > bytes && largest < bytes + (100 << 10), "{largest}");
+    let kept = brief(&rows(&db, "PingLatency"));
+    let minutes: Vec<i64> = kept.iter().map(|(start, ..)| start / 60).collect();
+    let first = 3_000 - i64::try_from(minutes.len()).unwrap();
+    assert!(first > 0 && minutes.iter().copied().eq(first..3_000), "the newest, without a hole: {minutes:?}");
 }
 
 #[test]

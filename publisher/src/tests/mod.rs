@@ -17,6 +17,7 @@ use crosswatch_window::Metric;
 use rusqlite::Connection;
 
 use crate::config::Config;
+use crate::sink::Keep;
 
 fn topology() -> Topology {
     let every = Duration::from_secs(1);
@@ -55,6 +56,8 @@ fn topology() -> Topology {
 fn config() -> Config {
     Config { publish: Metric::ALL.into(), ..Config::default() }
 }
+
+const KEEP: Keep = Keep { time: Duration::from_secs(90 * 24 * 3600), max_bytes: None };
 
 fn secs(secs: i64) -> Timestamp {
     Timestamp::from_secs(secs)

@@ -13,7 +13,7 @@ use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
 use aws_smithy_http_client::tls;
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT: Duration = Duration::from_secs(3);
 
 /// How long one try of a call may take.
 const ATTEMPT: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
     MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
@@ -17,6 +18,7 @@ use aws_sdk_sqs::types::{
 use crosswatch_shared::time::Timestamp;
 
 use crate::cloudwatch::CloudWatch;
+use crate::session::CONNECT;
 use crate::{Call, Failure, Kind, Session};
 
 /// The most messages a call takes or gives.
@@ -30,6 +32,12 @@ pub const BILLED: usize = 64 << 10;
 
 /// The longest a call waits for a message.
 pub const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// How long a call that sends may take where nobody says how long.
+const SEND: Duration = Duration::from_secs(10);
+
+/// Longer than any call may take.
+const UNREACHED: Duration = Duration::from_secs(3600);
 
 /// How long an answer may take beyond the time it was asked to wait.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -101,14 +109,39 @@ impl Sqs {
     /// # Errors
     /// The call failed: some or all of them may have been taken nevertheless.
     pub fn send<'a>(&'a self, bodies: &'a [String]) -> Call<'a, Each> {
+        self.send_within(bodies, SEND)
+    }
+
+    /// The same, in this time with the upload. What was too slow is not tried again in here: the caller may send less, or
+    /// give more time.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`Kind::Timeout`] where no answer came in time over a connection.
+    pub fn send_within<'a>(&'a self, bodies: &'a [String], within: Duration) -> Call<'a, Each> {
         Box::pin(async move {
             const OPERATION: &str = "sqs:SendMessage";
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(CONNECT)
+                // It counts the upload, too, and would be told as a connection's.
+                .read_timeout(UNREACHED)
+                .operation_attempt_timeout(within)
+                .operation_timeout(within)
+                .build();
             let mut call = self.client.send_message_batch().queue_url(&self.url);
             for (index, body) in bodies.iter().enumerate() {
                 let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body);
                 call = call.entries(built(OPERATION, entry.build())?);
             }
-            let answer = call.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
+            let call = call
+                .customize()
+                .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(timeouts));
+            let answer = call.send().await.map_err(|error| {
+                let unconnected = matches!(&error, SdkError::DispatchFailure(why) if why.is_timeout());
+                let failure = Failure::of(OPERATION, &error);
+                // Nothing was on its way that could have been too much.
+                let kind = if unconnected { Kind::Unreachable } else { failure.kind };
+                Failure { kind, ..failure }
+            })?;
             let done = answer.successful().iter().map(aws_sdk_sqs::types::SendMessageBatchResultEntry::id);
             Ok(each(OPERATION, bodies.len(), done, answer.failed()))
         })

@@ -24,7 +24,7 @@ pub use database::{Kind, open_to_read, open_to_write};
 pub use lock::Lock;
 pub use prune::{Dropped, Position, Pruned};
 pub use reader::{Backlog, Entry, Reader, Stored};
-pub use seal::{Policy, Prepared, Sealed, Sealing, prepare, segments};
+pub use seal::{Policy, Prepared, Sealed, Sealing, Step, prepare, segments};
 pub use writer::Writer;
 
 /// The journal's file, as it is told apart from other `SQLite` files.

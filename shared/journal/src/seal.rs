@@ -76,6 +76,15 @@ pub struct Sealed {
     pub bytes: u64,
 }
 
+/// What a step of [`Sealing`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// What was sealed.
+    pub sealed: Option<Sealed>,
+    /// A segment is being prepared, or likely so: the next step should come in a second, not in a while.
+    pub more: bool,
+}
+
 /// The folder of a journal's segments.
 #[must_use]
 pub fn segments(journal: &Path) -> PathBuf {
@@ -291,8 +300,8 @@ impl Sealing {
         Self { policy, preparing: None }
     }
 
-    /// Puts a segment that was prepared into the journal, and lets the next be prepared. Gives what was sealed, and is
-    /// quick: what is not ready is waited for by the next call.
+    /// Puts a segment that was prepared into the journal, and lets the next be prepared. Gives what was sealed and whether
+    /// more is on its way, and is quick: what is not ready is waited for by the next call.
     ///
     /// # Errors
     /// Nothing was sealed, and nothing has changed. The next call tries again.
@@ -301,12 +310,12 @@ impl Sealing {
         writer: &mut Writer,
         now: Timestamp,
         consumers: &[Position],
-    ) -> Result<Option<Sealed>, JournalError> {
+    ) -> Result<Step, JournalError> {
         let mut sealed = None;
         if let Some(preparing) = self.preparing.take() {
             if !preparing.is_finished() {
                 self.preparing = Some(preparing);
-                return Ok(None);
+                return Ok(Step { sealed: None, more: true });
             }
             // One that panicked has prepared nothing.
             if let Some(prepared) = preparing.join().unwrap_or(Ok(None))? {
@@ -318,7 +327,8 @@ impl Sealing {
             .name("seal".to_owned())
             .spawn(move || prepare(&path, now, &consumers, policy))
             .ok();
-        Ok(sealed)
+        // After one segment there is likely to be another; where there was none, this one is looked for in good time.
+        Ok(Step { sealed, more: sealed.is_some() })
     }
 }
 

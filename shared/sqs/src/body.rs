@@ -44,7 +44,12 @@ fn length(length: Option<u64>) -> String {
 /// The body for a wire form.
 #[must_use]
 pub fn encode(wire: String) -> String {
-    if wire.len() <= BILLED && !wire.contains(REFUSED) {
+    encode_in(wire, BILLED)
+}
+
+/// The same, compressed already where it is longer than this.
+fn encode_in(wire: String, plain: usize) -> String {
+    if wire.len() <= plain && !wire.contains(REFUSED) {
         return wire;
     }
     match zstd::bulk::compress(wire.as_bytes(), LEVEL) {
@@ -57,7 +62,14 @@ pub fn encode(wire: String) -> String {
 /// The body for a wire form; `None` when it is too much for one message, and is to be made into two.
 #[must_use]
 pub fn fitting(wire: String) -> Option<String> {
-    (wire.len() <= LONGEST).then(|| encode(wire)).filter(|body| body.len() <= BYTES)
+    fitting_in(wire, BYTES)
+}
+
+/// The same for a message that shall have no more than so many bytes, since the way to the queue takes no more in its time.
+#[must_use]
+pub fn fitting_in(wire: String, most: usize) -> Option<String> {
+    let body = (wire.len() <= LONGEST).then(|| encode_in(wire, BILLED.min(most)));
+    body.filter(|body| body.len() <= most.min(BYTES))
 }
 
 /// The wire form in a body.

@@ -4,3 +4,7 @@
 pub mod body;
 pub mod receive;
 pub mod send;
+
+mod way_out;
+
+pub use way_out::way_out;

@@ -13,7 +13,6 @@
 
 mod feed;
 mod shelf;
-mod way_out;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,11 +26,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::body;
+use crate::{body, way_out};
 use feed::Feed;
 use shelf::Shelf;
-
-pub use way_out::way_out;
 
 /// How long a message is this consumer's before it must be kept again. A consumer that dies holds some: they must come
 /// again before the gap that they leave is skipped, after [`crosswatch_shared::event_time::GAP`].

@@ -5,22 +5,30 @@
 //!
 //! The first queue gets everything while it takes it. Once it has failed for [`PATIENCE`] the standby gets it; beside
 //! that the first is given a message of the load from time to time, and has everything again as soon as it takes that.
+//!
+//! A way too slow for what a call takes gets less in each, and more time for it: see `allowance`.
+
+mod allowance;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crosswatch_aws::sqs::{BYTES, Each, MESSAGES, Sqs};
+use crosswatch_aws::sqs::{Each, MESSAGES, Sqs};
 use crosswatch_aws::{Failure, Kind};
 use crosswatch_host::retry::Backoff;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::body::billed;
+use allowance::Allowance;
 
 /// How long the first queue may fail before the standby gets what it can't take; and, where there is a standby, how long the
 /// first has for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a call may take, its upload included, where none was too slow lately.
+pub const ANSWER: Duration = Duration::from_secs(10);
 
 /// The first wait after a failure, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -33,13 +41,14 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Each, Failure>> + Send
 
 /// What takes messages: a queue of Amazon SQS.
 pub trait Post: Send + Sync + 'static {
-    /// Sends up to [`MESSAGES`] messages of up to [`BYTES`] together.
-    fn send<'a>(&'a self, bodies: &'a [String]) -> Sending<'a>;
+    /// Sends up to [`MESSAGES`] messages of up to [`BYTES`](crosswatch_aws::sqs::BYTES) together; fails with
+    /// [`Kind::Timeout`] when there is no answer `within` that time.
+    fn send<'a>(&'a self, bodies: &'a [String], within: Duration) -> Sending<'a>;
 }
 
 impl Post for Sqs {
-    fn send<'a>(&'a self, bodies: &'a [String]) -> Sending<'a> {
-        Box::pin(self.send(bodies))
+    fn send<'a>(&'a self, bodies: &'a [String], within: Duration) -> Sending<'a> {
+        Box::pin(self.send_within(bodies, within))
     }
 }
 
@@ -82,6 +91,7 @@ pub struct Sender {
     first: Arc<dyn Post>,
     standby: Option<Arc<dyn Post>>,
     patience: Duration,
+    allowance: Allowance,
     /// When the first began to fail.
     failing_since: Option<Instant>,
     backoff: Backoff,
@@ -104,11 +114,11 @@ impl Load {
         self.bodies.iter().all(|(_, taken)| *taken)
     }
 
-    /// The next of them that go in one call: their places, and their bodies.
-    fn next(&self) -> (Vec<usize>, Vec<String>) {
+    /// The next of them that go in one call of so many bytes, one at least: their places, and their bodies.
+    fn next(&self, most: usize) -> (Vec<usize>, Vec<String>) {
         let (mut places, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (place, (body, _)) in self.bodies.iter().enumerate().filter(|(_, (_, taken))| !taken) {
-            if bodies.len() == MESSAGES || (!bodies.is_empty() && bytes + body.len() > BYTES) {
+            if bodies.len() == MESSAGES || (!bodies.is_empty() && bytes + body.len() > most) {
                 break;
             }
             bytes += body.len();
@@ -126,6 +136,7 @@ impl Sender {
             first,
             standby,
             patience: PATIENCE,
+            allowance: Allowance::new(),
             failing_since: None,
             backoff: Backoff::new(AGAIN.0, AGAIN.1),
             again_at: None,
@@ -140,6 +151,12 @@ impl Sender {
     pub fn waiting(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// How many bytes a message should have at most that is made now: what the queue was found to take in its time.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.allowance.bytes()
     }
 
     /// Whether the standby gets what is sent now.
@@ -159,18 +176,25 @@ impl Sender {
         self.after_trial().await;
         let standby = self.standby.clone().filter(|_| self.is_on_standby());
         let route = if standby.is_some() { Route::Standby } else { Route::First };
-        let (places, bodies) = load.next();
+        let (places, bodies) = load.next(self.allowance.bytes());
+        let mut within = self.allowance.within(ANSWER);
         let answer = match &standby {
             Some(standby) => {
                 self.try_first(&bodies, begun);
-                standby.send(&bodies).await
+                standby.send(&bodies, within).await
             }
-            None if self.standby.is_some() => timeout(self.patience, self.first.send(&bodies))
-                .await
-                .unwrap_or_else(|_| Err(late(self.patience))),
-            None => self.first.send(&bodies).await,
+            None if self.standby.is_some() => {
+                within = self.allowance.within(self.patience);
+                timeout(within, self.first.send(&bodies, within)).await.unwrap_or_else(|_| Err(late(within)))
+            }
+            None => self.first.send(&bodies, within).await,
         };
         let bytes = bodies.iter().map(String::len).sum();
+        match &answer {
+            Ok(_) => self.allowance.answered(bytes, begun.elapsed(), within),
+            Err(failure) if failure.kind == Kind::Timeout => self.allowance.late(bodies.len(), bytes),
+            Err(_) => {}
+        }
         let mut attempt = Attempt {
             route,
             begun,
@@ -231,9 +255,10 @@ impl Sender {
             return;
         }
         let (first, body) = (self.first.clone(), bodies.first().cloned());
+        let within = self.allowance.within(ANSWER);
         self.trial = Some(tokio::spawn(async move {
             let Some(body) = body else { return false };
-            matches!(first.send(&[body]).await, Ok(each) if each.iter().all(Result::is_ok))
+            matches!(first.send(&[body], within).await, Ok(each) if each.iter().all(Result::is_ok))
         }));
     }
 

@@ -5,9 +5,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crosswatch_aws::sqs::Sqs;
 use crosswatch_aws::sqs::{BYTES, MESSAGES};
 use crosswatch_aws::{Failure, Kind};
-use crosswatch_sqs::send::{Attempt, Load, Post, Route, Sender, Sending};
+use crosswatch_sqs::send::{ANSWER, Attempt, Load, Post, Route, Sender, Sending};
+use server::{Gate, Server};
+use tokio::time::{Instant, sleep};
+
+#[allow(dead_code)]
+mod server;
 
 /// How a queue answers a call.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +58,7 @@ fn failure(kind: Kind) -> Failure {
 }
 
 impl Post for Queue {
-    fn send<'a>(&'a self, bodies: &'a [String]) -> Sending<'a> {
+    fn send<'a>(&'a self, bodies: &'a [String], _: Duration) -> Sending<'a> {
         assert!((1..=MESSAGES).contains(&bodies.len()), "{} messages", bodies.len());
         assert!(bodies.iter().map(String::len).sum::<usize>() <= BYTES);
         let answer = self.answers.lock().unwrap().pop_front();
@@ -167,4 +173,109 @@ async fn it_goes_back_to_the_first_when_that_takes_a_message_again() {
     assert_eq!(routes[..2], [Route::First, Route::Standby]);
     assert!(!sender.is_on_standby());
     assert!(first.taken().len() >= 2, "the trial's and the load's: {:?}", first.taken());
+}
+
+/// Takes what is uploaded in time, at so many bytes a second.
+struct Uplink {
+    rate: Mutex<usize>,
+    taken: Mutex<Vec<String>>,
+    /// The bytes of each call.
+    calls: Mutex<Vec<usize>>,
+}
+
+impl Uplink {
+    fn of(rate: usize) -> Arc<Self> {
+        Arc::new(Self { rate: Mutex::new(rate), taken: Mutex::default(), calls: Mutex::default() })
+    }
+
+    /// The bytes of the calls since this was asked.
+    fn calls(&self) -> Vec<usize> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl Post for Uplink {
+    fn send<'a>(&'a self, bodies: &'a [String], within: Duration) -> Sending<'a> {
+        let bytes = bodies.iter().map(String::len).sum();
+        self.calls.lock().unwrap().push(bytes);
+        let takes = Duration::from_secs(bytes as u64) / u32::try_from(*self.rate.lock().unwrap()).unwrap();
+        Box::pin(async move {
+            sleep(takes.min(within)).await;
+            if takes > within {
+                return Err(failure(Kind::Timeout));
+            }
+            self.taken.lock().unwrap().extend(bodies.iter().cloned());
+            Ok(bodies.iter().map(|_| Ok(())).collect())
+        })
+    }
+}
+
+/// Sends it all, in this time.
+async fn deliver_within(limit: Duration, sender: &mut Sender, load: Load) -> Vec<Attempt> {
+    let begun = Instant::now();
+    let attempts = tokio::time::timeout(limit, deliver(sender, load)).await;
+    let attempts = attempts.unwrap_or_else(|_| panic!("not all is sent after {:?}", begun.elapsed()));
+    attempts
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_way_does_not_carry_in_time_goes_in_parts_and_quickly_again_once_the_way_is_wide() {
+    let uplink = Uplink::of(20_000);
+    let mut sender = Sender::new(uplink.clone(), None);
+    let load: Vec<String> = (0..20).map(|_| "x".repeat(100_000)).collect();
+    // Two megabytes take 100 s at best.
+    deliver_within(Duration::from_secs(200), &mut sender, Load::new(load.clone())).await;
+    assert_eq!(*uplink.taken.lock().unwrap(), load);
+    let most = *uplink.calls().iter().rev().take(10).max().unwrap();
+    assert!(most <= 200_000, "no call is made that is known not to pass: {most}");
+    assert!(sender.room() <= 250_000, "{}", sender.room());
+
+    *uplink.rate.lock().unwrap() = 10_000_000;
+    deliver(&mut sender, Load::new(load)).await;
+    assert_eq!(*uplink.calls().last().unwrap(), 1_000_000, "all that a call takes");
+    assert_eq!(sender.room(), BYTES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_message_that_takes_longer_than_a_call_may_gets_more_time_until_it_passes() {
+    let patience = Duration::from_secs(5);
+    for standby in [false, true] {
+        let (first, other) = (Uplink::of(10_000), Uplink::of(10_000));
+        let mut sender = Sender::new(first.clone(), standby.then(|| other.clone() as Arc<dyn Post>));
+        sender = sender.waiting(patience);
+        let load: Vec<String> = (0..3).map(|_| "x".repeat(1_000_000)).collect();
+        // 100 s each at best.
+        deliver_within(Duration::from_secs(900), &mut sender, Load::new(load)).await;
+        let taken = first.taken.lock().unwrap().len() + other.taken.lock().unwrap().len();
+        assert!(taken >= 3, "{taken} with a standby: {standby}");
+        assert!(sender.room() <= 500_000, "what is made from now on is smaller");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_messages_that_hang_get_no_more_time_than_ever() {
+    let queue = Queue::that(&[Answer::Fails(Kind::Timeout); 8]);
+    let mut sender = Sender::new(queue, None);
+    deliver(&mut sender, Load::new(bodies(2))).await;
+    assert_eq!(sender.room(), BYTES);
+    let uplink = Uplink::of(1);
+    let mut sender = Sender::new(uplink.clone(), None);
+    for _ in 0..5 {
+        let attempt = sender.attempt(&mut Load::new(bodies(1))).await;
+        assert!(attempt.took <= ANSWER, "{attempt:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_call_has_the_time_it_is_given_with_its_upload_and_is_made_once() {
+    let server = Server::start();
+    let url = server.queue("slow");
+    let gate = Gate::before(&server);
+    gate.slow(Some(400_000));
+    let queue = Sqs::new(&gate.session(), &url);
+    let body = ["x".repeat(600_000)];
+    let failure = queue.send_within(&body, Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Timeout, "{failure}");
+    assert_eq!(gate.connections(), 1, "the same once more would have been too much again");
+    assert!(queue.send_within(&body, Duration::from_secs(60)).await.unwrap()[0].is_ok());
 }

@@ -240,8 +240,13 @@ fn detail(read: &Read<'_>) -> Result<Option<Box<Detail>>, WireError> {
         milliseconds(kind, "burst", *packet)?;
     }
     let way = |field, way: &Option<ReadWay>| match way {
-        Some(ReadWay { variation_ms: Some(value), .. }) if !value.is_finite() => {
-            Err(wrong(kind, format!("variation_ms of '{field}' is {value}, not a number")))
+        Some(ReadWay { variation_ms: Some(value), .. }) if !value.is_finite() || value.abs() > LONGEST_MS => {
+            Err(wrong(
+                kind,
+                format!(
+                    "variation_ms of '{field}' is {value:e}, no number of milliseconds up to {LONGEST_MS:e}"
+                ),
+            ))
         }
         way => Ok(way.as_ref().map(|way| Way { lost: way.lost, variation_ms: way.variation_ms })),
     };
@@ -258,11 +263,17 @@ fn detail(read: &Read<'_>) -> Result<Option<Box<Detail>>, WireError> {
     Ok((detail != Detail::default()).then(|| Box::new(detail)))
 }
 
+/// Eleven days: nothing that is measured lasts as long, and any sum of such is a number.
+const LONGEST_MS: f64 = 1e9;
+
 fn milliseconds(kind: &str, field: &str, value: f64) -> Result<f64, WireError> {
-    if value.is_finite() && value >= 0.0 {
-        return Ok(value);
+    if !value.is_finite() || value < 0.0 {
+        return Err(wrong(kind, format!("{field} is {value}, not a number of milliseconds")));
     }
-    Err(wrong(kind, format!("{field} is {value}, not a number of milliseconds")))
+    if value > LONGEST_MS {
+        return Err(wrong(kind, format!("{field} is {value:e} milliseconds; {LONGEST_MS:e} are the most")));
+    }
+    Ok(value)
 }
 
 fn reason(kind: &str, word: &str) -> Result<Lost, WireError> {

@@ -47,6 +47,11 @@ fn what_means_nothing_is_an_error_that_names_the_field() {
         (LINES[0].replace(r#""link":"use1-euw1","#, ""), "'link' is absent"),
         (LINES[0].replace("81.7", "-1"), "rtt_ms is -1"),
         (LINES[0].replace("81.7", "1e999"), "number out of range"),
+        // Two of them in a period would have no mean.
+        (LINES[0].replace("81.7", "1e308"), "rtt_ms is 1e308 milliseconds; 1e9 are the most"),
+        (LINES[3].replace("143.0", "1000000001"), "took_ms is 1.000000001e9 milliseconds"),
+        (LINES[4].replace("[81.5,", "[1e300,"), "burst is 1e300"),
+        (LINES[4].replace("-0.1", "-1e300"), "variation_ms of 'forward' is -1e300"),
         (LINES[0].replace(r#","rtt_ms":81.7"#, ""), "one of 'rtt_ms' and 'lost'"),
         (LINES[1].replace("timeout", "tired"), "lost is 'tired', none of timeout, unreachable"),
         (LINES[1].replace("2026-11-22T", "yesterday "), "is not a time"),

@@ -4,12 +4,19 @@ use crosswatch_shared::observation::{Body, Lost, Outcome};
 
 use crate::rule::{Metric, Rule};
 
-/// What an observation means to a rule, each value in turn. In a period each packet of a burst counts for itself; without
-/// one the burst is one datapoint.
+/// What an observation means to a rule, each value in turn. In a period each packet of a burst counts for itself, also of
+/// one that was wholly lost; without one the burst is one datapoint.
 pub(super) fn values(rule: &Rule, body: &Body, mut with: impl FnMut(Option<f64>)) {
     let of_burst = match body {
-        Body::Probe { outcome: Outcome::Reply { .. }, detail: Some(detail), .. } if rule.window.is_some() => {
-            &*detail.burst
+        Body::Probe { outcome, detail: Some(detail), .. } if rule.window.is_some() => {
+            match (outcome, rule.metric) {
+                (Outcome::Reply { .. }, _) => &*detail.burst,
+                // This machine is to blame, whatever an older collector said of each.
+                (Outcome::Lost(Lost::Local), _) => &[],
+                (Outcome::Lost(_), Metric::PingOk | Metric::LossPercent) => &*detail.burst,
+                // One sign that there is no time to have is as good as many.
+                (Outcome::Lost(_), _) => &[],
+            }
         }
         _ => &[],
     };

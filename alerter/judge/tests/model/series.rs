@@ -311,10 +311,11 @@ fn value(metric: Metric, body: &Body) -> Option<f64> {
     }
 }
 
-/// In a period each packet of a burst that had a reply at all counts.
+/// In a period each packet of a burst counts, unless this machine is to blame for all of them.
 fn in_period(metric: Metric, body: &Body) -> Vec<f64> {
-    let Body::Probe { outcome: Outcome::Reply { .. }, detail: Some(detail), .. } = body else {
-        return value(metric, body).into_iter().collect();
+    let detail = match body {
+        Body::Probe { outcome, detail: Some(detail), .. } if *outcome != Outcome::Lost(Lost::Local) => detail,
+        _ => return value(metric, body).into_iter().collect(),
     };
     let packets = detail.burst.iter();
     match metric {

@@ -175,12 +175,17 @@ fn tunnel(state: char) -> Tunnel {
     }
 }
 
-/// A burst is written as its packets, `10|x|30`; its outcome is the median of its replies.
+/// A burst is written as its packets, `10|x|30`; its outcome is the median of its replies. Packets that are `local` are not
+/// told of.
 fn probed(what: &str) -> (Outcome, Option<Box<Detail>>) {
     if !what.contains('|') {
         return (outcome(what), None);
     }
-    let burst: Vec<Option<f64>> = what.split('|').map(|packet| packet.parse().ok()).collect();
+    let told = what.split('|').filter(|packet| *packet != "local");
+    let burst: Vec<Option<f64>> = told.map(|packet| packet.parse().ok()).collect();
+    if burst.is_empty() {
+        return (Outcome::Lost(Lost::Local), None);
+    }
     let mut replies: Vec<f64> = burst.iter().flatten().copied().collect();
     replies.sort_by(f64::total_cmp);
     let median = replies.get(replies.len().div_ceil(2).wrapping_sub(1));

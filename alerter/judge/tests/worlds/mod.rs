@@ -12,7 +12,7 @@ use crosswatch_judge::rule::{Breach, Metric, Missing, Rule, Side, Statistic, Win
 use crosswatch_shared::config::topology::{
     Host, Link, Probe, Queue, QueueKind, Site, Target, Topology, Vpn, VpnSelect,
 };
-use crosswatch_shared::observation::{Body, Lost, Observation, Origin, Outcome, Tunnel};
+use crosswatch_shared::observation::{Body, Detail, Lost, Observation, Origin, Outcome, Tunnel};
 use crosswatch_shared::time::Timestamp;
 
 /// A config, and the rows a replay of it reads.
@@ -291,8 +291,8 @@ fn seen(topology: &Topology, who: usize, what: usize) -> (String, Body) {
     let subjects = link.probes.len() + link.vpns.len() + 2;
     let who = who % subjects;
     if let Some(probe) = link.probes.get(who) {
-        let body =
-            Body::Probe { link: "l".into(), probe: probe.name.clone(), outcome: outcome(what), detail: None };
+        let (outcome, detail) = (outcome(what), burst(what));
+        let body = Body::Probe { link: "l".into(), probe: probe.name.clone(), outcome, detail };
         return (probe.from.to_string(), body);
     }
     if let Some(vpn) = link.vpns.get(who - link.probes.len()) {
@@ -334,6 +334,16 @@ fn outcome(what: usize) -> Outcome {
         13 => Outcome::Lost(Lost::Refused),
         _ => Outcome::Lost(Lost::Local),
     }
+}
+
+/// The packets of one in three.
+fn burst(what: usize) -> Option<Box<Detail>> {
+    let burst = match outcome(what) {
+        _ if !what.is_multiple_of(3) => return None,
+        Outcome::Reply { rtt_ms } => vec![None, Some(rtt_ms), Some(rtt_ms + 2.0)],
+        Outcome::Lost(_) => vec![None; 2 + what % 2],
+    };
+    Some(Box::new(Detail { burst, ..Detail::default() }))
 }
 
 fn tunnels(link: &str, vpn: &str, what: usize) -> Body {

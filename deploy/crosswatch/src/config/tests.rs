@@ -170,6 +170,8 @@ fn the_documented_example_means_what_it_says() {
         sources: vec!["ec2:*".into()],
         alarms: Alarms::Both,
         alarm_topic: None,
+        keep: Duration::from_secs(90 * 86_400),
+        max_bytes: None,
     };
     let told = |rule| ConfiguredRule { rule, notify: vec!["oncall".into()] };
     let alerts = crosswatch_alerter::config::Config {

@@ -13,7 +13,7 @@ use crosswatch_aws::sqs::Sqs;
 use crosswatch_aws::{Failure, Session};
 use crosswatch_replay::source::Letter;
 use crosswatch_shared::config::topology::{Queue, SqsQueue};
-use crosswatch_sqs::receive::way_out;
+use crosswatch_sqs::way_out;
 use serde::Serialize;
 
 use crate::cli::Format;

@@ -7,10 +7,10 @@ use crosswatch_window::Values;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::query;
-use crate::sink::embedded::{KEPT, Put};
+use crate::sink::embedded::Put;
 
 /// Its tables. Times and lengths are in microseconds; `first` and `last` are parts of the datapoint; before `after` it is not
-/// tried. `refused` remembers what will not be tried again, for as long as the datapoint is kept.
+/// tried. `refused` remembers what will not be tried again, for 90 days.
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE owed (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,6 +35,9 @@ pub(crate) const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX refused_at ON refused (at);
 ";
+
+/// How long it is remembered what was refused.
+const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A window that is owed.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +166,7 @@ pub(super) fn refuse(tx: &Transaction<'_>, key: Key, reason: &str, now: Timestam
          SELECT ?1, series, start, period, first, ?2, ?3 FROM owed WHERE id = ?4",
     )?
     .execute(params![now.as_micros(), key.last, reason, key.id])?;
-    tx.prepare_cached("DELETE FROM refused WHERE at < ?")?.execute([(now - KEPT).as_micros()])?;
+    tx.prepare_cached("DELETE FROM refused WHERE at < ?")?.execute([(now - REMEMBERED).as_micros()])?;
     remove(tx, [&key])
 }
 

@@ -118,6 +118,9 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     calls: Vec<String>,
+    connections: usize,
+    /// So many bytes a second come in, if that is bounded.
+    rate: Option<u32>,
     refusals: Vec<(&'static str, Refusal)>,
 }
 
@@ -136,6 +139,7 @@ impl Gate {
                     return;
                 }
                 let (stream, state) = (stream.unwrap(), Arc::clone(&state));
+                state.lock().unwrap().connections += 1;
                 thread::spawn(move || pass(stream, port, &state));
             }
         });
@@ -151,6 +155,16 @@ impl Gate {
         let mut state = self.state.lock().unwrap();
         state.refusals.retain(|(known, _)| *known != what);
         state.refusals.push((what, refusal));
+    }
+
+    /// From now on what is sent comes in with so many bytes a second.
+    pub(crate) fn slow(&self, rate: Option<u32>) {
+        self.state.lock().unwrap().rate = rate;
+    }
+
+    /// How many connections there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
     }
 
     /// How often this was called.
@@ -172,6 +186,10 @@ fn pass(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> Option<()> {
     let mut chunk = [0; 16 << 10];
     let (head, body) = loop {
         let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+        let rate = state.lock().unwrap().rate;
+        if let (Some(rate), Ok(read)) = (rate, u32::try_from(read)) {
+            thread::sleep(Duration::from_secs(1) * read / rate);
+        }
         request.extend_from_slice(&chunk[..read]);
         let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
