@@ -12,7 +12,8 @@
 //! before is `behind` with its end, and then told by a digest.
 //!
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
-//! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
+//! over for that channel when all of that digest are, and then the digest's own `resolved` says so. If it was told on its own
+//! afterwards that it is worse, it has a `resolved` of its own, too.
 
 /// The SQL condition by which a row `it` may be told: a `resolved`, and what refines a `firing`, only once the `firing` was
 /// accepted. By itself or in a digest, else the receiver would hear of the end first, and of a page without an end then.
@@ -283,8 +284,9 @@ impl Ledger {
             let (Some(first), Some(newest)) = (told.first(), told.last()) else {
                 continue;
             };
-            // What is kept back is told as it is then.
-            if first.standing == "silenced" || told.iter().any(Told::is_kept) {
+            // What is kept back is told as it is then, and whom a digest tells knows the digest, and no page to refine.
+            let is_paged = !["silenced", "held", "digested"].contains(&&*first.standing);
+            if !is_paged || told.iter().any(Told::is_kept) {
                 continue;
             }
             // Of what is known now only the newest is worth telling; but that it is worse is what somebody must hear.
@@ -367,12 +369,15 @@ impl Ledger {
             for digest in digests {
                 digest::resolve(file, digest, to, message, ended.at, now)?;
             }
+            // It was told by a digest, and then on its own that it is worse: each of them has its end.
+            let alone = |of: &Told| of.digest.is_none() && ["accepted", "owed"].contains(&&*of.standing);
+            let alone = told.iter().skip(1).any(alone);
             match (&*first.standing, &first.digest) {
                 ("held", _) => owe(file, &body, to, Message::Held, now)?,
                 ("muted", _) => silenced(file, first.number)?,
                 ("behind", _) => owe(file, &body, to, Message::Kept(&Kept::Behind), now)?,
                 ("silenced", _) => {}
-                (_, Some(_)) => {}
+                (_, Some(_)) if !alone => {}
                 _ => owe(file, &body, to, message, now)?,
             }
         }

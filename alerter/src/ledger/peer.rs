@@ -59,6 +59,22 @@ const FIRST_OPEN: &str = open!("first");
 /// Whether a row says that what worked less well is down. Only what told so, too, has told it.
 const WORSE: &str = "ifnull(json_extract(body, '$.text') GLOB 'WORSE *', false)";
 
+/// Whether the other has told on its own that the incident with this id is worse: if a digest told of it before, the digest's end is
+/// not all of its end then.
+macro_rules! alone {
+    ($id:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM heard AS alone WHERE alone.id = ",
+            $id,
+            " AND alone.receiver = ?1 AND alone.channel = ?2 AND alone.state = 'firing' AND alone.revision > 0
+                 AND alone.digest IS NULL)"
+        )
+    };
+}
+
+/// The same of an incident that is called `heard.id`.
+const ALONE: &str = alone!("heard.id");
+
 /// The id by which a row's receiver knows its incident.
 const KNOWN: &str = "ifnull((SELECT first.told_as FROM notification AS first WHERE first.id = notification.id
     AND first.receiver = notification.receiver AND first.channel = notification.channel
@@ -242,7 +258,7 @@ fn of_row(
         .prepare_cached(&format!(
             "WITH its(id) AS (SELECT ?5 UNION SELECT heard.id FROM heard
                  WHERE heard.digest = ?5 AND ?3 = 'resolved' AND heard.receiver = ?1 AND heard.channel = ?2
-                     AND heard.state = 'firing' AND heard.revision = 0)
+                     AND heard.state = 'firing' AND heard.revision = 0 AND NOT {ALONE})
              SELECT number FROM notification
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = ?4 AND {OPEN}
                  AND (id IN its OR id IN (SELECT ours FROM alias WHERE theirs IN its)
@@ -358,10 +374,12 @@ pub(super) fn settle(
     let is_worse = body.text.starts_with("WORSE ");
     // Of what refines or tells that it is worse, so many were told as are known to have been.
     let found = file
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT id, at, digest, down FROM heard
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = (?4 > 0) AND (down OR NOT ?7)
-                 AND (id = ?6 OR (?3 = 'resolved' AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
+                 AND (id = ?6 OR (?3 = 'resolved' AND NOT ",
+            alone!("?6"),
+            " AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
                       AND whole.receiver = ?1 AND whole.channel = ?2 AND whole.state = 'firing' AND whole.revision = 0))
                       OR (?3 = 'firing' AND (id = ?5 OR id IN (SELECT theirs FROM alias WHERE ours = ?5))))
                  AND (?4 = 0 OR (SELECT count(*) FROM heard AS all_of WHERE all_of.id = heard.id AND all_of.receiver = ?1
@@ -369,7 +387,7 @@ pub(super) fn settle(
                       FROM notification WHERE id = ?5 AND receiver = ?1 AND channel = ?2 AND state = ?3
                       AND revision > 0 AND revision < ?4 AND standing = 'accepted'))
              ORDER BY id = ?6 DESC LIMIT 1",
-        )?
+        ))?
         .query_row(params![receiver, channel, body.state, body.revision, row, body.id, is_worse], Said::of)
         .optional()?;
     if let Some(said) = found {
@@ -496,8 +514,12 @@ fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqli
         )?
         .query_row(params![said.id, receiver, channel], Said::of)
         .optional()?;
+    let alone = file
+        .prepare_cached(concat!("SELECT ", alone!("?3")))?
+        .query_row(params![receiver, channel, said.id], |row| row.get::<_, bool>(0))?;
     match (heard, &said.digest) {
         (Some(heard), _) => done(file, number, &heard, to),
+        (None, Some(_)) if alone => Ok(true),
         (None, Some(_)) => leaves(file, number, None, "abandoned", to).map(|()| true),
         (None, None) => Ok(false),
     }

@@ -12,6 +12,7 @@ use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
 
 mod behind;
+mod ends;
 mod pair;
 mod worse;
 
