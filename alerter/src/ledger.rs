@@ -299,6 +299,7 @@ impl Ledger {
                 continue;
             }
             body.revision = newest.revision + 1;
+            body.worse = told.iter().any(|of| of.is_worse && of.standing != "abandoned");
             owe(file, &body, to, Message::Single, now)?;
         }
         Ok(())

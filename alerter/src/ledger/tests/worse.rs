@@ -141,7 +141,10 @@ fn that_it_is_worse_is_not_given_up_for_what_is_known_a_little_later() {
     worse(&ledger, &file, None, at(1));
     ledger.refined(&file, &event(&file, Kind::TunnelsDown, What::Refined), at(2)).unwrap();
     ledger.refined(&file, &event(&file, Kind::BlackHole, What::Refined), at(9)).unwrap();
-    assert_eq!(told(&file, to, at(10)), ["WORSE link-lost", "FIRING black-hole"]);
+    let told = accept_all(&file, to, at(10));
+    let said: Vec<(&str, bool)> = told.iter().map(|of| (&of.text[..7], of.worse)).collect();
+    assert_eq!(said, [("WORSE l", true), ("FIRING ", true)], "which belongs to it");
+    assert_eq!(told[1].verdict, Some(Kind::BlackHole));
 }
 
 #[test]
