@@ -61,6 +61,12 @@ pub(super) fn render(template: &Template, body: &Body, key: &str) -> Vec<Call> {
     all.iter().map(|json| Call::post(text(json))).collect()
 }
 
+/// Whether it is a digest of what is over from the beginning. Of an end without a beginning a service shows nothing, so that there
+/// must be an alert first.
+fn began_over(body: &Body) -> bool {
+    body.held.is_some() && body.state == "resolved"
+}
+
 /// The id of the alert that a notification belongs to. A service that knows an open alert, which somebody may have acknowledged,
 /// tells nobody of it again: what is down, and only worked less well when it was told, is another.
 fn alert_id(body: &Body) -> String {

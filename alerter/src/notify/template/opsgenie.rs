@@ -5,7 +5,7 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Call, alert_id, alert_ids, cut, details, held, title};
+use super::{Call, alert_id, alert_ids, began_over, cut, details, held, title};
 use crate::ledger::Body;
 
 /// The longest of each, in characters.
@@ -14,6 +14,9 @@ const DESCRIPTION: usize = 15_000;
 const ENTITY: usize = 512;
 const NOTE: usize = 25_000;
 const TAG: usize = 50;
+
+/// The least of its priorities.
+const LOWEST: &str = "P5";
 
 /// How much all details may be, names and values; the API takes 8,000 characters.
 const DETAILS: usize = 7_000;
@@ -31,8 +34,12 @@ pub(super) fn calls(body: &Body, key: &str, priority: Option<&str>) -> Vec<Call>
         ..Call::post(super::text(json))
     };
     let note = json!({ "source": "Crosswatch", "note": cut(&body.text, NOTE) });
+    let make = |alert: &Value| Call { authorization: of_key(), ..Call::post(super::text(alert)) };
     if body.state == "resolved" {
         let close = |id: &String| of_alert(id.clone(), Method::POST, "close", &note);
+        if began_over(body) {
+            return vec![make(&alert(body, Some(LOWEST))), close(&body.id)];
+        }
         return match &alert_ids(body)[..] {
             // Where one that does not exist cannot be closed, the other is all the same.
             [worse, first] => {
@@ -43,7 +50,7 @@ pub(super) fn calls(body: &Body, key: &str, priority: Option<&str>) -> Vec<Call>
         };
     }
     let alert = alert(body, priority);
-    let made = Call { authorization: of_key(), ..Call::post(super::text(&alert)) };
+    let made = make(&alert);
     if body.revision == 0 || body.text.starts_with("WORSE ") {
         return vec![made];
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{alert_id, alert_ids, cut, details, title};
+use super::{alert_id, alert_ids, began_over, cut, details, title};
 use crate::ledger::Body;
 
 /// The longest `summary`, in characters.
@@ -13,7 +13,8 @@ const SUMMARY: usize = 1024;
 pub(super) fn events(body: &Body, key: &str, severity: &str) -> Vec<Value> {
     if body.state == "resolved" {
         let resolve = |id| json!({ "routing_key": key, "event_action": "resolve", "dedup_key": id });
-        return alert_ids(body).into_iter().map(resolve).collect();
+        let begins = began_over(body).then(|| trigger(body, key, "info"));
+        return begins.into_iter().chain(alert_ids(body).into_iter().map(resolve)).collect();
     }
     vec![trigger(body, key, severity)]
 }

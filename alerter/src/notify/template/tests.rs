@@ -186,6 +186,34 @@ fn opsgenie_is_asked_to_make_and_to_close_an_alert_whose_alias_is_the_incidents_
     assert_eq!(posted(&opsgenie(None), &digest()), expected);
 }
 
+/// They show nothing of the end of what never began there.
+#[test]
+fn a_digest_of_what_is_over_already_is_made_and_ended_at_once_and_says_what_was() {
+    let mut digest = digest();
+    digest.state = "resolved".to_owned();
+    digest.text = "RESOLVED catch-up oncall: 2 began and ended while the alerter was behind: l, m".to_owned();
+    digest.held.iter_mut().flatten().for_each(|held| held.state = "resolved".to_owned());
+    let events: Vec<Value> = render(&pagerduty(), &digest, KEY).iter().map(told).collect();
+    let [begins, ends] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&begins["event_action"], &begins["dedup_key"]), (&json!("trigger"), &json!("d")));
+    let payload = &begins["payload"];
+    assert_eq!(payload["severity"], "info", "whatever that of the rest is");
+    assert_eq!(payload["summary"], "catch-up oncall: 2 began and ended while the alerter was behind: l, m");
+    assert_eq!(payload["custom_details"]["held"].as_array().unwrap().len(), 2);
+    assert_eq!(*ends, json!({ "routing_key": KEY, "event_action": "resolve", "dedup_key": "d" }));
+
+    let calls = render(&opsgenie(Some("P1")), &digest, KEY);
+    let asks: Vec<String> = calls.iter().map(|call| asked(call, "https://h/v2/alerts")).collect();
+    assert_eq!(
+        asks,
+        ["POST https://h/v2/alerts", "POST https://h/v2/alerts/d/close?identifierType=alias"]
+    );
+    let alert = told(&calls[0]);
+    assert_eq!((&alert["alias"], &alert["priority"]), (&json!("d"), &json!("P5")));
+    let description = alert["description"].as_str().unwrap();
+    assert!(description.contains("resolved ping-failed l/a/p since 2026-11-22T07:00:01"), "{description}");
+}
+
 /// An open alert keeps its texts, however often it is made again: they are written over.
 #[test]
 fn what_opsgenie_shows_of_an_incident_is_what_is_known_of_it_now() {
