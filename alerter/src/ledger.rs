@@ -12,7 +12,8 @@
 //! before is `behind` with its end, and then told by a digest.
 //!
 //! What a receiver's `at_most` holds back goes in a digest. An incident whose `firing` only a digest told is
-//! over for that channel when all of that digest are, and then the digest's own `resolved` says so.
+//! over for that channel when all of that digest are, and then the digest's own `resolved` says so. If it was told on its own
+//! afterwards that it is worse, it has a `resolved` of its own, too.
 
 /// The SQL condition by which a row `it` may be told: a `resolved`, and what refines a `firing`, only once the `firing` was
 /// accepted. By itself or in a digest, else the receiver would hear of the end first, and of a page without an end then.
@@ -40,7 +41,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crosswatch_judge::incident::{Ended, Event};
-use crosswatch_judge::verdict::Symptom;
+use crosswatch_judge::verdict::{Kind, Symptom};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told;
@@ -186,19 +187,22 @@ impl Ledger {
             let mut its = symptoms.iter().filter(|of| of.receivers.contains(&to.receiver));
             let free = its.clone().find(|of| of.muted.is_none());
             let muted = its.next().and_then(|of| of.muted.as_deref());
-            for kept in told(file, &event.incident.id, to)?.iter().filter(|of| of.is_kept()) {
+            let told = told(file, &event.incident.id, to)?;
+            for kept in told.iter().filter(|of| of.is_kept()) {
                 match (free, muted) {
                     (None, Some(by)) if kept.standing == "behind" => {
                         keep(file, kept, &Kept::Muted(by.to_owned()), now)?
                     }
                     (None, _) => {}
                     (Some(_), _) if kept.created > due.fires => {}
-                    (Some(free), _) => {
-                        let word = if kept.revision == 0 { "firing" } else { "worse" };
-                        let mut body = Body::firing(event, free.symptom, word);
-                        body.revision = kept.revision;
-                        release(file, kept, &body, to, now)?;
+                    (Some(free), _) if kept.revision == 0 => {
+                        release(file, kept, &Body::firing(event, free.symptom, "firing"), to, now)?;
                     }
+                    (Some(free), _) if event.incident.verdict.kind.is_down() => {
+                        worsen(file, event, free.symptom, &told, to, now)?;
+                    }
+                    // What was worse for a while only: once it is again, that is news.
+                    (Some(_), _) => abandon(file, kept.number, now)?,
                 }
             }
         }
@@ -271,10 +275,38 @@ impl Ledger {
     /// More is known of an incident: a webhook is told once more, which its receiver knows by the id. Where the limit has no
     /// room it is not: the end tells the verdict, too, and nothing is held back for this.
     pub(crate) fn refined(&self, file: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<()> {
-        self.again(file, event, "firing", None, now, |to| &*to.channel == "webhook")
+        let Some(symptom) = event.incident.symptoms.last() else {
+            return Ok(());
+        };
+        let mut body = Body::firing(event, symptom, "firing");
+        for to in self.destinations.iter().filter(|to| &*to.channel == "webhook") {
+            let told = told(file, &body.id, to)?;
+            let (Some(first), Some(newest)) = (told.first(), told.last()) else {
+                continue;
+            };
+            // What is kept back is told as it is then, and whom a digest tells knows the digest, and no page to refine.
+            let is_paged = !["silenced", "held", "digested"].contains(&&*first.standing);
+            if !is_paged || told.iter().any(Told::is_kept) {
+                continue;
+            }
+            // Of what is known now only the newest is worth telling; but that it is worse is what somebody must hear.
+            if newest.revision > 0 && newest.standing == "owed" && !newest.is_worse {
+                abandon(file, newest.number, now)?;
+            }
+            if let Some(limit) = to.at_most
+                && !history(file, to, now)?.admits(limit, now)
+            {
+                continue;
+            }
+            body.revision = newest.revision + 1;
+            body.worse = told.iter().any(|of| of.is_worse && of.standing != "abandoned");
+            owe(file, &body, to, Message::Single, now)?;
+        }
+        Ok(())
     }
 
-    /// What only worked less well is down: all who were told are told once more, on every channel, unless it is kept back.
+    /// What only worked less well is down: all who were told, and not that it is down, are told once more, on every channel,
+    /// unless it is kept back.
     pub(crate) fn worse(
         &self,
         file: &Connection,
@@ -282,44 +314,31 @@ impl Ledger {
         kept: Option<&Kept>,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
-        self.again(file, event, "worse", kept, now, |_| true)
-    }
-
-    fn again(
-        &self,
-        file: &Connection,
-        event: &Event,
-        word: &str,
-        kept: Option<&Kept>,
-        now: Timestamp,
-        tells: impl Fn(&Destination) -> bool,
-    ) -> rusqlite::Result<()> {
         let Some(symptom) = event.incident.symptoms.last() else {
             return Ok(());
         };
-        let mut body = Body::firing(event, symptom, word);
-        for to in self.destinations.iter().filter(|to| tells(to)) {
-            let told = told(file, &body.id, to)?;
-            let Some(newest) = told.last() else {
+        for to in &self.destinations {
+            let told = told(file, &event.incident.id, to)?;
+            let (Some(first), Some(newest)) = (told.first(), told.last()) else {
                 continue;
             };
             // Who was told nothing is told all once that is kept back no more.
-            if told.first().is_some_and(|first| first.is_kept() || first.standing == "silenced") {
+            let untold = first.is_kept() || first.standing == "silenced";
+            if untold || told.iter().any(Told::tells_down) {
                 continue;
             }
-            let refines = word == "firing";
-            // Of what is known now only the newest is worth telling.
-            if refines && newest.revision > 0 && newest.standing == "owed" {
-                abandon(file, newest.number, now)?;
+            match (told.iter().find(|of| of.is_kept()), kept) {
+                (_, None) => worsen(file, event, symptom, &told, to, now)?,
+                (Some(kept), Some(Kept::Behind)) if kept.standing == "muted" => {
+                    keep(file, kept, &Kept::Behind, now)?;
+                }
+                (Some(_), Some(_)) => {}
+                (None, Some(kept)) => {
+                    let mut body = Body::firing(event, symptom, "worse");
+                    body.revision = newest.revision + 1;
+                    owe(file, &body, to, Message::Kept(kept), now)?;
+                }
             }
-            if refines
-                && let Some(limit) = to.at_most
-                && !history(file, to, now)?.admits(limit, now)
-            {
-                continue;
-            }
-            body.revision = newest.revision + 1;
-            owe(file, &body, to, kept.map_or(Message::Single, Message::Kept), now)?;
         }
         Ok(())
     }
@@ -351,12 +370,15 @@ impl Ledger {
             for digest in digests {
                 digest::resolve(file, digest, to, message, ended.at, now)?;
             }
+            // It was told by a digest, and then on its own that it is worse: each of them has its end.
+            let alone = |of: &Told| of.digest.is_none() && ["accepted", "owed"].contains(&&*of.standing);
+            let alone = told.iter().skip(1).any(alone);
             match (&*first.standing, &first.digest) {
                 ("held", _) => owe(file, &body, to, Message::Held, now)?,
                 ("muted", _) => silenced(file, first.number)?,
                 ("behind", _) => owe(file, &body, to, Message::Kept(&Kept::Behind), now)?,
                 ("silenced", _) => {}
-                (_, Some(_)) => {}
+                (_, Some(_)) if !alone => {}
                 _ => owe(file, &body, to, message, now)?,
             }
         }
@@ -438,6 +460,10 @@ struct Told {
     standing: String,
     digest: Option<String>,
     created: Timestamp,
+    /// It says that it is worse.
+    is_worse: bool,
+    /// It says, or what the other alerter told in its place, that something is down altogether.
+    is_down: bool,
 }
 
 impl Told {
@@ -445,30 +471,77 @@ impl Told {
     fn is_kept(&self) -> bool {
         ["muted", "behind"].contains(&&*self.standing)
     }
+
+    /// Whether somebody is paged by it for what is down. What only refines pages nobody.
+    fn tells_down(&self) -> bool {
+        let is_told = ["owed", "held", "digested", "accepted"].contains(&&*self.standing);
+        is_told && self.is_down && (self.revision == 0 || self.is_worse)
+    }
 }
 
 /// What a destination was, or will be, told of an incident that fires, the first of it first.
 fn told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Vec<Told>> {
     file.prepare_cached(
-        "SELECT number, revision, standing, digest, created FROM notification
+        "SELECT number, revision, standing, digest, created, json_extract(body, '$.text') GLOB 'WORSE *',
+                json_extract(body, '$.verdict'),
+                (SELECT max(down) FROM heard WHERE heard.id = told_as AND heard.receiver = notification.receiver
+                     AND heard.channel = notification.channel AND heard.state = 'firing')
+         FROM notification
          WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' ORDER BY revision",
     )?
     .query_map(params![id, to.receiver, to.channel], |row| {
+        let (verdict, heard): (Option<String>, Option<bool>) = (row.get(6)?, row.get(7)?);
+        let is_down = verdict.and_then(|word| Kind::of_word(&word)).is_some_and(Kind::is_down);
         Ok(Told {
             number: row.get(0)?,
             revision: row.get(1)?,
             standing: row.get(2)?,
             digest: row.get(3)?,
             created: Timestamp::from_micros(row.get(4)?),
+            is_worse: row.get::<_, Option<bool>>(5)?.unwrap_or(false),
+            is_down: heard.unwrap_or(is_down),
         })
     })?
     .collect()
 }
 
-/// Nothing needs to be said of it any more. A try of it may be under way all the same.
+/// It is down: who was told that it works less well is told so. Whom a limit kept from being told anything yet is told that it
+/// fires as it is now, on its own if there is room by now.
+fn worsen(
+    file: &Connection,
+    event: &Event,
+    symptom: &Symptom,
+    told: &[Told],
+    to: &Destination,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let (Some(first), Some(newest)) = (told.first(), told.last()) else {
+        return Ok(());
+    };
+    let kept = told.iter().find(|of| of.is_kept());
+    if first.standing == "held" {
+        kept.map_or(Ok(()), |kept| abandon(file, kept.number, now))?;
+        return release(file, first, &Body::firing(event, symptom, "firing"), to, now);
+    }
+    let mut body = Body::firing(event, symptom, "worse");
+    let Some(kept) = kept else {
+        body.revision = newest.revision + 1;
+        return owe(file, &body, to, Message::Single, now);
+    };
+    body.revision = kept.revision;
+    if told.iter().any(Told::tells_down) {
+        return abandon(file, kept.number, now);
+    }
+    release(file, kept, &body, to, now)
+}
+
+/// Nothing needs to be said of it any more. A try of it may be under way all the same, unless it was kept back.
 fn abandon(file: &Connection, number: i64, now: Timestamp) -> rusqlite::Result<()> {
-    file.prepare_cached("UPDATE notification SET standing = 'abandoned', next_try = ?2 WHERE number = ?1")?
-        .execute(params![number, now.as_micros()])?;
+    file.prepare_cached(
+        "UPDATE notification SET next_try = iif(standing IN ('muted', 'behind'), 0, ?2), standing = 'abandoned'
+         WHERE number = ?1",
+    )?
+    .execute(params![number, now.as_micros()])?;
     Ok(())
 }
 
@@ -536,15 +609,7 @@ fn owe(
         Message::Digest(_) | Message::Drill => ("owed", None),
         Message::Kept(kept) => kept.words(),
     };
-    // Its receiver may know the incident by another id.
-    let known_as = match (&*body.state, body.revision) {
-        ("firing", 0) => None,
-        _ => peer::known_as(file, &body.id, to)?,
-    };
-    let said = match known_as {
-        Some(id) => Cow::Owned(Body { id, ..body.clone() }),
-        None => Cow::Borrowed(body),
-    };
+    let said = said(file, body, to)?;
     file.prepare_cached(
         "INSERT OR IGNORE INTO notification
              (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, muted_by)
@@ -569,6 +634,18 @@ fn owe(
     }
 }
 
+/// What its receiver is told: it may know the incident by another id.
+fn said<'a>(file: &Connection, body: &'a Body, to: &Destination) -> rusqlite::Result<Cow<'a, Body>> {
+    let known_as = match (&*body.state, body.revision) {
+        ("firing", 0) => None,
+        _ => peer::known_as(file, &body.id, to)?,
+    };
+    Ok(match known_as {
+        Some(id) => Cow::Owned(Body { id, ..body.clone() }),
+        None => Cow::Borrowed(body),
+    })
+}
+
 /// How a single message stands that is owed from now on: it is tried if the limit has room, else held back.
 fn standing(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<&'static str> {
     let admitted = match to.at_most {
@@ -578,7 +655,7 @@ fn standing(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Re
     Ok(if admitted { "owed" } else { "held" })
 }
 
-/// Owes what was kept back from now on, with what is known now.
+/// Owes what was kept or held back from now on, with what is known now. What stays held is not for longer.
 fn release(
     file: &Connection,
     kept: &Told,
@@ -587,12 +664,14 @@ fn release(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     file.prepare_cached(
-        "UPDATE notification SET standing = ?2, body = ?3, created = ?4, next_try = ?5 WHERE number = ?1",
+        "UPDATE notification SET standing = ?2, body = ?3, next_try = ?5,
+             created = iif(standing = 'held' AND ?2 = 'held', created, ?4)
+         WHERE number = ?1",
     )?
     .execute(params![
         kept.number,
         standing(file, to, now)?,
-        json(body)?,
+        json(&*said(file, body, to)?)?,
         now.as_micros(),
         (now + to.patience_with(body)).as_micros()
     ])?;

@@ -70,8 +70,6 @@ pub struct Incident {
     pub verdict: Verdict,
     /// What fires, in the order in which it began to.
     pub symptoms: Vec<Symptom>,
-    /// It was down at one time; before that it only worked less well.
-    pub was_down: bool,
     /// What it was, whatever is left of it now: the verdict of the time before its symptoms began to end, or a graver one.
     gravest: Verdict,
     ending: bool,
@@ -105,7 +103,7 @@ pub enum What {
     Closed(Ended),
     /// Its verdict is another now.
     Refined,
-    /// What only worked less well is down now.
+    /// What only worked less well is down now, for the first time or again.
     Worse,
 }
 
@@ -167,6 +165,8 @@ impl Incidents {
         facts: &mut Facts,
     ) -> Vec<Event> {
         let mut events = Vec::new();
+        // What each was before this step, of those that are judged before the rest.
+        let mut before: FxHashMap<String, Kind> = FxHashMap::default();
         for (transition, metric) in transitions {
             match transition.state {
                 State::Firing => self.fire(transition, metric, facts, &mut events),
@@ -174,6 +174,7 @@ impl Incidents {
                     let Transition { rule, subject, at, value, reason, .. } = transition;
                     // What ended it is evidence, too: a tunnel that is back.
                     if let Some(incident) = self.of_symptom(rule, subject) {
+                        before.entry(incident.id.clone()).or_insert(incident.verdict.kind);
                         incident.judge(facts);
                     }
                     events.extend(self.end(rule, subject, *at, *value, reason));
@@ -181,7 +182,7 @@ impl Incidents {
                 State::Unknown | State::Ok => {}
             }
         }
-        self.review(facts, &mut events);
+        self.review(&before, facts, &mut events);
         for event in &mut events {
             let link = facts.link(event.incident.place.link());
             event.evidence = link.map_or_else(Vec::new, |link| link.evidence(event.incident.opened));
@@ -253,14 +254,13 @@ impl Incidents {
         let mut course = Course::default();
         let symptoms = vec![symptom.clone()];
         let verdict = judge(&place, &symptoms, None, &mut course, facts);
-        let (was_down, gravest, ending) = (verdict.kind.is_down(), verdict.clone(), false);
+        let (gravest, ending) = (verdict.clone(), false);
         let incident = Incident {
             id,
             place: place.clone(),
             opened: *at,
             verdict,
             symptoms,
-            was_down,
             gravest,
             ending,
             course,
@@ -296,7 +296,7 @@ impl Incidents {
     }
 
     /// Judges anew what has changed. What was opened or joined just now is told with the verdict found here.
-    fn review(&mut self, facts: &mut Facts, events: &mut Vec<Event>) {
+    fn review(&mut self, before: &FxHashMap<String, Kind>, facts: &mut Facts, events: &mut Vec<Event>) {
         let mut of_incident: FxHashMap<String, Vec<usize>> = FxHashMap::default();
         for (index, event) in events.iter().enumerate() {
             of_incident.entry(event.incident.id.clone()).or_default().push(index);
@@ -311,18 +311,18 @@ impl Incidents {
             if !touched && its.is_none() {
                 continue;
             }
-            let (kind, was_down) = (incident.verdict.kind, incident.was_down);
+            let kind = before.get(&incident.id).copied().unwrap_or(incident.verdict.kind);
             incident.judge(facts);
             let mut opened = false;
             for &index in its.into_iter().flatten() {
                 if let Some(event) = events.get_mut(index) {
                     event.incident.verdict = incident.verdict.clone();
-                    event.incident.was_down = incident.was_down;
                     opened |= matches!(event.what, What::Opened(_));
                 }
             }
-            let what = if incident.was_down && !was_down { What::Worse } else { What::Refined };
-            if !opened && (what == What::Worse || incident.verdict.kind != kind) {
+            let now = incident.verdict.kind;
+            if !opened && now != kind {
+                let what = if now.is_down() && !kind.is_down() { What::Worse } else { What::Refined };
                 events.push(Event { incident: incident.clone(), what, evidence: Vec::new() });
             }
         }
@@ -337,7 +337,6 @@ impl Incident {
         if !self.ending || (is_down && self.verdict.kind != self.gravest.kind) {
             self.gravest = self.verdict.clone();
         }
-        self.was_down |= is_down;
         self.changed |= before.0 != self.verdict || before.1 != self.course;
     }
 }

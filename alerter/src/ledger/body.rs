@@ -59,6 +59,9 @@ pub(crate) struct Body {
     /// 0 for the first that was told of the incident; more for what refines it, or tells that it is worse.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) revision: u32,
+    /// Whether it says that what only worked less well is down, or what is known of it since that was told.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) worse: bool,
     /// Whether it is only a drill.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) drill: bool,
@@ -179,6 +182,7 @@ impl Body {
             symptoms: incident.symptoms.iter().map(fires).collect(),
             evidence: evidence.clone(),
             revision: 0,
+            worse: word == "worse",
             drill: false,
             held: None,
         }
@@ -206,6 +210,7 @@ impl Body {
             symptoms: Vec::new(),
             evidence: Vec::new(),
             revision: 0,
+            worse: false,
             drill: true,
             held: None,
         }
@@ -266,6 +271,7 @@ impl Body {
             symptoms: Vec::new(),
             evidence: Vec::new(),
             revision: 0,
+            worse: false,
             drill: false,
             held,
         }

@@ -56,6 +56,25 @@ const OPEN: &str = open!("notification");
 /// The same of the first page of an incident.
 const FIRST_OPEN: &str = open!("first");
 
+/// Whether a row says that what worked less well is down. Only what told so, too, has told it.
+const WORSE: &str = "ifnull(json_extract(body, '$.text') GLOB 'WORSE *', false)";
+
+/// Whether the other has told on its own that the incident with this id is worse: if a digest told of it before, the digest's end is
+/// not all of its end then.
+macro_rules! alone {
+    ($id:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM heard AS alone WHERE alone.id = ",
+            $id,
+            " AND alone.receiver = ?1 AND alone.channel = ?2 AND alone.state = 'firing' AND alone.revision > 0
+                 AND alone.digest IS NULL)"
+        )
+    };
+}
+
+/// The same of an incident that is called `heard.id`.
+const ALONE: &str = alone!("heard.id");
+
 /// The id by which a row's receiver knows its incident.
 const KNOWN: &str = "ifnull((SELECT first.told_as FROM notification AS first WHERE first.id = notification.id
     AND first.receiver = notification.receiver AND first.channel = notification.channel
@@ -239,17 +258,19 @@ fn of_row(
         .prepare_cached(&format!(
             "WITH its(id) AS (SELECT ?5 UNION SELECT heard.id FROM heard
                  WHERE heard.digest = ?5 AND ?3 = 'resolved' AND heard.receiver = ?1 AND heard.channel = ?2
-                     AND heard.state = 'firing' AND heard.revision = 0)
+                     AND heard.state = 'firing' AND heard.revision = 0 AND NOT {ALONE})
              SELECT number FROM notification
              WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = ?4 AND {OPEN}
                  AND (id IN its OR id IN (SELECT ours FROM alias WHERE theirs IN its)
                       OR id IN (SELECT known.id FROM notification AS known WHERE known.told_as IN its))
                  AND (state = 'firing' OR {KNOWN} IN its)
-             ORDER BY revision LIMIT ?6"
+                 AND (?7 OR revision = 0 OR NOT {WORSE})
+             ORDER BY {WORSE} DESC, revision LIMIT ?6"
         ))?
-        .query_map(params![told.receiver, told.channel, of.state, of.revision > 0, of.id, most], |row| {
-            row.get(0)
-        })?
+        .query_map(
+            params![told.receiver, told.channel, of.state, of.revision > 0, of.id, most, of.down],
+            |row| row.get(0),
+        )?
         .collect::<rusqlite::Result<_>>()?;
     if found.is_empty() && of.state == "firing" && of.revision == 0 && !is_ours(file, &of.id)? {
         let nearest = nearest_row(file, told, of, whole)?;
@@ -350,12 +371,15 @@ pub(super) fn settle(
         .query_row(params![row, body.state, body.revision, receiver, channel], |row| row.get(0))
         .optional()?;
     let Some(number) = number else { return Ok(()) };
+    let is_worse = body.text.starts_with("WORSE ");
     // Of what refines or tells that it is worse, so many were told as are known to have been.
     let found = file
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT id, at, digest, down FROM heard
-             WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = (?4 > 0)
-                 AND (id = ?6 OR (?3 = 'resolved' AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
+             WHERE receiver = ?1 AND channel = ?2 AND state = ?3 AND (revision > 0) = (?4 > 0) AND (down OR NOT ?7)
+                 AND (id = ?6 OR (?3 = 'resolved' AND NOT ",
+            alone!("?6"),
+            " AND id IN (SELECT whole.digest FROM heard AS whole WHERE whole.id = ?6
                       AND whole.receiver = ?1 AND whole.channel = ?2 AND whole.state = 'firing' AND whole.revision = 0))
                       OR (?3 = 'firing' AND (id = ?5 OR id IN (SELECT theirs FROM alias WHERE ours = ?5))))
                  AND (?4 = 0 OR (SELECT count(*) FROM heard AS all_of WHERE all_of.id = heard.id AND all_of.receiver = ?1
@@ -363,14 +387,14 @@ pub(super) fn settle(
                       FROM notification WHERE id = ?5 AND receiver = ?1 AND channel = ?2 AND state = ?3
                       AND revision > 0 AND revision < ?4 AND standing = 'accepted'))
              ORDER BY id = ?6 DESC LIMIT 1",
-        )?
-        .query_row(params![receiver, channel, body.state, body.revision, row, body.id], Said::of)
+        ))?
+        .query_row(params![receiver, channel, body.state, body.revision, row, body.id, is_worse], Said::of)
         .optional()?;
     if let Some(said) = found {
         return settled(file, number, &said, to, now);
     }
     // What the other told to be down is no worse now.
-    if body.text.starts_with("WORSE ") {
+    if is_worse {
         let knows = file
             .prepare_cached(
                 "SELECT 1 FROM heard WHERE id IN (?1, ?2) AND receiver = ?3 AND channel = ?4 AND state = 'firing' AND down",
@@ -461,13 +485,13 @@ fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqli
         .query_row([number], |row| row.get(0))
         .optional()?;
     let Some(id) = first else { return Ok(false) };
-    // It was told with what was known then: also that it was worse.
+    // It was told with what was known then: also, if it says so, that it was worse.
     file.prepare_cached(&format!(
         "SELECT number FROM notification
          WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' AND revision > 0 AND {OPEN}
-             AND (created <= ? OR ? AND json_extract(body, '$.text') GLOB 'WORSE *')"
+             AND iif({WORSE}, ?, created <= ?)"
     ))?
-    .query_map(params![id, receiver, channel, said.at.as_micros(), said.down], |row| row.get(0))?
+    .query_map(params![id, receiver, channel, said.down, said.at.as_micros()], |row| row.get(0))?
     .collect::<rusqlite::Result<Vec<i64>>>()?
     .into_iter()
     .try_for_each(|number| leaves(file, number, None, "abandoned", to))?;
@@ -490,8 +514,12 @@ fn done(file: &Connection, number: i64, said: &Said, to: &Destination) -> rusqli
         )?
         .query_row(params![said.id, receiver, channel], Said::of)
         .optional()?;
+    let alone = file
+        .prepare_cached(concat!("SELECT ", alone!("?3")))?
+        .query_row(params![receiver, channel, said.id], |row| row.get::<_, bool>(0))?;
     match (heard, &said.digest) {
         (Some(heard), _) => done(file, number, &heard, to),
+        (None, Some(_)) if alone => Ok(true),
         (None, Some(_)) => leaves(file, number, None, "abandoned", to).map(|()| true),
         (None, None) => Ok(false),
     }

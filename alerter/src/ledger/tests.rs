@@ -12,7 +12,9 @@ use crate::config::{Secret, Template};
 use crate::testing::{file, happens_to as happens};
 
 mod behind;
+mod ends;
 mod pair;
+mod worse;
 
 const LIMIT: Rate = Rate { count: 10, per: Duration::from_secs(3600) };
 
@@ -122,7 +124,8 @@ fn what_becomes_worse_within_a_silence_is_told_once_it_is_over_unless_it_ends_be
         happens(&ledger, &file, State::Firing, "l", &["r".into()], at(0));
         accept_all(&file, to, at(0));
         let (_, saved) = crate::incident::saved(&file).unwrap().remove(0);
-        let incident: Incident = serde_json::from_str(&saved).unwrap();
+        let mut incident: Incident = serde_json::from_str(&saved).unwrap();
+        incident.verdict.kind = Kind::LinkLost;
         let symptom = incident.symptoms[0].clone();
         let worse = Event { incident, what: What::Worse, evidence: Vec::new() };
         ledger.worse(&file, &worse, Some(&Kept::Muted("swap (1)".to_owned())), at(1)).unwrap();

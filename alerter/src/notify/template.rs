@@ -52,13 +52,35 @@ impl Call {
 
 /// The calls that tell a service of a notification, in their order; `key` is the template's.
 pub(super) fn render(template: &Template, body: &Body, key: &str) -> Vec<Call> {
-    let json = match template {
-        Template::Plain => details(body),
-        Template::PagerDuty { severity, .. } => pagerduty::event(body, key, severity),
+    let all = match template {
+        Template::Plain => vec![details(body)],
+        Template::PagerDuty { severity, .. } => pagerduty::events(body, key, severity),
         Template::Opsgenie { priority, .. } => return opsgenie::calls(body, key, *priority),
-        Template::Slack => slack::message(body),
+        Template::Slack => vec![slack::message(body)],
     };
-    vec![Call::post(text(&json))]
+    all.iter().map(|json| Call::post(text(json))).collect()
+}
+
+/// Whether it is a digest of what is over from the beginning. Of an end without a beginning a service shows nothing, so that there
+/// must be an alert first.
+fn began_over(body: &Body) -> bool {
+    body.held.is_some() && body.state == "resolved"
+}
+
+/// The id of the alert that a notification belongs to. A service that knows an open alert, which somebody may have acknowledged,
+/// tells nobody of it again: what is down, and only worked less well when it was told, is another.
+fn alert_id(body: &Body) -> String {
+    if body.worse { worse_id(body) } else { body.id.clone() }
+}
+
+fn worse_id(body: &Body) -> String {
+    format!("{}-worse", body.id)
+}
+
+/// The ids of all alerts that an end ends. Not every incident got worse; of what a service does not know it ends nothing.
+fn alert_ids(body: &Body) -> Vec<String> {
+    let may_be_worse = body.verdict.is_some();
+    may_be_worse.then(|| worse_id(body)).into_iter().chain([body.id.clone()]).collect()
 }
 
 /// What to do about a service that refuses for good.

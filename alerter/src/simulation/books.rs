@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
+use crosswatch_judge::verdict::Kind;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Deserialize;
@@ -113,12 +114,20 @@ struct Said {
     reason: String,
     text: String,
     #[serde(default)]
+    verdict: Option<Kind>,
+    #[serde(default)]
     revision: u32,
     #[serde(default)]
     held: Option<Vec<Entry>>,
 }
 
 impl Said {
+    /// Whether it pages somebody for what is down. What only refines, as a webhook is told, pages nobody.
+    fn tells_down(&self) -> bool {
+        let pages = self.revision == 0 || self.text.starts_with("WORSE ");
+        self.state == "firing" && pages && self.verdict.is_some_and(Kind::is_down)
+    }
+
     fn is_digest(&self) -> bool {
         DIGESTS.contains(&&*self.rule)
     }
@@ -130,6 +139,8 @@ struct Entry {
     state: String,
     rule: String,
     subject: String,
+    #[serde(default)]
+    verdict: Option<Kind>,
 }
 
 /// A rule that fired for a subject, as the file has it.
@@ -302,6 +313,7 @@ impl Books {
                     books: self,
                     digests: HashMap::new(),
                     firing: HashMap::new(),
+                    down: BTreeSet::new(),
                     resolved: BTreeSet::new(),
                     ended: BTreeSet::new(),
                 };
@@ -362,6 +374,8 @@ struct Page<'a> {
     digests: HashMap<String, Vec<Entry>>,
     /// How often each incident was said to fire.
     firing: HashMap<String, usize>,
+    /// Which were said to be down.
+    down: BTreeSet<String>,
     resolved: BTreeSet<String>,
     /// The same with the digest by which, or nothing.
     ended: BTreeSet<(String, String)>,
@@ -384,6 +398,9 @@ impl Page<'_> {
                 } else {
                     // What is worse may be held back after the first was told.
                     self.firing.entry(entry.id.clone()).or_insert(1);
+                    if entry.verdict.is_some_and(Kind::is_down) {
+                        self.goes_down(&entry.id, problems);
+                    }
                 }
                 let of_it =
                     |of: &Incident| of.symptoms.iter().any(|symptom| symptom.subject == entry.subject);
@@ -410,6 +427,12 @@ impl Page<'_> {
                 if said.revision == 0 {
                     *self.firing.entry(said.id.clone()).or_default() += 1;
                 }
+                if said.tells_down() {
+                    self.goes_down(&said.id, problems);
+                }
+                if said.text.starts_with("WORSE ") && !said.tells_down() {
+                    problems.push(format!("worse, and not down: {said:?}"));
+                }
                 its.any(|symptom| symptom.fired == here)
             }
             _ => {
@@ -419,6 +442,13 @@ impl Page<'_> {
         };
         if !is_true || incident.link != said.link {
             problems.push(format!("a page that is not true: {said:?} of {incident:?}"));
+        }
+    }
+
+    /// An incident is down: nobody is told so twice.
+    fn goes_down(&mut self, id: &str, problems: &mut Vec<String>) {
+        if !self.down.insert(id.to_owned()) {
+            problems.push(format!("said to be down more than once: {id}"));
         }
     }
 

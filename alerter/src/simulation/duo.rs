@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crosswatch_aws::sqs::{BYTES, MESSAGES};
 use crosswatch_host::health::Health;
+use crosswatch_judge::verdict::Kind;
 use crosswatch_queue::Source;
 use crosswatch_shared::time::Timestamp;
 use prometheus_client::registry::Registry;
@@ -320,8 +321,17 @@ async fn script(
     wrong
 }
 
-/// What was told, as a receiver reads it: the id, and whether it is the end.
-type Key = (String, bool);
+/// What a receiver is told of an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    Fires,
+    /// It is down altogether: at the beginning, or by then.
+    Down,
+    Ends,
+}
+
+/// What was told, as a receiver reads it: the id, and what of it.
+type Key = (String, Word);
 
 /// What the receivers took of both against the incidents of both.
 fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went, Vec<String>> {
@@ -398,8 +408,8 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
         for ((number, of), body) in taken.iter().zip(&bodies) {
             let mut keys: BTreeSet<Key> = BTreeSet::new();
             says(body, &mut digests, &mut keys, |id| paged.contains(&called(id)));
-            for (id, ends) in keys {
-                told.entry((called(&id), ends)).or_default().push((*number, of.clone()));
+            for (id, word) in keys {
+                told.entry((called(&id), word)).or_default().push((*number, of.clone()));
             }
         }
         let owes = |id: &String| {
@@ -412,7 +422,9 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
             })
         };
         for id in incidents.iter().filter(|id| owes(id)) {
-            let is_told = |id: &str| [false, true].iter().any(|ends| told.contains_key(&(called(id), *ends)));
+            let is_told = |id: &str| {
+                [Word::Fires, Word::Ends].iter().any(|word| told.contains_key(&(called(id), *word)))
+            };
             // By one of the other's that lasted for longer.
             let by_another =
                 || both.iter().any(|one| one.told_as(&to, id, called).iter().any(|id| is_told(id)));
@@ -435,7 +447,7 @@ fn check(day: &Day, both: [&One<'_>; 2], mut wrong: Vec<String>) -> Result<Went,
                 let built_in = |rule: &String| [SITE_SILENT, ALERTER_BLIND].contains(&rule.as_str());
                 let silence =
                     rules.iter().filter(|(id, _)| called(id) == key.0).any(|(_, of)| of.iter().any(built_in));
-                if *number == two[1].0 || (key.1 && silence) {
+                if *number == two[1].0 || (key.1 == Word::Ends && silence) {
                     went.apart += 1;
                     continue;
                 }
@@ -489,9 +501,10 @@ fn says(
 ) {
     let ends = |digest: String, digests: &HashMap<String, Vec<String>>| {
         let members = digests.get(&digest).into_iter().flatten().filter(|id| !is_paged(id)).cloned();
-        members.chain([digest.clone()]).map(|id| (id, true)).collect::<Vec<_>>()
+        members.chain([digest.clone()]).map(|id| (id, Word::Ends)).collect::<Vec<_>>()
     };
     let word = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
+    let is_down = |of: &Value| Kind::of_word(&word(of, "verdict")).is_some_and(Kind::is_down);
     let is_digest = |rule: &str| ["at-most", "catch-up"].contains(&rule);
     let id = word(body, "id");
     match body["held"].as_array() {
@@ -501,15 +514,23 @@ fn says(
             for of in held {
                 if is_digest(&word(of, "rule")) {
                     keys.extend(ends(word(of, "id"), digests));
+                } else if of["state"] == "resolved" {
+                    keys.insert((word(of, "id"), Word::Ends));
                 } else {
-                    keys.insert((word(of, "id"), of["state"] == "resolved"));
+                    keys.insert((word(of, "id"), Word::Fires));
+                    keys.extend(is_down(of).then(|| (word(of, "id"), Word::Down)));
                 }
             }
         }
         None if is_digest(&word(body, "rule")) => keys.extend(ends(id, digests)),
+        None if body["state"] == "resolved" => drop(keys.insert((id, Word::Ends))),
         // What refines or is worse is told on its own.
-        None if body["revision"].as_u64().unwrap_or(0) > 0 => {}
-        None => drop(keys.insert((id, body["state"] == "resolved"))),
+        None => {
+            let is_first = body["revision"].as_u64().unwrap_or(0) == 0;
+            let pages = is_first || word(body, "text").starts_with("WORSE ");
+            keys.extend((pages && is_down(body)).then(|| (id.clone(), Word::Down)));
+            keys.extend(is_first.then_some((id, Word::Fires)));
+        }
     }
 }
 

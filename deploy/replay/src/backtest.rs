@@ -3,7 +3,7 @@
 //! What counts is what pages. Incidents of rules that notify nobody are only counted. A page's time is that of the datapoint
 //! which decided it: how long the message takes is no matter of rules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub struct Trial {
 struct Books {
     notify: HashMap<Name, Vec<Name>>,
     open: HashMap<String, Past>,
+    /// Who was paged for what is down, by the incident's id.
+    down: HashMap<String, HashSet<Name>>,
     past: Vec<Past>,
 }
 
@@ -85,7 +87,8 @@ impl Trial {
     #[must_use]
     pub fn new(rules: Rules, topology: &Topology) -> Self {
         let judging = Judging::new(rules.rules, topology).with_incidents();
-        let books = Books { notify: rules.notify, open: HashMap::new(), past: Vec::new() };
+        let books =
+            Books { notify: rules.notify, open: HashMap::new(), down: HashMap::new(), past: Vec::new() };
         Self { judging, books, found: Found::default() }
     }
 
@@ -133,12 +136,23 @@ impl Books {
                             (open.rule, open.subject) =
                                 (symptom.rule.to_string(), symptom.subject.to_string());
                         }
-                        open.pages.entry(receiver.clone()).or_insert(1);
+                        if !open.pages.contains_key(receiver) {
+                            open.pages.insert(receiver.clone(), 1);
+                            if incident.verdict.kind.is_down() {
+                                self.down.entry(incident.id.clone()).or_default().insert(receiver.clone());
+                            }
+                        }
                     }
                 }
-                What::Worse => open.pages.values_mut().for_each(|pages| *pages += 1),
+                What::Worse => {
+                    let down = self.down.entry(incident.id.clone()).or_default();
+                    for (receiver, pages) in &mut open.pages {
+                        *pages += u64::from(down.insert(receiver.clone()));
+                    }
+                }
                 What::Closed(ended) => {
                     open.closed = Some(ended.at);
+                    self.down.remove(&incident.id);
                     self.past.extend(self.open.remove(&incident.id));
                 }
                 What::Left(_) | What::Refined => {}
@@ -166,7 +180,7 @@ pub fn judge(
 /// What one side comes to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side {
-    /// Pages in all: each receiver's `firing`, and one more where an incident got worse.
+    /// Pages in all: each receiver's `firing`, and one more where an incident got worse afterwards.
     pub pages: u64,
     /// Pages of each receiver.
     pub receivers: BTreeMap<Name, u64>,

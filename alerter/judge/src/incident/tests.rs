@@ -293,6 +293,18 @@ fn what_worked_less_well_and_then_goes_down_is_worse() {
     assert_eq!(course.iter().filter(|told| told.contains("closed")).count(), 1, "{course:#?}");
 }
 
+/// Who was told of it only while it worked less well was not told that it is down.
+#[test]
+fn what_was_down_and_works_less_well_is_worse_when_it_is_down_again() {
+    let mut world = World::new();
+    let slow = |_| Second { outcomes: [Outcome::Reply { rtt_ms: 231.2 }; 5], ..Second::default() };
+    world.seconds(17, good).seconds(6, lost(ALL)).seconds(20, slow).seconds(10, lost(ALL)).seconds(30, good);
+    let course = world.course();
+    let words = |told: &&str| ["opened", "slow (", "worse: "].into_iter().find(|of| told.contains(of));
+    let course: Vec<&str> = course.iter().filter_map(words).collect();
+    assert_eq!(course, ["opened", "slow (", "worse: "], "{:#?}", world.told);
+}
+
 #[test]
 fn what_is_lost_in_part_is_called_by_what_it_has_in_common() {
     let cases: [([bool; 5], &str); 5] = [

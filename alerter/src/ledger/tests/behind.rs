@@ -140,7 +140,9 @@ fn a_page_of_before_ends_and_what_got_worse_meanwhile_is_told_once_it_is_known_t
         happens(&ledger, &file, State::Firing, "l", &NAMES.map(Name::from), at(0));
         accept_all(&file, to, at(0));
         let (_, saved) = crate::incident::saved(&file).unwrap().remove(0);
-        let incident: Incident = serde_json::from_str(&saved).unwrap();
+        let mut incident: Incident = serde_json::from_str(&saved).unwrap();
+        incident.verdict.kind = Kind::LinkLost;
+        crate::incident::save(&file, &incident).unwrap();
         let worse = Event { incident, what: What::Worse, evidence: Vec::new() };
         ledger.worse(&file, &worse, Some(&Kept::Behind), at(1)).unwrap();
         assert_eq!(told(&file, to, at(1)), [""; 0]);

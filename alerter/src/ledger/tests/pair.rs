@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crosswatch_judge::Transition;
-use crosswatch_shared::told::Told as Word;
+pub(super) use crosswatch_shared::told::Told as Word;
 
 use super::*;
 use crate::catch_up::Due as DueNow;
@@ -277,11 +277,11 @@ fn whichever_dies_each_incident_is_told_and_ends_and_twice_only_where_a_word_was
 }
 
 /// Both have a file, and the second the first's words.
-fn two() -> [(Ledger, Connection); 2] {
+pub(super) fn two() -> [(Ledger, Connection); 2] {
     [Rank::First, Rank::Second].map(|rank| (Ledger::new(&[receiver("r", None)]).beside(rank), file()))
 }
 
-fn words(file: &Connection) -> Vec<Word> {
+pub(super) fn words(file: &Connection) -> Vec<Word> {
     let mut rows = file.prepare("SELECT told FROM outbox ORDER BY number").unwrap();
     let words = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
     words.map(|word| serde_json::from_str(&word.unwrap()).unwrap()).collect()
@@ -325,7 +325,7 @@ fn a_word_that_comes_before_what_it_is_of_is_kept_for_it() {
     assert_eq!(totals(&other).unwrap(), Totals::default());
 }
 
-fn accepted_by(ledger: &Ledger, file: &Connection, now: Timestamp) {
+pub(super) fn accepted_by(ledger: &Ledger, file: &Connection, now: Timestamp) {
     for to in ledger.destinations() {
         for due in due(file, to, now, 100).unwrap() {
             ledger.accepted(file, due.number, now).unwrap();

@@ -186,17 +186,45 @@ fn opsgenie_is_asked_to_make_and_to_close_an_alert_whose_alias_is_the_incidents_
     assert_eq!(posted(&opsgenie(None), &digest()), expected);
 }
 
+/// They show nothing of the end of what never began there.
+#[test]
+fn a_digest_of_what_is_over_already_is_made_and_ended_at_once_and_says_what_was() {
+    let mut digest = digest();
+    digest.state = "resolved".to_owned();
+    digest.text = "RESOLVED catch-up oncall: 2 began and ended while the alerter was behind: l, m".to_owned();
+    digest.held.iter_mut().flatten().for_each(|held| held.state = "resolved".to_owned());
+    let events: Vec<Value> = render(&pagerduty(), &digest, KEY).iter().map(told).collect();
+    let [begins, ends] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&begins["event_action"], &begins["dedup_key"]), (&json!("trigger"), &json!("d")));
+    let payload = &begins["payload"];
+    assert_eq!(payload["severity"], "info", "whatever that of the rest is");
+    assert_eq!(payload["summary"], "catch-up oncall: 2 began and ended while the alerter was behind: l, m");
+    assert_eq!(payload["custom_details"]["held"].as_array().unwrap().len(), 2);
+    assert_eq!(*ends, json!({ "routing_key": KEY, "event_action": "resolve", "dedup_key": "d" }));
+
+    let calls = render(&opsgenie(Some("P1")), &digest, KEY);
+    let asks: Vec<String> = calls.iter().map(|call| asked(call, "https://h/v2/alerts")).collect();
+    assert_eq!(
+        asks,
+        ["POST https://h/v2/alerts", "POST https://h/v2/alerts/d/close?identifierType=alias"]
+    );
+    let alert = told(&calls[0]);
+    assert_eq!((&alert["alias"], &alert["priority"]), (&json!("d"), &json!("P5")));
+    let description = alert["description"].as_str().unwrap();
+    assert!(description.contains("resolved ping-failed l/a/p since 2026-11-22T07:00:01"), "{description}");
+}
+
 /// An open alert keeps its texts, however often it is made again: they are written over.
 #[test]
 fn what_opsgenie_shows_of_an_incident_is_what_is_known_of_it_now() {
-    let mut worse = body(
-        r#"{"id":"1","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l","at":"2026-11-22T07:00:05.000000Z","value":0.0,"reason":"3 of 3 lost","text":"WORSE black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)","place":"l","verdict":"black-hole","summary":"2 of 2 tunnels up after 8 s, 4 of 4 probes lost","evidence":["a/p: stops after hop 1 (10.0.0.1)"],"revision":2}"#,
+    let mut known = body(
+        r#"{"id":"1","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l","at":"2026-11-22T07:00:05.000000Z","value":0.0,"reason":"3 of 3 lost","text":"FIRING black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)","place":"l","verdict":"black-hole","summary":"2 of 2 tunnels up after 8 s, 4 of 4 probes lost","evidence":["a/p: stops after hop 1 (10.0.0.1)"],"revision":2}"#,
     );
-    let message = "WORSE black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)";
+    let message = "black-hole l: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost (ping-failed)";
     let description = "black-hole: 2 of 2 tunnels up after 8 s, 4 of 4 probes lost\n\
                        3 of 3 lost\n\
                        a/p: stops after hop 1 (10.0.0.1)";
-    let calls = render(&opsgenie(None), &worse, KEY);
+    let calls = render(&opsgenie(None), &known, KEY);
     let expected = [
         (
             "POST https://h/v2/alerts",
@@ -228,11 +256,51 @@ fn what_opsgenie_shows_of_an_incident_is_what_is_known_of_it_now() {
 
     let note = calls[1].instead.as_deref().unwrap();
     assert_eq!(asked(note, "https://h/v2/alerts"), "POST https://h/v2/alerts/1/notes?identifierType=alias");
-    assert_eq!(told(note), json!({ "source": "Crosswatch", "note": worse.text }));
+    assert_eq!(told(note), json!({ "source": "Crosswatch", "note": known.text }));
     assert!(calls[0].instead.is_none() && calls[2].instead.is_none());
 
-    worse.revision = 0;
-    assert_eq!(render(&opsgenie(None), &worse, KEY).len(), 1, "what is told first needs no second call");
+    known.revision = 0;
+    assert_eq!(render(&opsgenie(None), &known, KEY).len(), 1, "what is told first needs no second call");
+}
+
+/// Of an open alert, which somebody may have acknowledged, these services tell nobody again.
+#[test]
+fn what_is_worse_is_an_alert_of_its_own_and_the_end_ends_both() {
+    let worse = body(
+        r#"{"id":"1","state":"firing","rule":"ping-failed","subject":"l/a/p","link":"l","at":"2026-11-22T07:00:05.000000Z","value":0.0,"reason":"3 of 3 lost","text":"WORSE link-lost l: 4 of 4 probes lost (ping-failed)","place":"l","verdict":"link-lost","summary":"4 of 4 probes lost","revision":1,"worse":true}"#,
+    );
+    let mut known = Body { text: "FIRING black-hole l: 4 of 4 probes lost".to_owned(), ..worse.clone() };
+    known.revision = 2;
+    for body in [&worse, &known] {
+        let event = posted(&pagerduty(), body);
+        assert_eq!((&event["event_action"], &event["dedup_key"]), (&json!("trigger"), &json!("1-worse")));
+    }
+    assert_eq!(posted(&pagerduty(), &worse)["payload"]["summary"], worse.text);
+    let alert = posted(&opsgenie(None), &worse);
+    assert_eq!((&alert["alias"], &alert["message"]), (&json!("1-worse"), &json!(worse.text)));
+    let asks =
+        |calls: &[Call]| calls.iter().map(|call| asked(call, "https://h/v2/alerts")).collect::<Vec<_>>();
+    assert_eq!(
+        asks(&render(&opsgenie(None), &known, KEY)),
+        [
+            "POST https://h/v2/alerts",
+            "PUT https://h/v2/alerts/1-worse/message?identifierType=alias",
+            "PUT https://h/v2/alerts/1-worse/description?identifierType=alias"
+        ],
+        "and what is known since is written there"
+    );
+
+    let over = Body { state: "resolved".to_owned(), text: "RESOLVED".to_owned(), worse: false, ..worse };
+    let events: Vec<Value> = render(&pagerduty(), &over, KEY).iter().map(told).collect();
+    let resolve =
+        |id: &str| json!({ "routing_key": KEY, "event_action": "resolve", "dedup_key": id.to_owned() });
+    assert_eq!(events, [resolve("1-worse"), resolve("1")]);
+    let calls = render(&opsgenie(None), &over, KEY);
+    let close = |id: &str| format!("POST https://h/v2/alerts/{id}/close?identifierType=alias");
+    assert_eq!(asks(&calls), [close("1-worse"), close("1")]);
+    // Most incidents were never worse: that it does not know the one is no reason to keep the other.
+    let instead = calls[0].instead.as_deref().unwrap();
+    assert_eq!(asked(instead, "https://h/v2/alerts"), close("1"));
 }
 
 #[test]
