@@ -214,8 +214,7 @@ impl Post for Uplink {
 async fn deliver_within(limit: Duration, sender: &mut Sender, load: Load) -> Vec<Attempt> {
     let begun = Instant::now();
     let attempts = tokio::time::timeout(limit, deliver(sender, load)).await;
-    let attempts = attempts.unwrap_or_else(|_| panic!("not all is sent after {:?}", begun.elapsed()));
-    attempts
+    attempts.unwrap_or_else(|_| panic!("not all is sent after {:?}", begun.elapsed()))
 }
 
 #[tokio::test(start_paused = true)]
