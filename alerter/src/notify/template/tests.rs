@@ -204,10 +204,7 @@ fn a_digest_of_what_is_over_already_is_made_and_ended_at_once_and_says_what_was(
 
     let calls = render(&opsgenie(Some("P1")), &digest, KEY);
     let asks: Vec<String> = calls.iter().map(|call| asked(call, "https://h/v2/alerts")).collect();
-    assert_eq!(
-        asks,
-        ["POST https://h/v2/alerts", "POST https://h/v2/alerts/d/close?identifierType=alias"]
-    );
+    assert_eq!(asks, ["POST https://h/v2/alerts", "POST https://h/v2/alerts/d/close?identifierType=alias"]);
     let alert = told(&calls[0]);
     assert_eq!((&alert["alias"], &alert["priority"]), (&json!("d"), &json!("P5")));
     let description = alert["description"].as_str().unwrap();
