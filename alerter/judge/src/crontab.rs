@@ -50,7 +50,7 @@ impl Crontab {
     pub fn after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> + use<'_> {
         let from = jiff::Timestamp::from_microsecond(after.as_micros()).ok().and_then(|after| {
             let Some(clocks) = &self.clocks else { return Some(after) };
-            Some(TimeZone::UTC.to_timestamp(clocks.to_datetime(after)).ok()?)
+            TimeZone::UTC.to_timestamp(clocks.to_datetime(after)).ok()
         });
         let times = from.and_then(|from| self.fields.iter_after(MakeTimestamp(from)).ok());
         let times = times.into_iter().flatten().map_while(|time| {
