@@ -15,6 +15,7 @@ mod dispatch;
 pub mod drill;
 pub mod edit;
 mod error;
+mod forget;
 pub mod heartbeat;
 mod history;
 mod http;

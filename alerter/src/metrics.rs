@@ -27,7 +27,7 @@ pub(crate) struct Metrics {
     pub(crate) owed: Gauge,
     /// Age of the oldest of them, in seconds.
     pub(crate) oldest_owed: Gauge<f64, AtomicU64>,
-    /// Notifications held back by `at_most`.
+    /// Notifications held back by `at_most`, or until the alerter has caught up.
     pub(crate) held: Gauge,
 }
 
@@ -64,7 +64,7 @@ impl Metrics {
         );
         all.register(
             "notifications_held",
-            "Notifications held back by at_most until the next digest",
+            "Notifications held back by at_most until the next digest, or until the alerter has caught up",
             metrics.held.clone(),
         );
         all.register(

@@ -40,7 +40,7 @@ use crate::peer::{Heard, Peer, Rank, Teller};
 use crate::reconcile::{self, Agreed};
 use crate::record::Recorder;
 use crate::schema::SCHEMA;
-use crate::{incident, ledger, silences};
+use crate::{forget, incident, ledger, silences};
 
 /// How many batches are taken at once.
 const LIMIT: usize = 256;
@@ -82,6 +82,8 @@ struct Judging {
     stale: bool,
     /// When the end of silences was last looked for.
     released: Timestamp,
+    /// When what is over for long is forgotten.
+    forgets: forget::Next,
     /// The queue may hold more of the past: as long as it was not read to its end since it gave some.
     behind: bool,
     begun: Instant,
@@ -179,6 +181,7 @@ impl Alerter {
             memory: agreed.memory,
             stale: false,
             released: Timestamp::MIN,
+            forgets: forget::Next::new(clock.steady()),
             behind: true,
             begun: clock.steady(),
             rank,
@@ -368,6 +371,7 @@ impl Judging {
         }
         self.has_read(to_its_end, !change.past.is_empty());
         self.release(now)?;
+        self.forget(steady, now);
         match failing {
             Some(why) => self.part.failing(why),
             None => {
@@ -379,6 +383,26 @@ impl Judging {
             }
         }
         Ok(())
+    }
+
+    /// Forgets some of what is over for long, when it is time. What fails is tried again an hour later, and
+    /// keeps nothing back.
+    fn forget(&mut self, steady: Instant, now: Timestamp) {
+        if !self.forgets.is_due(steady) {
+            return;
+        }
+        let keep = self.topology.queue.keep;
+        let forgotten = self.consumer.transaction(|step| {
+            judged::forget(step, now, keep)?;
+            Ok::<_, Error>(forget::some(step, now)?)
+        });
+        match forgotten {
+            Ok(more) => self.forgets.looked(more, steady),
+            Err(error) => {
+                tracing::warn!(%error, "what is over for long was not forgotten");
+                self.forgets.looked(false, steady);
+            }
+        }
     }
 
     /// Judges what replays put back for that. Gives how many observations are not to be judged.

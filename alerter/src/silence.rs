@@ -31,6 +31,8 @@ pub(crate) struct Silence {
     hold: Duration,
     sites: Vec<Site>,
     blind: bool,
+    /// That was so at the start already, and nobody knows here since when.
+    blind_before: bool,
     /// When the queue was last read to its end; `None` when the last read was not.
     drained: Option<Instant>,
 }
@@ -46,6 +48,8 @@ struct Site {
     patience: Duration,
     /// Whether its `site-silent` is open.
     told: bool,
+    /// It was open at the start already, so that `quiet` is not all of it.
+    told_before: bool,
     /// Whether a batch has come from it since the alerter's start.
     heard: bool,
 }
@@ -64,10 +68,11 @@ impl Silence {
                 hold,
                 patience: hold * (SILENT + 1),
                 told: false,
+                told_before: false,
                 heard: false,
             })
             .collect();
-        Self { hold, sites, blind: false, drained: None }
+        Self { hold, sites, blind: false, blind_before: false, drained: None }
     }
 
     /// A site sends more seldom than others: so often, as a matter of routine.
@@ -82,8 +87,9 @@ impl Silence {
     pub(crate) fn is_open(&mut self, rule: &str, subject: &str) {
         if rule == ALERTER_BLIND {
             self.blind = self.sites.len() > 1;
+            self.blind_before = self.blind;
         } else if let Some(site) = self.sites.iter_mut().find(|site| &*site.name == subject) {
-            site.told = true;
+            (site.told, site.told_before) = (true, true);
         }
     }
 
@@ -120,17 +126,17 @@ impl Silence {
         let Some(site) = self.sites.iter_mut().find(|site| &*site.name == name) else {
             return;
         };
-        let quiet = site.quiet;
+        let quiet = (!self.blind_before).then_some(site.quiet);
         if site.told {
             out.push(site.transition(State::Resolved, wall));
         }
         site.event_time = event_time;
         site.quiet = Duration::ZERO;
         site.patience = site.hold * (SILENT + 1);
-        site.told = false;
+        (site.told, site.told_before) = (false, false);
         site.heard = true;
         if self.blind {
-            self.blind = false;
+            (self.blind, self.blind_before) = (false, false);
             out.push(blind(State::Resolved, wall, quiet));
             for site in &mut self.sites {
                 // What cut all of them off may let go of one sooner than of the next, and a collector that was
@@ -157,7 +163,7 @@ impl Silence {
                 out.push(site.transition(State::Firing, wall));
             } else if !self.blind {
                 self.blind = true;
-                out.push(blind(State::Firing, wall, site.quiet));
+                out.push(blind(State::Firing, wall, Some(site.quiet)));
             }
         }
     }
@@ -169,22 +175,26 @@ impl Site {
             Some(at) => format!("its event time stood at {at}"),
             None => "it was not heard of before".to_owned(),
         };
-        let quiet = self.quiet.as_secs_f64();
+        let quiet = (!self.told_before).then_some(self.quiet);
         let reason = match state {
-            State::Firing => format!("nothing for {quiet:.1} s; {event_time}"),
-            _ => format!("heard again after {quiet:.1} s; {event_time}"),
+            State::Firing => format!("nothing{}; {event_time}", span(" for", quiet)),
+            _ => format!("heard again{}; {event_time}", span(" after", quiet)),
         };
         transition(state, at, SITE_SILENT, self.name.clone(), quiet, reason)
     }
 }
 
-fn blind(state: State, at: Timestamp, quiet: Duration) -> Transition {
-    let quiet = quiet.as_secs_f64();
+fn blind(state: State, at: Timestamp, quiet: Option<Duration>) -> Transition {
     let reason = match state {
-        State::Firing => format!("nothing from any site for {quiet:.1} s: no rule can be judged"),
-        _ => format!("a site is heard again after {quiet:.1} s"),
+        State::Firing => format!("nothing from any site{}: no rule can be judged", span(" for", quiet)),
+        _ => format!("a site is heard again{}", span(" after", quiet)),
     };
     transition(state, at, ALERTER_BLIND, ALERTER.into(), quiet, reason)
+}
+
+/// ` for 3.4 s`; nothing where it is not known how long it was.
+fn span(word: &str, quiet: Option<Duration>) -> String {
+    quiet.map_or_else(String::new, |quiet| format!("{word} {:.1} s", quiet.as_secs_f64()))
 }
 
 fn transition(
@@ -192,7 +202,7 @@ fn transition(
     at: Timestamp,
     rule: &str,
     subject: Name,
-    value: f64,
+    quiet: Option<Duration>,
     reason: String,
 ) -> Transition {
     Transition {
@@ -203,7 +213,7 @@ fn transition(
         rule_index: usize::MAX,
         subject,
         link: None,
-        value: Some(value),
+        value: quiet.map(|quiet| quiet.as_secs_f64()),
         reason,
     }
 }
@@ -358,8 +368,30 @@ mod tests {
         }
         assert_eq!(out, []);
         silence.heard("a", Some(wall), wall, &mut out);
-        assert_eq!(out.len(), 1);
-        assert_eq!(out[0].state, State::Resolved);
+        let [end] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((end.state, end.value), (State::Resolved, None));
+        assert!(
+            end.reason.starts_with("heard again; its event time stood at "),
+            "for longer than it counted: {end:?}"
+        );
+        // The next silence is its own.
+        for second in 20..30 {
+            silence.read(true, start + HOLD * second);
+            silence.judge(wall + HOLD * second, &mut out);
+        }
+        silence.heard("a", Some(wall), wall, &mut out);
+        assert!(out[2].reason.starts_with("heard again after "), "{out:?}");
+    }
+
+    #[test]
+    fn that_nothing_was_heard_before_a_restart_ends_without_a_time_too() {
+        let wall = Timestamp::from_secs(START);
+        let mut silence = Silence::new(HOLD, ["a", "b"].map(|site| (site.into(), Some(wall))));
+        silence.is_open(ALERTER_BLIND, ALERTER);
+        let mut out = Vec::new();
+        silence.heard("a", Some(wall), wall, &mut out);
+        let told: Vec<_> = out.iter().map(|of| (&*of.rule, &*of.reason, of.value)).collect();
+        assert_eq!(told, [(ALERTER_BLIND, "a site is heard again", None)]);
     }
 
     proptest! {

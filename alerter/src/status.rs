@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::catch_up::CATCH_UP;
 use crate::error::Error;
 use crate::schema::SCHEMA;
 use crate::silence::SITE_SILENT;
@@ -102,6 +103,8 @@ pub struct Owed {
     pub created: Timestamp,
     /// Whether `at_most` holds it back until the next digest.
     pub held: bool,
+    /// Whether it is kept back until the alerter has caught up with its queue, or waits for the digest after that.
+    pub behind: bool,
     /// How often it was tried.
     pub attempts: u32,
     /// Why the last try failed.
@@ -225,9 +228,11 @@ pub(crate) fn subjects(file: &Connection) -> rusqlite::Result<Vec<Subject>> {
 
 fn owed(file: &Connection) -> rusqlite::Result<Vec<Owed>> {
     let sql =
-        "SELECT id, state, receiver, channel, created, standing != 'owed', attempts, error FROM notification
-               WHERE standing IN ('owed', 'held', 'behind') ORDER BY number";
-    all(file, sql, |row| {
+        "SELECT id, state, receiver, channel, created, standing = 'held' AND muted_by IS NOT ?1, attempts, error,
+                standing = 'behind' OR standing = 'held' AND muted_by IS ?1
+         FROM notification WHERE standing IN ('owed', 'held', 'behind') ORDER BY number";
+    let mut rows = file.prepare(sql)?;
+    let rows = rows.query_map([CATCH_UP], |row| {
         Ok(Owed {
             id: row.get(0)?,
             state: row.get(1)?,
@@ -237,8 +242,10 @@ fn owed(file: &Connection) -> rusqlite::Result<Vec<Owed>> {
             held: row.get(5)?,
             attempts: row.get(6)?,
             error: row.get(7)?,
+            behind: row.get(8)?,
         })
-    })
+    })?;
+    rows.collect()
 }
 
 fn all<T>(
@@ -252,6 +259,25 @@ fn all<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_for_a_limit_is_told_from_what_waits_until_the_alerter_has_caught_up() {
+        let file = crate::testing::file();
+        file.execute_batch(
+            "INSERT INTO notification (id, state, revision, receiver, channel, body, is_digest, standing, created, next_try, muted_by)
+             VALUES ('owed', 'firing', 0, 'r', 'console', '{}', 0, 'owed', 0, 0, NULL),
+                    ('held', 'firing', 0, 'r', 'console', '{}', 0, 'held', 0, 0, NULL),
+                    ('kept', 'firing', 0, 'r', 'console', '{}', 0, 'behind', 0, 0, 'catch-up'),
+                    ('over', 'firing', 0, 'r', 'console', '{}', 0, 'held', 0, 0, 'catch-up');",
+        )
+        .unwrap();
+        let owed = owed(&file).unwrap();
+        let waits: Vec<_> = owed.iter().map(|of| (&*of.id, of.held, of.behind)).collect();
+        assert_eq!(
+            waits,
+            [("owed", false, false), ("held", true, false), ("kept", false, true), ("over", false, true)]
+        );
+    }
 
     #[test]
     fn what_is_not_an_alerters_file_is_named() {

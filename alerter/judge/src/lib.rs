@@ -13,6 +13,7 @@
 
 pub mod baseline;
 mod boots;
+pub mod crontab;
 pub mod edit;
 pub mod engine;
 pub mod facts;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use cronexpr::{Crontab, MakeTimestamp};
 use crosswatch_shared::config::topology::{Link, Topology};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use rustc_hash::FxHashMap;
 use wildmatch::WildMatch;
 
+use crate::crontab::Crontab;
 use crate::rule::Metric;
 use crate::verdict::{Kind, Symptom};
 
@@ -81,18 +81,7 @@ impl When {
     /// # Errors
     /// What is wrong with it.
     pub fn every(cron: &str, zone: &str, lasts: Duration) -> Result<Self, String> {
-        let fields = cron.split_whitespace().count();
-        if fields != 5 {
-            return Err(format!(
-                "a crontab has five fields, minute hour day month weekday, such as \"0 2 * * SUN\", not {fields}"
-            ));
-        }
-        // One line, where the library points at the place over several.
-        let line = |error: cronexpr::Error| {
-            let text = error.to_string();
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        let times = Box::new(cronexpr::parse_crontab(&format!("{cron} {zone}")).map_err(line)?);
+        let times = Box::new(Crontab::new(cron, zone)?);
         Ok(Self::Every { cron: cron.to_owned(), zone: zone.to_owned(), times, lasts })
     }
 
@@ -105,12 +94,7 @@ impl When {
             }
             Self::Every { times, lasts, .. } => {
                 // Each time that began after this is still going on.
-                let after = MakeTimestamp::from_microsecond((now - *lasts).as_micros()).ok()?;
-                let times = times.iter_after(after).ok()?;
-                let began = times
-                    .map_while(|time| Some(Timestamp::from_micros(time.ok()?.timestamp().as_microsecond())))
-                    .take_while(|time| *time <= now)
-                    .last()?;
+                let began = times.after(now - *lasts).take_while(|time| *time <= now).last()?;
                 Some(began + *lasts)
             }
         }
@@ -127,13 +111,8 @@ impl When {
                 is_in.then_some((begins, *until)).into_iter().take(most).collect()
             }
             Self::Every { times, lasts, .. } => {
-                let after = MakeTimestamp::from_microsecond((from - *lasts).as_micros()).ok();
-                let times = after.and_then(|after| times.iter_after(after).ok());
-                let begins = times
-                    .into_iter()
-                    .flatten()
-                    .map_while(|time| Some(Timestamp::from_micros(time.ok()?.timestamp().as_microsecond())));
-                begins.take_while(|time| *time < to).take(most).map(|time| (time, time + *lasts)).collect()
+                let begins = times.after(from - *lasts).take_while(|time| *time < to);
+                begins.take(most).map(|time| (time, time + *lasts)).collect()
             }
         }
     }
@@ -143,10 +122,7 @@ impl When {
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Once { from, .. } => from.filter(|from| now < *from),
-            Self::Every { times, .. } => {
-                let next = times.find_next(MakeTimestamp::from_microsecond(now.as_micros()).ok()?).ok()?;
-                Some(Timestamp::from_micros(next.timestamp().as_microsecond()))
-            }
+            Self::Every { times, .. } => times.after(now).next(),
         }
     }
 
@@ -282,6 +258,12 @@ mod tests {
             ("2026-11-23T01:30:00Z", None),
             // Summer: 0 UTC.
             ("2026-07-05T00:30:00Z", Some("2026-07-05T02:00:00Z")),
+            // There is no 2 o'clock on the day that summer begins, and it is on all the same.
+            ("2027-03-28T00:59:59.999999Z", None),
+            ("2027-03-28T01:00:00Z", Some("2027-03-28T03:00:00Z")),
+            // There are two on the day that it ends, and it lasts as long as ever.
+            ("2027-10-31T00:00:00Z", Some("2027-10-31T02:00:00Z")),
+            ("2027-10-31T02:00:00Z", None),
         ] {
             assert_eq!(weekly.until(at(now)), until.map(at), "{now}");
         }

@@ -94,8 +94,15 @@ pub(super) fn show(status: &Status, colours: bool) -> String {
     let on_its_way = |owed: &Owed| owed.error.is_none() && status.at.since(owed.created) < ON_ITS_WAY;
     let overdue: Vec<&Owed> = status.owed.iter().filter(|owed| !on_its_way(owed)).collect();
     if let Some(oldest) = overdue.iter().map(|owed| owed.created).min() {
-        let held = overdue.iter().all(|owed| owed.held);
-        let why = if held { "held back by at_most" } else { "not tried yet" };
+        let all = |is: fn(&Owed) -> bool| overdue.iter().all(|owed| is(owed));
+        let why = match (all(|owed| owed.held), all(|owed| owed.behind)) {
+            (true, _) => "held back by at_most",
+            (_, true) => "kept back until the alerter has caught up",
+            _ if all(|owed| owed.held || owed.behind) => {
+                "held back by at_most or until the alerter has caught up"
+            }
+            _ => "not tried yet",
+        };
         let error = overdue.iter().find_map(|owed| owed.error.as_deref()).unwrap_or(why);
         let _ = writeln!(
             text,
@@ -200,6 +207,7 @@ mod tests {
             channel: "command".into(),
             created: Timestamp::from_secs(created),
             held: false,
+            behind: false,
             attempts: 0,
             error: error.map(str::to_owned),
         };
@@ -208,5 +216,8 @@ mod tests {
         let told = "notifications not delivered: 1, the oldest for";
         assert_eq!(last(owed(990, None)), format!("{told} 10s: not tried yet"));
         assert_eq!(last(owed(999, Some("exit 1"))), format!("{told} 1s: exit 1"));
+        let waits = |held, behind| last(Owed { held, behind, ..owed(990, None) });
+        assert_eq!(waits(true, false), format!("{told} 10s: held back by at_most"));
+        assert_eq!(waits(false, true), format!("{told} 10s: kept back until the alerter has caught up"));
     }
 }
