@@ -23,7 +23,8 @@ use crate::when;
                   CROSSWATCH_LOG sets what is logged on standard error, such as 'debug'; 'info' without it."
 )]
 pub(crate) struct Cli {
-    /// The config file [default: crosswatch.toml in this folder; without that, /etc/crosswatch/crosswatch.toml; without that, a built-in starter].
+    /// The config file [default: crosswatch.toml in this folder; without that, for all but run, collector, publisher and alerter,
+    /// /etc/crosswatch/crosswatch.toml; without that, a built-in starter].
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]

@@ -155,7 +155,14 @@ fn bare_value(value: &mut Value) {
     }
 }
 
-/// The file that a config is read from: the one named, or the one in this folder, or the machine's own. `None` where there is none,
+/// The file that a stage's config is read from: the one named, or the one in this folder. `None` where there is none, and the
+/// built-in starter does. That of the machine is for those whom its units name it: nobody begins its stages a second time by the way.
+pub(crate) fn here(named: Option<&Path>) -> Option<PathBuf> {
+    let here = || Some(Path::new(FILE)).filter(|file| file.exists());
+    named.or_else(here).map(Path::to_path_buf)
+}
+
+/// The file that a tool's config is read from: the one named, or the one in this folder, or the machine's own. `None` where there is none,
 /// and the built-in starter does.
 ///
 /// # Errors

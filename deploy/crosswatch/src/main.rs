@@ -67,23 +67,26 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run => {
-            let file = config::found(config.as_deref())?;
-            let config = load(config)?;
+            let file = config::here(config.as_deref());
+            let config = read(file.as_deref())?;
             let job = Job::all(&config.topology)?;
             run::run(config, file, job)
         }
-        Command::Collector { site, once: true, data } => once::run(load(config)?, site.into(), data),
+        Command::Collector { site, once: true, data } => {
+            once::run(read(config::here(config.as_deref()).as_deref())?, site.into(), data)
+        }
         Command::Collector { site, once: false, .. } => {
-            run::run(load(config)?, None, Job::Collector(site.into()))
+            let config = read(config::here(config.as_deref()).as_deref())?;
+            run::run(config, None, Job::Collector(site.into()))
         }
         Command::Publisher { queue } => {
-            let config = load(config)?;
+            let config = read(config::here(config.as_deref()).as_deref())?;
             let job = Job::publisher(&config.topology, queue.queue)?;
             run::run(config, None, job)
         }
         Command::Alerter { queue, second } => {
-            let file = config::found(config.as_deref())?;
-            let config = load(config)?;
+            let file = config::here(config.as_deref());
+            let config = read(file.as_deref())?;
             let job = if second { Job::second_alerter } else { Job::alerter };
             let job = job(&config.topology, queue.queue)?;
             run::run(config, file, job)
@@ -143,17 +146,25 @@ fn dispatch(Cli { config, command }: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The config named, or the one in this folder, or that of the machine, or the built-in starter.
+/// For a tool: the config named, or the one in this folder, or that of the machine, or the built-in starter.
 fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
-    let Some(path) = config::found(named.as_deref())? else {
+    let path = config::found(named.as_deref())?;
+    if let Some(path) =
+        path.as_deref().filter(|path| *path == Path::new(config::INSTALLED) && named.is_none())
+    {
+        eprintln!("no crosswatch.toml here: using {}", path.display());
+    }
+    read(path.as_deref())
+}
+
+/// The config of a file, or the built-in starter.
+fn read(file: Option<&Path>) -> anyhow::Result<Config> {
+    let Some(path) = file else {
         let gateway = config::default_gateway();
         eprintln!("no crosswatch.toml here: using the built-in starter ('crosswatch init' writes it down)");
         return Ok(Config::starter(gateway).map_err(LoadError::Wrong)?);
     };
-    if path == Path::new(config::INSTALLED) && named.is_none() {
-        eprintln!("no crosswatch.toml here: using {}", path.display());
-    }
-    Ok(Config::load(&path)?)
+    Ok(Config::load(path)?)
 }
 
 /// An error with its causes; one that its effect has told already is not told again.
