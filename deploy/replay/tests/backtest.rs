@@ -47,6 +47,25 @@ fn what_would_page_no_more_and_what_would_page_later_is_told_by_how_much() {
     assert_eq!((same.lost.len(), same.gained.len(), same.shifted.len(), same.same), (0, 0, 0, 2));
 }
 
+#[test]
+fn each_receiver_is_paged_once_for_what_is_down_however_often_it_is() {
+    let slow_one = || std::iter::repeat_n(Some(300.0), 10);
+    let lost_one = || std::iter::repeat_n(None, 10);
+    let stretches = slow_one().chain(lost_one()).chain(slow_one()).chain(lost_one());
+    let good = |count| std::iter::repeat_n(Some(80.0), count);
+    let seen = batches("a", good(20).chain(stretches).chain(good(40)));
+    let notify = |rule: &str, to: &[&str]| (rule.into(), to.iter().map(|&name| name.into()).collect());
+    let rules = Rules {
+        rules: vec![slow("slow", 200.0), lost("lost", 3)],
+        notify: [notify("slow", &["early"]), notify("lost", &["early", "late"])].into(),
+    };
+    let judged = judged(&seen, vec![rules]);
+    let [incident] = &judged[0].incidents[..] else { panic!("{judged:?}") };
+    // That it is slow and that it is worse; and who was told nothing before, that it is down.
+    let pages: Vec<(&str, u64)> = incident.pages.iter().map(|(name, pages)| (&**name, *pages)).collect();
+    assert_eq!(pages, [("early", 2), ("late", 1)]);
+}
+
 /// A rule that waits so long that it begins when the other has ended tells of the same outage.
 #[test]
 fn a_trouble_is_one_also_where_one_rule_has_ended_before_the_other_begins() {
