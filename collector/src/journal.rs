@@ -63,6 +63,22 @@ impl Journal for SiteJournal {
         };
         Ok(Pruned { gaps: pruned.dropped.iter().map(gap).collect(), more: pruned.more, sealing })
     }
+
+    fn prune_all(&mut self, now: Timestamp) -> Result<Vec<String>, spool::JournalError> {
+        let positions = (self.positions)(self.writer.identity());
+        let mut gaps = Vec::new();
+        loop {
+            let pruned = self.writer.prune(now, self.keep, self.max_bytes, &positions)?;
+            gaps.extend(pruned.dropped.iter().map(gap));
+            if !pruned.more {
+                break;
+            }
+        }
+        if let Err(error) = self.sealing.all(&mut self.writer, now, &positions) {
+            tracing::warn!(%error, "the journal's old entries were not sealed");
+        }
+        Ok(gaps)
+    }
 }
 
 fn gap(dropped: &Dropped) -> String {
@@ -128,6 +144,25 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(segments(), 3);
+    }
+
+    /// Nobody comes back to it before it ends.
+    #[test]
+    fn who_ends_soon_prunes_and_seals_all_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = crosswatch_journal::file(folder.path(), "a");
+        let keep = Duration::from_hours(48);
+        let nobody = Box::new(|_: &str| Vec::new());
+        let mut journal = SiteJournal::open(folder.path(), "a", keep, u64::MAX >> 1, nobody).unwrap();
+        (0..2_500).for_each(|number| journal.append(&batch(number)).unwrap());
+        let hours = |hours| clock::now() + Duration::from_hours(hours);
+        let segments = || std::fs::read_dir(crosswatch_journal::segments(&path)).map_or(0, Iterator::count);
+        assert_eq!(journal.prune_all(hours(26)).unwrap(), [""; 0]);
+        assert_eq!(segments(), 1);
+        let reader = || crosswatch_journal::Reader::open(&path).unwrap();
+        assert_eq!(reader().backlog(0).unwrap().batches, 2_500);
+        journal.prune_all(hours(50)).unwrap();
+        assert_eq!((segments(), reader().backlog(0).unwrap().batches), (0, 0));
     }
 
     #[test]

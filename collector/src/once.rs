@@ -36,6 +36,21 @@ pub async fn poll(
         .map_err(|source| Error::Journal { site: site.clone(), why: source.to_string() })?;
     let origin = Origin { site: site.clone(), collector: host_name(), boot: boot::begin(former.as_deref()) };
     let mut packer = Packer::new(origin, WAITING);
+    // Nobody else does it where no collector stays. First, so that this run tells of a gap.
+    match journal.prune_all(clock::now()) {
+        Ok(gaps) => {
+            for gap in gaps {
+                tracing::error!(%site, "{gap}");
+                packer.observe(
+                    clock::now(),
+                    rounds::collection(Source::Journal, Some(gap), std::time::Duration::ZERO),
+                );
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%site, %error, "the journal could not be pruned; the next run tries again")
+        }
+    }
 
     #[allow(clippy::disallowed_methods, reason = "polls follow the steady clock")]
     let plan = Plan::new(topology, site, std::time::Instant::now());

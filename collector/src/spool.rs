@@ -31,6 +31,22 @@ pub trait Journal: Send + 'static {
     /// # Errors
     /// When nothing could be removed; it is asked again in a while.
     fn prune(&mut self, now: Timestamp) -> Result<Pruned, JournalError>;
+
+    /// Removes all that has been kept long enough, for a collector that ends soon. Gives a sentence for each consumer that
+    /// will never get what was removed.
+    ///
+    /// # Errors
+    /// When not all could be removed.
+    fn prune_all(&mut self, now: Timestamp) -> Result<Vec<String>, JournalError> {
+        let mut gaps = Vec::new();
+        loop {
+            let pruned = self.prune(now)?;
+            gaps.extend(pruned.gaps);
+            if !pruned.more {
+                return Ok(gaps);
+            }
+        }
+    }
 }
 
 /// What a pruning did.

@@ -151,6 +151,7 @@ impl Aggregate {
             done.batches += 1;
             done.observations += observations.len() as u64;
             let watched = self.watched.has_site(&origin.site);
+            self.had.hear(origin, now);
             let asked = self.had.batch(origin, observations);
             for observation in observations {
                 if asked && self.had.was_put_back(origin, observation.seq) {
@@ -200,6 +201,7 @@ impl Aggregate {
         let mut windows = windows(&self.config);
         let mut sites: FxHashSet<&Name> = FxHashSet::default();
         for PutBack { origin, observations, .. } in all {
+            self.had.hear(origin, now);
             let foreign = done.foreign;
             let watched = self.watched.has_site(&origin.site);
             for observation in observations {
@@ -278,7 +280,7 @@ impl Aggregate {
         if !closed.is_empty() {
             self.sink.put(tx, closed, now)?;
         }
-        self.had.save(tx)?;
+        self.had.save(tx, self.config.keep, now)?;
         done.datapoints += closed.len() as u64;
         done.late_datapoints += closed.iter().filter(|datapoint| datapoint.late).count() as u64;
 

@@ -5,8 +5,11 @@
 //! noted, nearly always one a boot, and of what was put back each number. Batches themselves are known by their numbers
 //! elsewhere; here they are only held against what was put back.
 
+use std::time::Duration;
+
 use crosswatch_shared::observation::{Name, Observation, Origin};
 use crosswatch_shared::ranges::Ranges;
+use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -20,6 +23,25 @@ pub(crate) const SCHEMA: &str = "
     INSERT INTO had SELECT DISTINCT collector, boot, 0, 0, 9223372036854775807 FROM seen;
 ";
 
+/// Its second table: when something of a boot came last, by the publisher's clock. What is older than any datapoint that is kept need
+/// not be known: what a replay puts back of it is forgotten at once.
+pub(crate) const BOOTS: &str = "
+    CREATE TABLE had_boot (
+        collector TEXT NOT NULL, boot TEXT NOT NULL, heard INTEGER NOT NULL,
+        PRIMARY KEY (collector, boot)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO had_boot SELECT DISTINCT collector, boot, unixepoch() * 1000000 FROM had;
+";
+
+/// A boot is remembered for at least as long as a message may lie in a queue and then among its dead letters.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// That a boot goes on is written down no more often than this.
+const NOTED: Duration = Duration::from_secs(24 * 3600);
+
+/// It is looked no more often than this for boots to forget.
+const LOOK: Duration = Duration::from_secs(3600);
+
 /// A collector and its boot.
 type Boot = (Name, Name);
 
@@ -30,6 +52,11 @@ pub(crate) struct Had {
     put_back: FxHashMap<Boot, Ranges>,
     /// What was added since it was saved: a boot, whether by a replay, and a number of the range that grew.
     grown: FxHashSet<(Boot, bool, u64)>,
+    heard: FxHashMap<Boot, Timestamp>,
+    /// Of these it is to be saved when they were heard.
+    noted: FxHashSet<Boot>,
+    /// When it was last looked for boots to forget.
+    looked: Option<Timestamp>,
 }
 
 impl Had {
@@ -44,7 +71,22 @@ impl Had {
             let of = if row.get(2)? { &mut had.put_back } else { &mut had.batches };
             of.entry((text(0)?, text(1)?)).or_default().insert_all(number(3)?, number(4)?);
         }
+        let mut query = db.prepare_cached("SELECT collector, boot, heard FROM had_boot")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = |column| row.get::<_, String>(column).map(Name::from);
+            had.heard.insert((text(0)?, text(1)?), Timestamp::from_micros(row.get(2)?));
+        }
         Ok(had)
+    }
+
+    /// Something of a boot comes now.
+    pub(crate) fn hear(&mut self, origin: &Origin, now: Timestamp) {
+        let boot = (origin.collector.clone(), origin.boot.clone());
+        if self.heard.get(&boot).is_none_or(|heard| now.since(*heard) >= NOTED) {
+            self.heard.insert(boot.clone(), now);
+            self.noted.insert(boot);
+        }
     }
 
     /// Takes note of a batch. Gives whether any of it may have been put back before, so that each is to be asked for.
@@ -77,8 +119,49 @@ impl Had {
         is_new
     }
 
-    /// Saves what was added. Where the transaction does not commit, it is to be loaded anew.
-    pub(crate) fn save(&mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    /// Saves what was added, and forgets what is older than datapoints are kept. Where the transaction does not commit, it
+    /// is to be loaded anew.
+    pub(crate) fn save(
+        &mut self,
+        tx: &Transaction<'_>,
+        kept: Duration,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        self.save_ranges(tx)?;
+        let noted = std::mem::take(&mut self.noted);
+        for boot in &noted {
+            if let Some(heard) = self.heard.get(boot) {
+                tx.prepare_cached("INSERT OR REPLACE INTO had_boot VALUES (?, ?, ?)")?.execute(params![
+                    boot.0,
+                    boot.1,
+                    heard.as_micros()
+                ])?;
+            }
+        }
+        if noted.is_empty() || self.looked.is_some_and(|looked| now.since(looked) < LOOK) {
+            return Ok(());
+        }
+        self.looked = Some(now);
+        // As exact as it is written down.
+        let remembered = kept.max(REMEMBERED) + NOTED;
+        let old =
+            |(boot, heard): (&Boot, &Timestamp)| (now.since(*heard) >= remembered).then(|| boot.clone());
+        let forgotten: Vec<Boot> = self.heard.iter().filter_map(old).collect();
+        for boot in forgotten {
+            for sql in [
+                "DELETE FROM had WHERE collector = ? AND boot = ?",
+                "DELETE FROM had_boot WHERE collector = ? AND boot = ?",
+            ] {
+                tx.prepare_cached(sql)?.execute([&boot.0, &boot.1])?;
+            }
+            self.heard.remove(&boot);
+            self.batches.remove(&boot);
+            self.put_back.remove(&boot);
+        }
+        Ok(())
+    }
+
+    fn save_ranges(&mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let grown = std::mem::take(&mut self.grown);
         let ranges: FxHashSet<(Boot, bool, (u64, u64))> = grown
             .into_iter()

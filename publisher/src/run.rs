@@ -23,7 +23,7 @@ use crate::{Error, FILE, had};
 pub(crate) const SCHEMA: Schema = Schema {
     what: "publisher's file",
     application_id: 0x4357_5031,
-    migrations: &[aggregate::SCHEMA, sink::SCHEMA, sink::cloudwatch::SCHEMA, had::SCHEMA],
+    migrations: &[aggregate::SCHEMA, sink::SCHEMA, sink::cloudwatch::SCHEMA, had::SCHEMA, had::BOOTS],
 };
 
 /// How many batches one transaction takes at most.

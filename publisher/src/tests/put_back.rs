@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::aggregate::{apply, brief, file, loaded, rows};
 use super::cloudwatch::{append, assert_holds, begin, kept, minute, open};
 use super::standin::StandIn;
-use super::{NOW, batch, contents, reply};
+use super::{KEEP, NOW, batch, contents, reply};
 use crate::aggregate::{Aggregate, Done};
 use crate::had;
 
@@ -109,6 +109,50 @@ fn what_the_config_lacks_is_counted_and_may_be_put_back_once_it_has_it() {
     assert_eq!(put_back(&mut aggregate, &mut db, 5..6).put_back, 1);
 }
 
+/// A collector that is run once a day for half a year; and then a replay of all of it.
+#[test]
+fn boots_are_remembered_for_as_long_as_their_datapoints_and_no_longer() {
+    let mut db = file();
+    let mut aggregate = loaded(&db);
+    let day = |day: u64| NOW + Duration::from_secs(day * 24 * 3_600);
+    let run = |today: u64| {
+        let at = i64::try_from(today).unwrap() * 24 * 3_600;
+        batch("a", &format!("run {today}"), 0, at + 1, vec![reply(at, 1.0)])
+    };
+    let boots = |db: &Connection| {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(DISTINCT boot) FROM {table}");
+            db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+        };
+        (count("had"), count("had_boot"))
+    };
+    let kept = KEEP.time.as_secs() / (24 * 3_600);
+    for today in 0..180 {
+        apply(&mut aggregate, &mut db, &[run(today)], day(today));
+        if today % 50 == 20 {
+            aggregate = loaded(&db);
+        }
+        let (had, noted) = boots(&db);
+        assert!(
+            had == noted && had <= kept + 2 && had >= (today + 1).min(kept),
+            "{had} and {noted} on {today}"
+        );
+    }
+    let before = brief(&rows(&db, "PingLatency"));
+    let all: Vec<PutBack> = (0..180)
+        .map(run)
+        .map(|batch| PutBack { origin: batch.origin, pages: false, observations: batch.observations })
+        .collect();
+    let tx = db.transaction().unwrap();
+    aggregate.put_back(&tx, &all, day(180), &mut Done::default()).unwrap();
+    tx.commit().unwrap();
+    apply(&mut aggregate, &mut db, &[run(180), run(181)], day(180));
+    let after = brief(&rows(&db, "PingLatency"));
+    let counted = after.iter().filter(|point| before.contains(point)).count();
+    assert!(counted + 2 >= before.len(), "{} of {}", counted, before.len());
+    assert!(after.iter().all(|(_, count, _)| *count == 1), "none counts twice: {after:?}");
+}
+
 /// Of what it had before it took notes nobody knows.
 #[test]
 fn nothing_of_a_boot_from_before_an_upgrade_is_counted_twice() {
@@ -121,6 +165,7 @@ fn nothing_of_a_boot_from_before_an_upgrade_is_counted_twice() {
     )
     .unwrap();
     db.execute_batch(had::SCHEMA).unwrap();
+    db.execute_batch(had::BOOTS).unwrap();
     let mut aggregate = loaded(&db);
     assert_eq!(put_back(&mut aggregate, &mut db, 0..20).had, 20);
     apply(&mut aggregate, &mut db, &[live(10)], NOW);

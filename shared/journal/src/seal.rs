@@ -332,6 +332,33 @@ impl Sealing {
     }
 }
 
+impl Sealing {
+    /// Seals all that is to be sealed, and waits for it: for a writer that ends then, whose next step would never come. Gives
+    /// how many segments were made.
+    ///
+    /// # Errors
+    /// As of [`Self::step`]; what was sealed before stays so.
+    pub fn all(
+        &mut self,
+        writer: &mut Writer,
+        now: Timestamp,
+        consumers: &[Position],
+    ) -> Result<usize, JournalError> {
+        if let Some(preparing) = self.preparing.take() {
+            // Its file is another's if it is prepared again meanwhile.
+            let _ = preparing.join();
+        }
+        let mut segments = 0;
+        while let Some(prepared) = prepare(&writer.path, now, consumers, self.policy)? {
+            if writer.seal(&prepared)?.is_none() {
+                break;
+            }
+            segments += 1;
+        }
+        Ok(segments)
+    }
+}
+
 /// The first segment of those, with its file.
 pub(crate) fn find(
     db: &Connection,

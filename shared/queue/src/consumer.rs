@@ -327,7 +327,7 @@ impl Consumer {
                 )?
                 .execute(params![place.journal, place.identity, place.id])?;
             }
-            self.seen.write(&step, received.deliveries.iter().map(|delivery| &delivery.batch))
+            self.seen.write(&step, received.deliveries.iter().map(|delivery| &delivery.batch), received.at)
         };
         let additions = own().map_err(|error| QueueError::from(JournalError::of(&self.path, error)))?;
         commit(step, &self.path)?;

@@ -15,7 +15,7 @@ pub struct Schema {
     /// `PRAGMA application_id`; tells one stage's file from another's.
     pub application_id: i32,
     /// SQL that makes the stage's tables, a step a version, the oldest first. A released step is never changed.
-    /// The names `position`, `seen` and `dead` are taken.
+    /// The names `position`, `seen`, `seen_boot` and `dead` are taken.
     pub migrations: &'static [&'static str],
 }
 
@@ -30,6 +30,12 @@ const TABLES: &[&str] = &["
         id INTEGER PRIMARY KEY AUTOINCREMENT, received_at INTEGER NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
         payload BLOB NOT NULL
     ) STRICT;
+", "
+    CREATE TABLE seen_boot (
+        collector TEXT NOT NULL, boot TEXT NOT NULL, heard INTEGER NOT NULL,
+        PRIMARY KEY (collector, boot)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO seen_boot SELECT DISTINCT collector, boot, unixepoch() * 1000000 FROM seen;
 "];
 
 /// `user_version` holds both versions: the queue's above this many bits, the stage's below.

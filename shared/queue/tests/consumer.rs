@@ -6,6 +6,7 @@ mod batches;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use batches::{NOW, SCHEMA, applied, apply, batch};
@@ -276,13 +277,63 @@ fn a_consumers_file_is_held_by_one_migrated_and_never_downgraded() {
     drop(consumer);
     let text = error(SCHEMA);
     assert!(
-        text.contains("c.db: this test's file has version 65538, this program knows up to 65537"),
+        text.contains("c.db: this test's file has version 131074, this program knows up to 131073"),
         "{text}"
     );
     let text = error(Schema { application_id: 1, what: "other stage's file", ..newer });
     assert!(text.contains("this is no other stage's file of Crosswatch"), "{text}");
     let missing = Consumer::open(&folder.path().join("none/c.db"), SCHEMA, source()).err().unwrap();
     assert!(missing.to_string().contains("none/c.lock"), "{missing}");
+}
+
+/// A collector that is run once a day, and one that stays, over a quarter of a year.
+#[tokio::test]
+async fn boots_are_forgotten_once_no_queue_can_hold_anything_of_them_and_one_that_goes_on_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path(), "a");
+    let day = |day: u64| NOW + Duration::from_secs(day * 24 * 3600);
+    let now = Arc::new(Mutex::new(NOW));
+    let open = || {
+        let clock = Arc::clone(&now);
+        let source = Source::embedded(folder.path().join("journal"), vec!["a".into()]);
+        let source = source.by_clock(move || *clock.lock().unwrap());
+        Consumer::open(&folder.path().join("c.db"), SCHEMA, source).unwrap()
+    };
+    let boots = || {
+        let db = rusqlite::Connection::open(folder.path().join("c.db")).unwrap();
+        let count = |table: &str| {
+            let sql = format!("SELECT count(DISTINCT boot) FROM {table}");
+            db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+        };
+        (count("seen"), count("seen_boot"))
+    };
+    let mut consumer = open();
+    for today in 0..90 {
+        *now.lock().unwrap() = day(today);
+        writer.append(&batch("a", &format!("run {today}"), 0), day(today)).unwrap();
+        writer.append(&batch("a", "stays", today), day(today)).unwrap();
+        let received = consumer.receive(10, LONG).await.unwrap();
+        assert_eq!(received.deliveries.len(), 2);
+        consumer.settle(received, apply).await.unwrap();
+        if today % 20 == 10 {
+            // What is forgotten is so in memory as in the file.
+            drop(consumer);
+            consumer = open();
+        }
+        let (seen, noted) = boots();
+        assert!(
+            seen == noted && seen <= 33 && seen >= (today + 2).min(31),
+            "{seen} and {noted} on day {today}"
+        );
+    }
+    // Two come again: the first of all, and one of the last weeks.
+    for (id, text) in [(181, batch("a", "stays", 0)), (182, batch("a", "run 65", 0))] {
+        writer.append(&batch("a", "forged", id), day(90)).unwrap();
+        forge(folder.path(), id.cast_signed(), wire::encode_batch(&text).as_bytes());
+    }
+    let received = consumer.receive(10, LONG).await.unwrap();
+    assert_eq!((received.repeated, received.deliveries.len()), (2, 0));
+    assert_eq!(rows(&mut consumer), 180);
 }
 
 /// What is held is neither received again nor passed by, not even by poison that comes after it.
