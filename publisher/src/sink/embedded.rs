@@ -1,5 +1,6 @@
 //! The embedded sink: datapoints in the publisher's own SQLite file, for as long as they are kept.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crosswatch_shared::observation::Name;
@@ -45,14 +46,24 @@ pub(crate) struct Keep {
     pub(crate) max_bytes: Option<u64>,
 }
 
-pub(crate) struct Embedded(pub(crate) Keep);
+pub(crate) struct Embedded {
+    keep: Keep,
+    /// It was told that the file cannot be held to its size.
+    told: Cell<bool>,
+}
+
+impl Embedded {
+    pub(crate) fn new(keep: Keep) -> Self {
+        Self { keep, told: Cell::new(false) }
+    }
+}
 
 impl Sink for Embedded {
     fn put(&self, tx: &Transaction<'_>, datapoints: &[Datapoint], now: Timestamp) -> rusqlite::Result<()> {
         for datapoint in datapoints {
             put(tx, datapoint)?;
         }
-        forget(tx, self.0, now, datapoints.len())
+        self.forget(tx, now, datapoints.len())
     }
 }
 
@@ -123,20 +134,41 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Forgets what is too old or too much, some more than was put.
-pub(super) fn forget(tx: &Transaction<'_>, keep: Keep, now: Timestamp, put: usize) -> rusqlite::Result<()> {
-    let most = STEP.max(2 * put);
-    let before = match keep.max_bytes {
-        // The oldest go, whatever their age.
-        Some(most) if used(tx)? > most => Timestamp::MAX,
-        _ => now - keep.time,
-    };
-    tx.prepare_cached(
-        "DELETE FROM datapoint WHERE (series, start, period, part) IN
-             (SELECT series, start, period, part FROM datapoint WHERE start < ? ORDER BY start LIMIT ?)",
-    )?
-    .execute(params![before.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)])?;
-    Ok(())
+impl Embedded {
+    /// Forgets what is too old or too much, some more than was put. For want of room nothing goes that is owed to
+    /// CloudWatch, which is put what is here, or that is as new as what alarms and people look at.
+    pub(super) fn forget(&self, tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
+        let old = now - self.keep.time;
+        let bound = self.keep.max_bytes;
+        let used = used(tx)?;
+        let over = bound.is_some_and(|bound| used > bound);
+        let forgotten = tx
+            .prepare_cached(
+                "DELETE FROM datapoint WHERE (series, start, period, part) IN (
+                     SELECT series, start, period, part FROM
+                         (SELECT series, start, period, part FROM datapoint WHERE start < ?1 ORDER BY start LIMIT ?2) oldest
+                     WHERE start < ?3 OR (start + 2 * period < ?4 AND NOT EXISTS (
+                         SELECT 1 FROM owed WHERE owed.series = oldest.series AND owed.start = oldest.start
+                             AND owed.period = oldest.period)))",
+            )?
+            .execute(params![
+                if over { now } else { old }.as_micros(),
+                i64::try_from(STEP.max(2 * put)).unwrap_or(i64::MAX),
+                old.as_micros(),
+                now.as_micros(),
+            ])?;
+        if over && forgotten == 0 && !self.told.replace(true) {
+            tracing::warn!(
+                used,
+                max_size = bound,
+                "publisher.db grows beyond its max_size: what it holds is owed to CloudWatch, or newer than two periods"
+            );
+        }
+        if !over {
+            self.told.set(false);
+        }
+        Ok(())
+    }
 }
 
 /// The bytes of the file that hold something; its free pages are used again.
