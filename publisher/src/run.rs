@@ -89,6 +89,7 @@ impl Publisher {
             told_old: false,
         };
         publisher.load()?;
+        publisher.consumer.transaction(|tx| Ok::<_, Error>(sink::tell(tx, keep, clock::now())?))?;
         Ok(publisher)
     }
 

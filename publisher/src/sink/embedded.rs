@@ -6,7 +6,7 @@ use std::time::Duration;
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::{Datapoint, MOST_VALUES};
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::Sink;
 
@@ -36,6 +36,8 @@ pub(crate) const SCHEMA: &str = "
 
 /// The least that may be forgotten in one step, so that a pile of old datapoints goes in time without a long transaction.
 const STEP: usize = 1_000;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// How long datapoints are kept.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +137,7 @@ fn json(text: &str) -> String {
 }
 
 impl Embedded {
-    /// Forgets what is too old or too much, some more than was put. For want of room nothing goes that is owed to
+    /// Forgets what is too old or too much, several times as much as was put. For want of room nothing goes that is owed to
     /// CloudWatch, which is put what is here, or that is as new as what alarms and people look at.
     pub(super) fn forget(&self, tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
         let old = now - self.keep.time;
@@ -153,7 +155,7 @@ impl Embedded {
             )?
             .execute(params![
                 if over { now } else { old }.as_micros(),
-                i64::try_from(STEP.max(2 * put)).unwrap_or(i64::MAX),
+                i64::try_from(STEP.max(10 * put)).unwrap_or(i64::MAX),
                 old.as_micros(),
                 now.as_micros(),
             ])?;
@@ -171,9 +173,28 @@ impl Embedded {
     }
 }
 
+/// Says at the start when much will go with the next puts.
+pub(crate) fn tell(db: &Connection, keep: Keep, now: Timestamp) -> rusqlite::Result<()> {
+    let oldest: Option<i64> = db.query_row("SELECT min(start) FROM datapoint", [], |row| row.get(0))?;
+    // What became too old since the last put goes every time.
+    let oldest = oldest.map(Timestamp::from_micros).filter(|oldest| *oldest + DAY < now - keep.time);
+    if let Some(oldest) = oldest {
+        tracing::info!(%oldest, keep = ?keep.time, "datapoints older than `keep` go from publisher.db, some with each put");
+    }
+    let used = used(db)?;
+    if let Some(bound) = keep.max_bytes.filter(|bound| used > bound + bound / 10) {
+        tracing::info!(
+            used,
+            max_size = bound,
+            "publisher.db is larger than its max_size: the oldest datapoints go, some with each put"
+        );
+    }
+    Ok(())
+}
+
 /// The bytes of the file that hold something; its free pages are used again.
-fn used(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
-    let pragma = |name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+fn used(db: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok(u64::try_from(pages * pragma("page_size")?).unwrap_or(0))
 }
