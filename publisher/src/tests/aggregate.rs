@@ -140,6 +140,35 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0), (60, 2, 3.0)]);
 }
 
+/// What was in the hands of a publisher that died comes again, whoever sent it.
+#[test]
+fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_wait_after_the_publishers_own_start() {
+    let mut topology = topology();
+    topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    topology.links[0].probes.retain(|probe| *probe.from != *"a");
+    let mut db = file();
+    let opened = |db: &Connection| {
+        let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded::new(KEEP)));
+        aggregate.load(db).unwrap();
+        aggregate
+    };
+    let run = |run: u64| {
+        let at = 60 * run.cast_signed() + 5;
+        let body = Body::Collection { source: "ec2".into(), ok: true, error: None, took_ms: 1.0 };
+        batch("a", &run.to_string(), 0, at + 1, vec![Observation { at: secs(BEGIN + at), seq: 0, body }])
+    };
+    let after = |secs| NOW + Duration::from_secs(secs);
+    apply(&mut opened(&db), &mut db, &[run(0)], NOW);
+    let mut aggregate = opened(&db);
+    apply(&mut aggregate, &mut db, &[run(2)], after(120));
+    let done = apply(&mut aggregate, &mut db, &[run(1)], after(140));
+    assert_eq!(done.late, 0);
+    apply(&mut aggregate, &mut db, &[run(3)], after(180));
+    let minutes: Vec<i64> =
+        brief(&rows(&db, "CollectionSuccess")).iter().map(|(start, ..)| start / 60).collect();
+    assert_eq!(minutes, [0, 1, 2]);
+}
+
 /// Each run is a boot with one batch, some seconds or minutes after the one before.
 #[test]
 fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_close_with_the_next_run() {
