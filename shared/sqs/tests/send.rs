@@ -231,7 +231,7 @@ async fn what_a_slow_way_does_not_carry_in_time_goes_in_parts_and_quickly_again_
 
     *uplink.rate.lock().unwrap() = 10_000_000;
     deliver(&mut sender, Load::new(load)).await;
-    assert_eq!(*uplink.calls().last().unwrap(), 1_000_000, "all that a call takes");
+    assert_eq!(uplink.calls().into_iter().max(), Some(1_000_000), "all that a call takes");
     assert_eq!(sender.room(), BYTES);
 }
 
