@@ -177,19 +177,19 @@ impl Sender {
         let standby = self.standby.clone().filter(|_| self.is_on_standby());
         let route = if standby.is_some() { Route::Standby } else { Route::First };
         let (places, bodies) = load.next(self.allowance.bytes());
-        let mut within = self.allowance.within(ANSWER);
+        let bytes = bodies.iter().map(String::len).sum();
+        let mut within = self.allowance.within(ANSWER, bytes);
         let answer = match &standby {
             Some(standby) => {
                 self.try_first(&bodies, begun);
                 standby.send(&bodies, within).await
             }
             None if self.standby.is_some() => {
-                within = self.allowance.within(self.patience);
+                within = self.allowance.within(self.patience, bytes);
                 timeout(within, self.first.send(&bodies, within)).await.unwrap_or_else(|_| Err(late(within)))
             }
             None => self.first.send(&bodies, within).await,
         };
-        let bytes = bodies.iter().map(String::len).sum();
         match &answer {
             Ok(_) => self.allowance.answered(bytes, begun.elapsed(), within),
             Err(failure) if failure.kind == Kind::Timeout => self.allowance.late(bodies.len(), bytes),
@@ -255,7 +255,7 @@ impl Sender {
             return;
         }
         let (first, body) = (self.first.clone(), bodies.first().cloned());
-        let within = self.allowance.within(ANSWER);
+        let within = self.allowance.within(ANSWER, body.as_ref().map_or(0, String::len));
         self.trial = Some(tokio::spawn(async move {
             let Some(body) = body else { return false };
             matches!(first.send(&[body], within).await, Ok(each) if each.iter().all(Result::is_ok))

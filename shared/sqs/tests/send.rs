@@ -265,6 +265,23 @@ async fn small_messages_that_hang_get_no_more_time_than_ever() {
     }
 }
 
+/// A large message that was late says nothing of news: where that hangs, it is to be tried again soon, or elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_small_message_that_hangs_gets_no_more_time_since_a_large_one_was_late() {
+    let patience = Duration::from_secs(5);
+    for standby in [false, true] {
+        let (first, other) = (Uplink::of(1), Uplink::of(1));
+        let mut sender = Sender::new(first, standby.then_some(other as Arc<dyn Post>)).waiting(patience);
+        for _ in 0..5 {
+            sender.attempt(&mut Load::new(["x".repeat(BYTES)])).await;
+        }
+        let attempt = sender.attempt(&mut Load::new(["x".repeat(8 << 10)])).await;
+        assert!(attempt.took <= ANSWER, "{attempt:?}");
+        let attempt = sender.attempt(&mut Load::new(["x".repeat(BYTES)])).await;
+        assert!(attempt.took > 5 * ANSWER, "{attempt:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_real_call_has_the_time_it_is_given_with_its_upload_and_is_made_once() {
     let server = Server::start();

@@ -15,6 +15,10 @@ pub(super) const LEAST: usize = 8 << 10;
 /// So often the time for a call is doubled at most: the largest message takes 53 kbit/s then.
 const DOUBLINGS: u32 = 4;
 
+/// A call gets no more time than its bytes take at so many a second, 14 kbit/s: what is small and hangs is given up as soon
+/// as ever. [`LEAST`] bytes take less than the patience with a first queue.
+const LEAST_RATE: usize = 1_700;
+
 /// A call that took no more than this part of its time says that twice as much would be taken as well.
 const QUICK: u32 = 4;
 
@@ -36,9 +40,10 @@ impl Allowance {
         self.bytes
     }
 
-    /// How long a call may take that has this long where nothing was slow.
-    pub(super) fn within(&self, time: Duration) -> Duration {
-        time * (1 << self.doublings)
+    /// How long a call of so many bytes may take that has this long where nothing was slow.
+    pub(super) fn within(&self, time: Duration, bytes: usize) -> Duration {
+        let upload = Duration::from_millis((bytes * 1_000 / LEAST_RATE) as u64);
+        time.max(upload.min(time * (1 << self.doublings)))
     }
 
     /// A call of so many messages and bytes had no answer in its time.
