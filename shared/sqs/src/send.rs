@@ -1,7 +1,8 @@
 //! Sending to one queue, and to the queue in another region that stands by for it.
 //!
-//! A message may be sent again, to either queue, whenever its fate is not known: it keeps its body, and who receives it
-//! knows it by its collector, boot and number. So nothing here remembers what was sent beyond the [`Load`] in hand.
+//! A message may be sent again, to either queue, whenever its fate is not known: it keeps what is in it, though its text may
+//! be another after a restart, and who receives it knows it by its collector, boot and number. So nothing here remembers
+//! what was sent beyond the [`Load`] in hand.
 //!
 //! The first queue gets everything while it takes it. Once it has failed for [`PATIENCE`] the standby gets it; beside
 //! that the first is given a message of the load from time to time, and has everything again as soon as it takes that.
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::body::billed;
 use allowance::Allowance;
+pub(crate) use allowance::LEAST;
 
 /// How long the first queue may fail before the standby gets what it can't take; and, where there is a standby, how long the
 /// first has for an answer.

@@ -1,7 +1,7 @@
 //! How much goes in one call, and how long that may take: what the way to the queue was found to carry. Pure.
 //!
 //! A call that could not be uploaded in its time would fail for ever if it were made again just the same. So what timed out
-//! goes in parts, down to one message; and since a message that may have been sent stays what it is, one that timed out alone
+//! goes in parts, down to one message; and since a message that may have been sent keeps what is in it, one that timed out alone
 //! gets more time. Messages that are made from then on are small. What is taken in a fraction of its time brings both back.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crosswatch_aws::sqs::BYTES;
 
 /// Calls and messages are never made smaller than this for the way's sake: what is as small and late was not late for its
 /// size.
-pub(super) const LEAST: usize = 8 << 10;
+pub(crate) const LEAST: usize = 8 << 10;
 
 /// So often the time for a call is doubled at most: the largest message takes 53 kbit/s then.
 const DOUBLINGS: u32 = 4;
