@@ -26,7 +26,7 @@ use crosswatch_shared::config::topology::worker;
 use crosswatch_shared::observation::{Batch, Name};
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::wire::encode_batch;
-use crosswatch_sqs::body::{encode, fitting_in};
+use crosswatch_sqs::body::{encode_again, fitting_in};
 use crosswatch_sqs::send::{Attempt, Load, Route, Sender};
 use crosswatch_sqs::way_out;
 use tokio::time::Instant;
@@ -341,7 +341,7 @@ impl Forwarder {
     async fn pack(&mut self) {
         let entries = std::mem::take(&mut self.entries);
         let (numbers, share) = (self.numbers.clone(), self.share);
-        // Once it is written down, a message stays as large as it is.
+        // Once it is written down, a message keeps the observations in it.
         let room = self.sender.room();
         let packing = tokio::task::spawn_blocking(move || {
             pack(&entries, &numbers, share, |batch| fitting_in(encode_batch(batch), room))
@@ -406,7 +406,8 @@ impl Forwarder {
             }
         }
         let entries = std::mem::take(&mut self.entries);
-        let texts = self.pieces.iter().map(|piece| encode(encode_batch(&again(&entries, piece))));
+        // How small they had to be is not known any more.
+        let texts = self.pieces.iter().map(|piece| encode_again(encode_batch(&again(&entries, piece))));
         self.load = Some(Load::new(texts));
         Ok(())
     }

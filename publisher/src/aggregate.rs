@@ -58,11 +58,14 @@ struct Heard {
 
 impl Heard {
     /// Takes note of a boot; gives whether the windows may close. One boot on another's heels does not make them wait
-    /// for longer.
-    fn is_settled(&mut self, boot: &Name, settling: Duration, now: Timestamp) -> bool {
+    /// for longer, and each run of a collector `at_rest` is another: at every second run they would close, with what the run
+    /// before saw twice as late.
+    fn is_settled(&mut self, boot: &Name, at_rest: bool, settling: Duration, now: Timestamp) -> bool {
         if self.boot != *boot {
             self.boot = boot.clone();
-            self.settles_since.get_or_insert(now);
+            if !at_rest {
+                self.settles_since.get_or_insert(now);
+            }
         }
         if self.settles_since.is_some_and(|since| now.since(since) < settling) {
             return false;
@@ -168,8 +171,6 @@ impl Aggregate {
             if !watched {
                 continue;
             }
-            // Else windows would close at every second run, with what the run before saw twice as late.
-            let settling = if self.at_rest.contains(&origin.site) { Duration::ZERO } else { self.settling };
             self.windows.delay(&origin.site, *through, now);
             let time = self.event_times.entry(origin.site.clone()).or_default();
             if let Some(Advance { at, boot }) = time.receive(origin, *number, *through, now)
@@ -177,7 +178,7 @@ impl Aggregate {
                     .heard
                     .entry(origin.site.clone())
                     .or_insert_with(|| Heard { boot: boot.clone(), settles_since: Some(now) })
-                    .is_settled(&boot, settling, now)
+                    .is_settled(&boot, self.at_rest.contains(&origin.site), self.settling, now)
             {
                 closed.append(&mut self.windows.advance(&origin.site, at));
             }

@@ -69,7 +69,7 @@ impl Publisher {
         let metrics = Metrics::register(registry);
         let keep = Keep { time: config.keep, max_bytes: config.max_bytes };
         let (sink, sender): (Box<dyn Sink>, _) = match cloudwatch {
-            None => (Box::new(Embedded(keep)), None),
+            None => (Box::new(Embedded::new(keep)), None),
             Some((client, worker)) => {
                 let sender =
                     Sender::new(client, worker, config.namespace.clone(), &topology.queue.kind, registry);
@@ -89,6 +89,7 @@ impl Publisher {
             told_old: false,
         };
         publisher.load()?;
+        publisher.consumer.transaction(|tx| Ok::<_, Error>(sink::tell(tx, keep, clock::now())?))?;
         Ok(publisher)
     }
 

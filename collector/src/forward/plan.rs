@@ -110,9 +110,9 @@ pub fn pack(
         // An earlier part of the same boot, when another boot's entries lie between, has used up numbers.
         let used = packed.iter().rev().find(|(piece, _): &&(Piece, String)| piece.origin == *origin);
         let mut number = used.map_or_else(|| numbers.next(origin), |(piece, _)| piece.number + 1);
-        let mut rest = own.as_slice();
+        let (mut rest, mut most) = (own.as_slice(), MOST);
         loop {
-            let mut count = rest.len().min(MOST);
+            let mut count = rest.len().min(most);
             let (piece, text) = loop {
                 let (observations, behind) = rest.split_at(count);
                 let (batch, piece) = form(number, observations, behind);
@@ -124,6 +124,8 @@ pub fn pack(
                 }
             };
             packed.push((piece, text));
+            // What little room takes is known by now: nothing like MOST is encoded for each message.
+            most = (2 * count).min(MOST);
             number += 1;
             rest = rest.split_at(count).1;
             if rest.is_empty() {

@@ -428,6 +428,34 @@ async fn a_backlog_passes_a_way_on_which_no_full_message_passes_in_the_time_of_a
     assert!(largest > 20_000, "{largest} bytes pass in 10 s, and try nothing");
 }
 
+/// How slow the way is, the next forwarder has to find out anew.
+#[tokio::test]
+async fn a_message_made_for_a_slow_way_is_as_small_after_a_restart() {
+    let mut world = World::new();
+    world.append(400, REPLY);
+    let queue = Arc::new(Queue::default());
+    let mut forwarder = world.hasty(&queue);
+    forwarder.gather().await.unwrap();
+    let entries = forwarder.entries.clone();
+    let small = |batch: &Batch| fitting_in(encode_batch(batch), 8 << 10);
+    let packed = pack(&entries, &forwarder.numbers, forwarder.share, small);
+    let made: Vec<usize> = packed.iter().map(|(_, text)| text.len()).collect();
+    assert!(encode_batch(&entries[0]).len() > 16 << 10, "more than that as it is");
+    forwarder.packed = Some(packed);
+    forwarder.plan().unwrap();
+    drop(forwarder);
+
+    let sizes = Arc::new(Uplink { queue: Arc::clone(&queue), rate: 1 << 30, largest: Mutex::default() });
+    let mut forwarder = world.hasty(&queue);
+    forwarder.sender = Sender::new(sizes.clone(), None);
+    tokio::select! {
+        () = queue.has(400) => {}
+        result = forwarder.run(CancellationToken::new()) => result.unwrap(),
+    }
+    let largest = *sizes.largest.lock().unwrap();
+    assert!(largest <= made.iter().sum(), "{largest} bytes of what was made {made:?}");
+}
+
 /// A reader of the journal that cannot read once, as for want of file descriptors.
 struct Faltering {
     journal: crosswatch_queue::Embedded,

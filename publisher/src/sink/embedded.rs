@@ -1,11 +1,12 @@
 //! The embedded sink: datapoints in the publisher's own SQLite file, for as long as they are kept.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_window::{Datapoint, MOST_VALUES};
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::Sink;
 
@@ -36,6 +37,8 @@ pub(crate) const SCHEMA: &str = "
 /// The least that may be forgotten in one step, so that a pile of old datapoints goes in time without a long transaction.
 const STEP: usize = 1_000;
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// How long datapoints are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep {
@@ -45,14 +48,24 @@ pub(crate) struct Keep {
     pub(crate) max_bytes: Option<u64>,
 }
 
-pub(crate) struct Embedded(pub(crate) Keep);
+pub(crate) struct Embedded {
+    keep: Keep,
+    /// It was told that the file cannot be held to its size.
+    told: Cell<bool>,
+}
+
+impl Embedded {
+    pub(crate) fn new(keep: Keep) -> Self {
+        Self { keep, told: Cell::new(false) }
+    }
+}
 
 impl Sink for Embedded {
     fn put(&self, tx: &Transaction<'_>, datapoints: &[Datapoint], now: Timestamp) -> rusqlite::Result<()> {
         for datapoint in datapoints {
             put(tx, datapoint)?;
         }
-        forget(tx, self.0, now, datapoints.len())
+        self.forget(tx, now, datapoints.len())
     }
 }
 
@@ -123,25 +136,65 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Forgets what is too old or too much, some more than was put.
-pub(super) fn forget(tx: &Transaction<'_>, keep: Keep, now: Timestamp, put: usize) -> rusqlite::Result<()> {
-    let most = STEP.max(2 * put);
-    let before = match keep.max_bytes {
-        // The oldest go, whatever their age.
-        Some(most) if used(tx)? > most => Timestamp::MAX,
-        _ => now - keep.time,
-    };
-    tx.prepare_cached(
-        "DELETE FROM datapoint WHERE (series, start, period, part) IN
-             (SELECT series, start, period, part FROM datapoint WHERE start < ? ORDER BY start LIMIT ?)",
-    )?
-    .execute(params![before.as_micros(), i64::try_from(most).unwrap_or(i64::MAX)])?;
+impl Embedded {
+    /// Forgets what is too old or too much, several times as much as was put. For want of room nothing goes that is owed to
+    /// CloudWatch, which is put what is here, or that is as new as what alarms and people look at.
+    pub(super) fn forget(&self, tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
+        let old = now - self.keep.time;
+        let bound = self.keep.max_bytes;
+        let used = used(tx)?;
+        let over = bound.is_some_and(|bound| used > bound);
+        let forgotten = tx
+            .prepare_cached(
+                "DELETE FROM datapoint WHERE (series, start, period, part) IN (
+                     SELECT series, start, period, part FROM
+                         (SELECT series, start, period, part FROM datapoint WHERE start < ?1 ORDER BY start LIMIT ?2) oldest
+                     WHERE start < ?3 OR (start + 2 * period < ?4 AND NOT EXISTS (
+                         SELECT 1 FROM owed WHERE owed.series = oldest.series AND owed.start = oldest.start
+                             AND owed.period = oldest.period)))",
+            )?
+            .execute(params![
+                if over { now } else { old }.as_micros(),
+                i64::try_from(STEP.max(10 * put)).unwrap_or(i64::MAX),
+                old.as_micros(),
+                now.as_micros(),
+            ])?;
+        if over && forgotten == 0 && !self.told.replace(true) {
+            tracing::warn!(
+                used,
+                max_size = bound,
+                "publisher.db grows beyond its max_size: what it holds is owed to CloudWatch, or newer than two periods"
+            );
+        }
+        if !over {
+            self.told.set(false);
+        }
+        Ok(())
+    }
+}
+
+/// Says at the start when much will go with the next puts.
+pub(crate) fn tell(db: &Connection, keep: Keep, now: Timestamp) -> rusqlite::Result<()> {
+    let oldest: Option<i64> = db.query_row("SELECT min(start) FROM datapoint", [], |row| row.get(0))?;
+    // What became too old since the last put goes every time.
+    let oldest = oldest.map(Timestamp::from_micros).filter(|oldest| *oldest + DAY < now - keep.time);
+    if let Some(oldest) = oldest {
+        tracing::info!(%oldest, keep = ?keep.time, "datapoints older than `keep` go from publisher.db, some with each put");
+    }
+    let used = used(db)?;
+    if let Some(bound) = keep.max_bytes.filter(|bound| used > bound + bound / 10) {
+        tracing::info!(
+            used,
+            max_size = bound,
+            "publisher.db is larger than its max_size: the oldest datapoints go, some with each put"
+        );
+    }
     Ok(())
 }
 
 /// The bytes of the file that hold something; its free pages are used again.
-fn used(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
-    let pragma = |name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+fn used(db: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok(u64::try_from(pages * pragma("page_size")?).unwrap_or(0))
 }

@@ -7,7 +7,7 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_window::Datapoint;
 use rusqlite::Transaction;
 
-pub(crate) use embedded::{Embedded, Keep, SCHEMA};
+pub(crate) use embedded::{Embedded, Keep, SCHEMA, tell};
 
 /// Takes closed windows.
 ///

@@ -18,6 +18,7 @@ pub(super) fn file() -> Connection {
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch(aggregate::SCHEMA).unwrap();
     db.execute_batch(sink::SCHEMA).unwrap();
+    db.execute_batch(sink::cloudwatch::SCHEMA).unwrap();
     // The queue's own.
     db.execute_batch("CREATE TABLE seen (collector TEXT, boot TEXT, first INTEGER, last INTEGER)").unwrap();
     db.execute_batch(had::SCHEMA).unwrap();
@@ -26,7 +27,7 @@ pub(super) fn file() -> Connection {
 }
 
 pub(super) fn loaded(db: &Connection) -> Aggregate {
-    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(KEEP)));
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded::new(KEEP)));
     aggregate.load(db).unwrap();
     aggregate
 }
@@ -122,7 +123,7 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     let mut topology = topology();
     topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
     let mut db = file();
-    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded::new(KEEP)));
     aggregate.load(&db).unwrap();
     let after = |secs| NOW + Duration::from_secs(secs);
     // What its predecessor had in hand when it died may come again.
@@ -140,6 +141,35 @@ fn over_sqs_windows_wait_for_what_is_left_of_a_former_boot() {
     assert_eq!(brief(&rows(&db, "PingLatency")), [(0, 2, 2.0), (60, 2, 3.0)]);
 }
 
+/// What was in the hands of a publisher that died comes again, whoever sent it.
+#[test]
+fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_wait_after_the_publishers_own_start() {
+    let mut topology = topology();
+    topology.queue.kind = QueueKind::Sqs { publisher: Vec::new(), alerter: Vec::new() };
+    topology.links[0].probes.retain(|probe| *probe.from != *"a");
+    let mut db = file();
+    let opened = |db: &Connection| {
+        let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded::new(KEEP)));
+        aggregate.load(db).unwrap();
+        aggregate
+    };
+    let run = |run: u64| {
+        let at = 60 * run.cast_signed() + 5;
+        let body = Body::Collection { source: "ec2".into(), ok: true, error: None, took_ms: 1.0 };
+        batch("a", &run.to_string(), 0, at + 1, vec![Observation { at: secs(BEGIN + at), seq: 0, body }])
+    };
+    let after = |secs| NOW + Duration::from_secs(secs);
+    apply(&mut opened(&db), &mut db, &[run(0)], NOW);
+    let mut aggregate = opened(&db);
+    apply(&mut aggregate, &mut db, &[run(2)], after(120));
+    let done = apply(&mut aggregate, &mut db, &[run(1)], after(140));
+    assert_eq!(done.late, 0);
+    apply(&mut aggregate, &mut db, &[run(3)], after(180));
+    let minutes: Vec<i64> =
+        brief(&rows(&db, "CollectionSuccess")).iter().map(|(start, ..)| start / 60).collect();
+    assert_eq!(minutes, [0, 1, 2]);
+}
+
 /// Each run is a boot with one batch, some seconds or minutes after the one before.
 #[test]
 fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_close_with_the_next_run() {
@@ -148,7 +178,7 @@ fn over_sqs_the_windows_of_a_site_whose_collector_runs_once_close_with_the_next_
     topology.links[0].probes.retain(|probe| *probe.from != *"a");
     assert!(!topology.rhythm("a").is_zero());
     let mut db = file();
-    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded(KEEP)));
+    let mut aggregate = Aggregate::new(config(), &topology, Box::new(sink::Embedded::new(KEEP)));
     aggregate.load(&db).unwrap();
     for run in 0..4_i64 {
         let at = 60 * run + 5;
@@ -244,7 +274,7 @@ fn beyond_its_size_the_oldest_datapoints_go_whatever_their_age() {
     let mut db = file();
     let bytes = 400 << 10;
     let keep = sink::Keep { max_bytes: Some(bytes), ..KEEP };
-    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded(keep)));
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(sink::Embedded::new(keep)));
     aggregate.load(&db).unwrap();
     let used = |db: &Connection| {
         let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
@@ -253,7 +283,8 @@ fn beyond_its_size_the_oldest_datapoints_go_whatever_their_age() {
     let mut largest = 0;
     for minute in 0..3_000_u64 {
         let at = minute.cast_signed() * 60;
-        apply(&mut aggregate, &mut db, &[batch("a", "1", minute, at + 62, vec![reply(at, 1.0)])], NOW);
+        let now = secs(BEGIN + at + 62);
+        apply(&mut aggregate, &mut db, &[batch("a", "1", minute, at + 62, vec![reply(at, 1.0)])], now);
         largest = largest.max(used(&db));
     }
     assert!((bytes / 10 * 9..bytes + (100 << 10)).contains(&largest), "{largest}");
@@ -261,6 +292,33 @@ fn beyond_its_size_the_oldest_datapoints_go_whatever_their_age() {
     let minutes: Vec<i64> = kept.iter().map(|(start, ..)| start / 60).collect();
     let first = 3_000 - i64::try_from(minutes.len()).unwrap();
     assert!(first > 0 && minutes.iter().copied().eq(first..3_000), "the newest, without a hole: {minutes:?}");
+}
+
+/// CloudWatch is put what is here: it must be here until then.
+#[test]
+fn beyond_its_size_what_is_owed_to_cloudwatch_and_what_is_newest_stays() {
+    let mut db = file();
+    let keep = sink::Keep { max_bytes: Some(1), ..KEEP };
+    let owing = sink::cloudwatch::Owing::new(&[], keep);
+    let mut aggregate = Aggregate::new(config(), &topology(), Box::new(owing));
+    aggregate.load(&db).unwrap();
+    let starts = |db: &Connection| -> Vec<i64> {
+        brief(&rows(db, "PingLatency")).into_iter().map(|(start, ..)| start / 60).collect()
+    };
+    let mut minute = |db: &mut Connection, minute: u64| {
+        let at = 60 * minute.cast_signed();
+        let now = secs(BEGIN + at + 62);
+        apply(&mut aggregate, db, &[batch("a", "1", minute, at + 62, vec![reply(at, 1.0)])], now);
+    };
+    (0..10).for_each(|number| minute(&mut db, number));
+    assert_eq!(starts(&db), (0..10).collect::<Vec<_>>(), "all of it is owed");
+    // CloudWatch took the first half, and later everything.
+    db.execute("DELETE FROM owed WHERE start < ?", [secs(BEGIN + 300).as_micros()]).unwrap();
+    minute(&mut db, 10);
+    assert_eq!(starts(&db), (5..11).collect::<Vec<_>>());
+    db.execute("DELETE FROM owed", []).unwrap();
+    minute(&mut db, 11);
+    assert_eq!(starts(&db), [11], "the newest");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crosswatch_aws::sqs::{BILLED, BYTES};
 use zstd::zstd_safe;
 
+use crate::send::LEAST;
+
 /// What a compressed body begins with; no JSON does.
 const COMPRESSED: &str = "zstd:";
 
@@ -45,6 +47,12 @@ fn length(length: Option<u64>) -> String {
 #[must_use]
 pub fn encode(wire: String) -> String {
     encode_in(wire, BILLED)
+}
+
+/// The same for a message that may have been made for a slow way: no longer than it was then. Who receives it reads either.
+#[must_use]
+pub fn encode_again(wire: String) -> String {
+    encode_in(wire, LEAST)
 }
 
 /// The same, compressed already where it is longer than this.

@@ -1,7 +1,8 @@
 //! Sending to one queue, and to the queue in another region that stands by for it.
 //!
-//! A message may be sent again, to either queue, whenever its fate is not known: it keeps its body, and who receives it
-//! knows it by its collector, boot and number. So nothing here remembers what was sent beyond the [`Load`] in hand.
+//! A message may be sent again, to either queue, whenever its fate is not known: it keeps what is in it, though its text may
+//! be another after a restart, and who receives it knows it by its collector, boot and number. So nothing here remembers
+//! what was sent beyond the [`Load`] in hand.
 //!
 //! The first queue gets everything while it takes it. Once it has failed for [`PATIENCE`] the standby gets it; beside
 //! that the first is given a message of the load from time to time, and has everything again as soon as it takes that.
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::body::billed;
 use allowance::Allowance;
+pub(crate) use allowance::LEAST;
 
 /// How long the first queue may fail before the standby gets what it can't take; and, where there is a standby, how long the
 /// first has for an answer.
@@ -177,19 +179,19 @@ impl Sender {
         let standby = self.standby.clone().filter(|_| self.is_on_standby());
         let route = if standby.is_some() { Route::Standby } else { Route::First };
         let (places, bodies) = load.next(self.allowance.bytes());
-        let mut within = self.allowance.within(ANSWER);
+        let bytes = bodies.iter().map(String::len).sum();
+        let mut within = self.allowance.within(ANSWER, bytes);
         let answer = match &standby {
             Some(standby) => {
                 self.try_first(&bodies, begun);
                 standby.send(&bodies, within).await
             }
             None if self.standby.is_some() => {
-                within = self.allowance.within(self.patience);
+                within = self.allowance.within(self.patience, bytes);
                 timeout(within, self.first.send(&bodies, within)).await.unwrap_or_else(|_| Err(late(within)))
             }
             None => self.first.send(&bodies, within).await,
         };
-        let bytes = bodies.iter().map(String::len).sum();
         match &answer {
             Ok(_) => self.allowance.answered(bytes, begun.elapsed(), within),
             Err(failure) if failure.kind == Kind::Timeout => self.allowance.late(bodies.len(), bytes),
@@ -255,7 +257,7 @@ impl Sender {
             return;
         }
         let (first, body) = (self.first.clone(), bodies.first().cloned());
-        let within = self.allowance.within(ANSWER);
+        let within = self.allowance.within(ANSWER, body.as_ref().map_or(0, String::len));
         self.trial = Some(tokio::spawn(async move {
             let Some(body) = body else { return false };
             matches!(first.send(&[body], within).await, Ok(each) if each.iter().all(Result::is_ok))

@@ -189,6 +189,19 @@ fn of_what_the_journal_dropped_the_rest_goes_under_the_number_it_had() {
 }
 
 #[test]
+fn where_messages_must_be_small_each_observation_is_encoded_a_few_times_only() {
+    let entries = journal(&[vec![(2 * MOST, 20)]]);
+    let encoded = std::cell::Cell::new(0);
+    let packed = pack(&entries, &Numbers::default(), ALL, |batch| {
+        let count = batch.observations.len();
+        encoded.set(encoded.get() + count);
+        (count <= 300).then(String::new)
+    });
+    assert!(packed.len() <= 400, "{}", packed.len());
+    assert!(encoded.get() <= 10 * MOST, "{}", encoded.get());
+}
+
+#[test]
 fn what_is_too_long_is_halved_and_promises_no_more_than_what_is_behind_allows() {
     let entries = journal(&[vec![(4, 20)]]);
     let short = |batch: &Batch| (batch.observations.len() <= 2).then(|| encode_batch(batch));

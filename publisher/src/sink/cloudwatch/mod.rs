@@ -13,19 +13,19 @@ use crosswatch_window::{Datapoint, Metric};
 use rusqlite::Transaction;
 use wildmatch::WildMatch;
 
-use super::{Keep, Sink, embedded};
+use super::{Embedded, Keep, Sink, embedded};
 pub(crate) use owed::SCHEMA;
 pub(crate) use sender::Sender;
 
 /// Keeps datapoints, and records what of them is owed.
 pub(crate) struct Owing {
     sources: Vec<WildMatch>,
-    keep: Keep,
+    kept: Embedded,
 }
 
 impl Owing {
     pub(crate) fn new(sources: &[String], keep: Keep) -> Self {
-        Self { sources: sources.iter().map(|glob| WildMatch::new(glob)).collect(), keep }
+        Self { sources: sources.iter().map(|glob| WildMatch::new(glob)).collect(), kept: Embedded::new(keep) }
     }
 
     /// Each metric is billed: those of the collectors' own sources go there as far as asked for.
@@ -44,6 +44,6 @@ impl Sink for Owing {
                 owed::add(tx, put)?;
             }
         }
-        embedded::forget(tx, self.keep, now, datapoints.len())
+        self.kept.forget(tx, now, datapoints.len())
     }
 }

@@ -1,7 +1,7 @@
 //! How much goes in one call, and how long that may take: what the way to the queue was found to carry. Pure.
 //!
 //! A call that could not be uploaded in its time would fail for ever if it were made again just the same. So what timed out
-//! goes in parts, down to one message; and since a message that may have been sent stays what it is, one that timed out alone
+//! goes in parts, down to one message; and since a message that may have been sent keeps what is in it, one that timed out alone
 //! gets more time. Messages that are made from then on are small. What is taken in a fraction of its time brings both back.
 
 use std::time::Duration;
@@ -10,10 +10,14 @@ use crosswatch_aws::sqs::BYTES;
 
 /// Calls and messages are never made smaller than this for the way's sake: what is as small and late was not late for its
 /// size.
-pub(super) const LEAST: usize = 8 << 10;
+pub(crate) const LEAST: usize = 8 << 10;
 
 /// So often the time for a call is doubled at most: the largest message takes 53 kbit/s then.
 const DOUBLINGS: u32 = 4;
+
+/// A call gets no more time than its bytes take at so many a second, 14 kbit/s: what is small and hangs is given up as soon
+/// as ever. [`LEAST`] bytes take less than the patience with a first queue.
+const LEAST_RATE: usize = 1_700;
 
 /// A call that took no more than this part of its time says that twice as much would be taken as well.
 const QUICK: u32 = 4;
@@ -36,9 +40,10 @@ impl Allowance {
         self.bytes
     }
 
-    /// How long a call may take that has this long where nothing was slow.
-    pub(super) fn within(&self, time: Duration) -> Duration {
-        time * (1 << self.doublings)
+    /// How long a call of so many bytes may take that has this long where nothing was slow.
+    pub(super) fn within(&self, time: Duration, bytes: usize) -> Duration {
+        let upload = Duration::from_millis((bytes * 1_000 / LEAST_RATE) as u64);
+        time.max(upload.min(time * (1 << self.doublings)))
     }
 
     /// A call of so many messages and bytes had no answer in its time.
