@@ -45,7 +45,7 @@ use crosswatch_judge::verdict::{Kind, Symptom};
 use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::at_most::History;
 use crate::catch_up::{self, CATCH_UP};
@@ -160,11 +160,13 @@ impl Ledger {
     ) -> rusqlite::Result<()> {
         let body = Body::firing(event, symptom, "firing");
         for to in self.destinations.iter().filter(|to| receivers.contains(&to.receiver)) {
-            match (told(file, &body.id, to)?.first(), kept) {
+            match (first_told(file, &body.id, to)?, kept) {
                 (None, None) => owe(file, &body, to, Message::Single, now)?,
                 (None, Some(kept)) => owe(file, &body, to, Message::Kept(kept), now)?,
-                (Some(first), None) if first.is_kept() => release(file, first, &body, to, now)?,
-                (Some(first), Some(Kept::Behind)) if first.standing == "muted" => {
+                (Some((first, standing)), None) if is_kept(&standing) => {
+                    release(file, first, &body, to, now)?;
+                }
+                (Some((first, standing)), Some(Kept::Behind)) if standing == "muted" => {
                     keep(file, first, &Kept::Behind, now)?;
                 }
                 (Some(_), _) => {}
@@ -191,12 +193,12 @@ impl Ledger {
             for kept in told.iter().filter(|of| of.is_kept()) {
                 match (free, muted) {
                     (None, Some(by)) if kept.standing == "behind" => {
-                        keep(file, kept, &Kept::Muted(by.to_owned()), now)?
+                        keep(file, kept.number, &Kept::Muted(by.to_owned()), now)?
                     }
                     (None, _) => {}
                     (Some(_), _) if kept.created > due.fires => {}
                     (Some(free), _) if kept.revision == 0 => {
-                        release(file, kept, &Body::firing(event, free.symptom, "firing"), to, now)?;
+                        release(file, kept.number, &Body::firing(event, free.symptom, "firing"), to, now)?;
                     }
                     (Some(free), _) if event.incident.verdict.kind.is_down() => {
                         worsen(file, event, free.symptom, &told, to, now)?;
@@ -330,7 +332,7 @@ impl Ledger {
             match (told.iter().find(|of| of.is_kept()), kept) {
                 (_, None) => worsen(file, event, symptom, &told, to, now)?,
                 (Some(kept), Some(Kept::Behind)) if kept.standing == "muted" => {
-                    keep(file, kept, &Kept::Behind, now)?;
+                    keep(file, kept.number, &Kept::Behind, now)?;
                 }
                 (Some(_), Some(_)) => {}
                 (None, Some(kept)) => {
@@ -469,7 +471,7 @@ struct Told {
 impl Told {
     /// Whether it waits for the end of a silence, or of catching up.
     fn is_kept(&self) -> bool {
-        ["muted", "behind"].contains(&&*self.standing)
+        is_kept(&self.standing)
     }
 
     /// Whether somebody is paged by it for what is down. What only refines pages nobody.
@@ -477,6 +479,21 @@ impl Told {
         let is_told = ["owed", "held", "digested", "accepted"].contains(&&*self.standing);
         is_told && self.is_down && (self.revision == 0 || self.is_worse)
     }
+}
+
+fn is_kept(standing: &str) -> bool {
+    ["muted", "behind"].contains(&standing)
+}
+
+/// The first of what a destination was, or will be, told of an incident, and how that stands: asked for with each symptom, and so
+/// without a look into what it says.
+fn first_told(file: &Connection, id: &str, to: &Destination) -> rusqlite::Result<Option<(i64, String)>> {
+    file.prepare_cached(
+        "SELECT number, standing FROM notification
+         WHERE id = ? AND receiver = ? AND channel = ? AND state = 'firing' ORDER BY revision LIMIT 1",
+    )?
+    .query_row(params![id, to.receiver, to.channel], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
 }
 
 /// What a destination was, or will be, told of an incident that fires, the first of it first.
@@ -521,7 +538,7 @@ fn worsen(
     let kept = told.iter().find(|of| of.is_kept());
     if first.standing == "held" {
         kept.map_or(Ok(()), |kept| abandon(file, kept.number, now))?;
-        return release(file, first, &Body::firing(event, symptom, "firing"), to, now);
+        return release(file, first.number, &Body::firing(event, symptom, "firing"), to, now);
     }
     let mut body = Body::firing(event, symptom, "worse");
     let Some(kept) = kept else {
@@ -532,7 +549,7 @@ fn worsen(
     if told.iter().any(Told::tells_down) {
         return abandon(file, kept.number, now);
     }
-    release(file, kept, &body, to, now)
+    release(file, kept.number, &body, to, now)
 }
 
 /// Nothing needs to be said of it any more. A try of it may be under way all the same, unless it was kept back.
@@ -562,12 +579,12 @@ pub(crate) fn kept(file: &Connection) -> rusqlite::Result<HashSet<String>> {
 }
 
 /// It is kept back for this from now on.
-fn keep(file: &Connection, told: &Told, kept: &Kept, now: Timestamp) -> rusqlite::Result<()> {
+fn keep(file: &Connection, number: i64, kept: &Kept, now: Timestamp) -> rusqlite::Result<()> {
     let (standing, by) = kept.words();
     file.prepare_cached(
         "UPDATE notification SET standing = ?2, muted_by = ?3, created = ?4 WHERE number = ?1",
     )?
-    .execute(params![told.number, standing, by, now.as_micros()])?;
+    .execute(params![number, standing, by, now.as_micros()])?;
     Ok(())
 }
 
@@ -658,7 +675,7 @@ fn standing(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Re
 /// Owes what was kept or held back from now on, with what is known now. What stays held is not for longer.
 fn release(
     file: &Connection,
-    kept: &Told,
+    number: i64,
     body: &Body,
     to: &Destination,
     now: Timestamp,
@@ -669,7 +686,7 @@ fn release(
          WHERE number = ?1",
     )?
     .execute(params![
-        kept.number,
+        number,
         standing(file, to, now)?,
         json(&*said(file, body, to)?)?,
         now.as_micros(),
