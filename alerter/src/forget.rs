@@ -14,6 +14,9 @@ pub(crate) const KEPT: Duration = Duration::from_secs(400 * 86_400);
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(3_600);
 
+/// And where there was more than is forgotten at once: judging goes on between.
+const SOON: Duration = Duration::from_secs(1);
+
 /// So many incidents are forgotten at once.
 const AT_ONCE: usize = 100;
 
@@ -34,9 +37,7 @@ impl Next {
 
     /// It was looked for, and there may be more, or not.
     pub(crate) fn looked(&mut self, more: bool, steady: Instant) {
-        if !more {
-            self.0 = steady + EVERY;
-        }
+        self.0 = steady + if more { SOON } else { EVERY };
     }
 }
 
@@ -201,7 +202,7 @@ mod tests {
         let mut next = Next::new(Instant::now());
         let hour = next.0;
         next.looked(true, hour);
-        assert!(next.is_due(hour), "the rest at once");
+        assert!(!next.is_due(hour) && next.is_due(hour + SOON), "judging goes on before the rest");
         next.looked(false, hour);
         assert!(!next.is_due(hour) && next.is_due(hour + EVERY));
     }

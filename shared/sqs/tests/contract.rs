@@ -4,7 +4,7 @@
 
 #[path = "../../queue/tests/batches/mod.rs"]
 mod batches;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 #[path = "../../queue/tests/suite/mod.rs"]
 mod suite;

@@ -5,7 +5,7 @@
 
 #[path = "../../queue/tests/batches/mod.rs"]
 mod batches;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ use crosswatch_sqs::send::{ANSWER, Attempt, Load, Post, Route, Sender, Sending};
 use server::{Gate, Server};
 use tokio::time::{Instant, sleep};
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 
 /// How a queue answers a call.
