@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crosswatch_queue::REMEMBERED;
 use crosswatch_shared::observation::{Name, Observation, Origin};
 use crosswatch_shared::ranges::Ranges;
 use crosswatch_shared::time::Timestamp;
@@ -32,9 +33,6 @@ pub(crate) const BOOTS: &str = "
     ) STRICT, WITHOUT ROWID;
     INSERT INTO had_boot SELECT DISTINCT collector, boot, unixepoch() * 1000000 FROM had;
 ";
-
-/// A boot is remembered for at least as long as a message may lie in a queue and then among its dead letters.
-const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// That a boot goes on is written down no more often than this.
 const NOTED: Duration = Duration::from_secs(24 * 3600);

@@ -142,8 +142,10 @@ impl Embedded {
     pub(super) fn forget(&self, tx: &Transaction<'_>, now: Timestamp, put: usize) -> rusqlite::Result<()> {
         let old = now - self.keep.time;
         let bound = self.keep.max_bytes;
-        let used = used(tx)?;
-        let over = bound.is_some_and(|bound| used > bound);
+        let over = match bound {
+            Some(bound) => Some(used(tx)?).filter(|used| *used > bound),
+            None => None,
+        };
         let forgotten = tx
             .prepare_cached(
                 "DELETE FROM datapoint WHERE (series, start, period, part) IN (
@@ -154,19 +156,22 @@ impl Embedded {
                              AND owed.period = oldest.period)))",
             )?
             .execute(params![
-                if over { now } else { old }.as_micros(),
+                if over.is_some() { now } else { old }.as_micros(),
                 i64::try_from(STEP.max(10 * put)).unwrap_or(i64::MAX),
                 old.as_micros(),
                 now.as_micros(),
             ])?;
-        if over && forgotten == 0 && !self.told.replace(true) {
+        if let Some(used) = over
+            && forgotten == 0
+            && !self.told.replace(true)
+        {
             tracing::warn!(
                 used,
                 max_size = bound,
                 "publisher.db grows beyond its max_size: what it holds is owed to CloudWatch, or newer than two periods"
             );
         }
-        if !over {
+        if over.is_none() {
             self.told.set(false);
         }
         Ok(())

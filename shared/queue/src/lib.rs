@@ -24,6 +24,7 @@ pub use contract::{Backlog, Message, Page, Pending, Place, Queue, Receipt};
 pub use embedded::Embedded;
 pub use inspect::{DeadLetter, dead_letters, places, positions};
 pub use schema::Schema;
+pub use seen::REMEMBERED;
 
 /// Why the queue could not be read, or what was received could not be settled. Nothing has changed.
 #[derive(Debug, thiserror::Error)]

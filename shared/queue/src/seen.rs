@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, params};
 
 /// How long a boot is remembered after its newest batch: a message may lie in a queue of SQS for 14 days, and as long again among
 /// its dead letters before somebody moves it back.
-const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// That a boot goes on is written down no more often than this.
 const NOTED: Duration = Duration::from_secs(24 * 3600);
