@@ -377,6 +377,44 @@ fn strong_losses_by_chance_make_no_lost_link_and_the_loss_of_everything_then_doe
     }
 }
 
+/// While something else keeps the incident open: a rule that wants long to clear, or a target that stays down.
+#[test]
+fn a_packet_or_two_change_no_verdict_and_what_goes_on_does() {
+    let only = |which: &[usize]| {
+        let outcomes = [0, 1, 2, 3, 4].map(|place| if which.contains(&place) { LOST } else { REPLY });
+        move |_: i64| Second { outcomes, ..Second::default() }
+    };
+    let all = [0, 1, 2, 3, 4];
+    for seed in 0..20 {
+        let mut world = World::new();
+        let slow_to_clear: Vec<Rule> =
+            rules().into_iter().map(|rule| Rule { clear: Some(60), ..rule }).collect();
+        world.engine = Engine::new(slow_to_clear, &topology());
+        let random = RefCell::new(fastrand::Rng::with_seed(seed));
+        let by_chance = |share: f64| {
+            let random = &random;
+            let outcome = move |()| if random.borrow_mut().f64() < share { LOST } else { REPLY };
+            move |_: i64| Second { outcomes: [(); 5].map(outcome), ..Second::default() }
+        };
+        // As long as it takes until nothing is known any more of losses and replies that took turns.
+        world.seconds(17, good).seconds(40, by_chance(0.3)).seconds(40, by_chance(0.5)).seconds(40, good);
+        let so_far = world.course().len();
+        for blip in [&[1][..], &[0], &[2, 3], &all] {
+            world.seconds(2, only(blip)).seconds(3, good);
+        }
+        let course = world.course();
+        assert!(course[so_far - 1..].iter().all(|told| told.contains("lossy (")), "seed {seed}: {course:#?}");
+        world.seconds(20, only(&[1]));
+        assert!(world.course().last().unwrap().contains("target-down ("), "seed {seed}: {:#?}", world.told);
+    }
+
+    let mut world = World::new();
+    world.seconds(17, good).seconds(60, only(&[1])).seconds(2, only(&all)).seconds(60, only(&[1]));
+    assert_eq!(world.course().len(), 1, "{:#?}", world.told);
+    world.seconds(20, only(&all));
+    assert!(world.course().last().unwrap().contains("worse: black-hole ("), "{:#?}", world.told);
+}
+
 #[test]
 fn a_slow_link_says_how_slow() {
     let mut world = World::new();

@@ -10,6 +10,8 @@ use crate::facts::{LinkFacts, Looked, Outcomes, ProbeFacts};
 const ROW: u32 = 5;
 /// And so are those of all probes that would come of losses as they were before more often than this. Every second is a chance.
 const RARE: f64 = 1e-8;
+/// What is broken in part stays what it is while a probe that was answered meanwhile loses fewer in a row.
+const FEW: u32 = 3;
 
 /// What of the loss so far is known of a probe.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,12 @@ pub(super) fn judge(
     };
     let began = course.began.map_or(earliest.0, |began| began.min(earliest.0));
     course.began = Some(began);
+    if !course.total
+        && let Some(before) = before_of_loss.filter(|before| !before.kind.is_down())
+        && is_blip(&failing, began, earliest.1)
+    {
+        return Some(before.clone());
+    }
     let state = |probe: &ProbeFacts| state(probe, began, earliest.1);
     let flaky = is_flaky(facts);
     let answers = facts.small().filter(|probe| state(probe) == State::Answers).count();
@@ -88,6 +96,16 @@ pub(super) fn is_no_chance<'a>(facts: &LinkFacts, failing: impl Iterator<Item = 
     // The rule of succession: of none and of all no share is certain.
     let share = f64::from(lost - row + 1) / f64::from(of - row + 2);
     seen.iter().all(|seen| seen.run() >= ROW) && share.powf(row.into()) <= RARE
+}
+
+/// Whether of the probes that fail some were answered since the loss began, and those have lost no more than a packet or two since.
+fn is_blip(failing: &[&ProbeFacts], began: Timestamp, by: &str) -> bool {
+    let answered = |probe: &&ProbeFacts| {
+        let seen = probe.seen.as_ref()?;
+        seen.answered.filter(|at| is_newer(*at, &probe.site, began, by)).map(|_| seen.run())
+    };
+    let mut runs = failing.iter().filter_map(answered).peekable();
+    runs.peek().is_some() && runs.all(|run| run < FEW)
 }
 
 fn is_of_loss(kind: Kind) -> bool {

@@ -17,6 +17,7 @@ use crosswatch_shared::observation::Tunnel;
 use crosswatch_shared::time::Timestamp;
 use crosswatch_strongswan::{Client, Failure, Kind, PATIENCE, tunnels};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use tokio::time::sleep;
 use underlay::Underlay;
 
@@ -229,6 +230,8 @@ async fn a_daemon_that_hangs_is_a_timeout_and_answers_when_it_goes_on() {
     let Some(world) = World::up() else { return };
     let (socket, pid) = (world.link.near().socket(), world.link.near().pid().unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();
+    // Its other threads go on until the one that takes the signal has run.
+    assert_eq!(waitpid(pid, Some(WaitPidFlag::WUNTRACED)), Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
     let failure = tunnels(&socket, CHILD, now(), Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Timeout, "{failure}");
     kill(pid, Signal::SIGCONT).unwrap();
