@@ -4,6 +4,8 @@
 //! before, says nothing. Clocks of two sites may be 2 s apart.
 
 mod loss;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crosswatch_shared::observation::Name;
@@ -158,10 +160,25 @@ impl Symptom {
 /// What was settled of a link's incident before, and stays so while it lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Course {
-    /// When the first probe that fails began to.
-    pub(crate) began: Option<Timestamp>,
+    /// When the first of each site's probes that fail began to, by the site's clock.
+    #[serde(default)]
+    pub(crate) lost_since: BTreeMap<Name, Timestamp>,
     /// Every probe was lost at one time: that some answer afterwards is its end, and makes it no smaller.
     pub(crate) total: bool,
+}
+
+impl Course {
+    /// When the loss began.
+    fn began(&self) -> Option<Timestamp> {
+        self.lost_since.values().min().copied()
+    }
+
+    /// Whether what a site tells of this time is from after the beginning of the loss: by its own clock, if it loses something, or
+    /// else by that of another.
+    fn is_after(&self, at: Timestamp, site: &str) -> bool {
+        self.lost_since.get(site).is_some_and(|began| at > *began)
+            || self.began().is_some_and(|began| at > began + SKEW)
+    }
 }
 
 /// The verdict on a link, out of its symptoms and all that is known of it. `before` stands where nothing tells more.

@@ -151,16 +151,7 @@ impl World {
                 self.observe("a", 600, body, &mut out);
             }
             if self.second % 10 == 5 {
-                let tunnels = ["192.0.2.1", "192.0.2.2"].into_iter().zip(up).map(|(ip, up)| Tunnel {
-                    outside_ip: ip.to_owned(),
-                    up,
-                    accepted_routes: 1,
-                    since: None,
-                    message: String::new(),
-                });
-                let body =
-                    Body::Tunnels { link: "l".into(), vpn: "vpn-1".into(), tunnels: tunnels.collect() };
-                self.observe("a", 700, body, &mut out);
+                self.observe("a", 700, tunnels(up), &mut out);
                 let error = (!collects).then(|| "RequestLimitExceeded".to_owned());
                 let source = "ec2:vpn-status".into();
                 self.observe(
@@ -200,6 +191,17 @@ impl World {
         let minor = |told: &&str| !told.contains(" joined ") && !told.contains(" left ");
         self.told.iter().map(String::as_str).filter(minor).collect()
     }
+}
+
+fn tunnels(up: [bool; 2]) -> Body {
+    let tunnels = ["192.0.2.1", "192.0.2.2"].into_iter().zip(up).map(|(ip, up)| Tunnel {
+        outside_ip: ip.to_owned(),
+        up,
+        accepted_routes: 1,
+        since: None,
+        message: String::new(),
+    });
+    Body::Tunnels { link: "l".into(), vpn: "vpn-1".into(), tunnels: tunnels.collect() }
 }
 
 fn lost(which: [bool; 5]) -> impl Fn(i64) -> Second {
@@ -244,6 +246,37 @@ fn tunnels_that_are_found_down_are_the_reason() {
         "{:#?}",
         world.told
     );
+}
+
+/// Its tunnels were asked after its own losses began, by the same clock: that the other site's began a second before says nothing.
+#[test]
+fn what_is_known_of_the_tunnels_stays_known_when_the_other_site_tells_of_its_losses() {
+    let mut world = World::new();
+    world.seconds(17, good);
+    let see = |world: &mut World, site: &str, second: i64, outcome: Outcome| {
+        let mut out = Vec::new();
+        world.second = second;
+        for (_, name, _) in PROBES.iter().filter(|(of, ..)| *of == site) {
+            let body = Body::Probe { link: "l".into(), probe: (*name).into(), outcome, detail: None };
+            world.observe(site, 100, body, &mut out);
+        }
+        if site == "a" && second == 18 {
+            world.observe(site, 700, tunnels([true; 2]), &mut out);
+        }
+        world.engine.advance(site, &"1".into(), Timestamp::from_secs(START + second + 1), &mut out);
+        world.tell(&out);
+    };
+    see(&mut world, "a", 17, REPLY);
+    (18..23).for_each(|second| see(&mut world, "a", second, LOST));
+    let known = "black-hole (2 of 2 tunnels up after 0 s, ";
+    assert!(world.course().last().unwrap().contains(known), "{:#?}", world.told);
+    (17..23).for_each(|second| see(&mut world, "b", second, LOST));
+    assert!(
+        world.told.iter().any(|told| told.contains("joined by ping-failed l/b/udp-a")),
+        "{:#?}",
+        world.told
+    );
+    assert!(world.told.last().unwrap().contains(known), "{:#?}", world.told);
 }
 
 /// Such as by a site that was cut off, and asks its tunnels as it comes back.

@@ -34,24 +34,26 @@ pub(super) fn judge(
     let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
     let failing: Vec<&ProbeFacts> = facts.small().filter(lost).collect();
     let before_of_loss = before.filter(|before| is_of_loss(before.kind));
-    let Some(earliest) = failing.iter().filter_map(|of| Some((of.seen.as_ref()?.since, &of.site))).min()
-    else {
+    if failing.is_empty() {
         return Some(match before_of_loss {
             // It ends, or a reply came in between; what is lost each way is told with the replies.
             Some(before) if course.total => one_way(facts).unwrap_or_else(|| before.clone()),
             Some(before) => before.clone(),
             None => partial(facts, first),
         });
-    };
-    let began = course.began.map_or(earliest.0, |began| began.min(earliest.0));
-    course.began = Some(began);
+    }
+    for (probe, seen) in failing.iter().filter_map(|probe| Some((probe, probe.seen.as_ref()?))) {
+        let since = course.lost_since.entry(probe.site.clone()).or_insert(seen.since);
+        *since = seen.since.min(*since);
+    }
+    let began = course.began()?;
     if !course.total
         && let Some(before) = before_of_loss.filter(|before| !before.kind.is_down())
-        && is_blip(&failing, began, earliest.1)
+        && is_blip(&failing, began)
     {
         return Some(before.clone());
     }
-    let state = |probe: &ProbeFacts| state(probe, began, earliest.1);
+    let state = |probe: &ProbeFacts| state(probe, course);
     let flaky = is_flaky(facts);
     let answers = facts.small().filter(|probe| state(probe) == State::Answers).count();
     if !course.total
@@ -62,7 +64,7 @@ pub(super) fn judge(
     if course.total || (answers == 0 && is_no_chance(facts, failing.iter().copied())) {
         course.total |= facts.small().all(|probe| state(probe) == State::Lost);
         let at_its_end = before_of_loss.filter(|_| answers > 0);
-        let total = || total(facts, &failing, began, earliest.1, at_its_end);
+        let total = || total(facts, &failing, course, at_its_end);
         return Some(blind(&failing, began).unwrap_or_else(total));
     }
     if let Some(blind) = blind(&failing, began) {
@@ -98,13 +100,12 @@ pub(super) fn is_no_chance<'a>(facts: &LinkFacts, failing: impl Iterator<Item = 
     seen.iter().all(|seen| seen.run() >= ROW) && share.powf(row.into()) <= RARE
 }
 
-/// Whether of the probes that fail some were answered since the loss began, and those have lost no more than a packet or two since.
-fn is_blip(failing: &[&ProbeFacts], began: Timestamp, by: &str) -> bool {
-    let answered = |probe: &&ProbeFacts| {
-        let seen = probe.seen.as_ref()?;
-        seen.answered.filter(|at| is_newer(*at, &probe.site, began, by)).map(|_| seen.run())
-    };
-    let mut runs = failing.iter().filter_map(answered).peekable();
+/// Whether of the probes that fail some were still answered when the loss had begun, and those have lost no more than a packet or
+/// two since. What breaks at once for all is not seen by all at the same moment.
+fn is_blip(failing: &[&ProbeFacts], began: Timestamp) -> bool {
+    let seen = failing.iter().filter_map(|probe| probe.seen.as_ref());
+    let answered = |seen: &&Outcomes| seen.answered.is_some_and(|at| at > began + SKEW);
+    let mut runs = seen.filter(answered).map(Outcomes::run).peekable();
     runs.peek().is_some() && runs.all(|run| run < FEW)
 }
 
@@ -116,17 +117,12 @@ fn is_of_loss(kind: Kind) -> bool {
     )
 }
 
-fn state(probe: &ProbeFacts, began: Timestamp, by: &str) -> State {
+fn state(probe: &ProbeFacts, course: &Course) -> State {
     match &probe.seen {
         Some(Outcomes { lost: Some(_), .. }) => State::Lost,
-        Some(seen) if is_newer(seen.at(), &probe.site, began, by) => State::Answers,
+        Some(seen) if course.is_after(seen.at(), &probe.site) => State::Answers,
         _ => State::Unknown,
     }
-}
-
-/// Whether what a site tells of this time is from after the beginning of a loss, which is by the clock of site `by`.
-fn is_newer(at: Timestamp, site: &str, began: Timestamp, by: &str) -> bool {
-    if site == by { at > began } else { at > began + SKEW }
 }
 
 /// Whether the machines that see losses are themselves at fault, all of them.
@@ -140,13 +136,7 @@ fn blind(failing: &[&ProbeFacts], began: Timestamp) -> Option<Verdict> {
 }
 
 /// Nothing gets through, or nothing did until some replies came: then `before` is what it was, unless more is known now.
-fn total(
-    facts: &LinkFacts,
-    failing: &[&ProbeFacts],
-    began: Timestamp,
-    by: &str,
-    before: Option<&Verdict>,
-) -> Verdict {
+fn total(facts: &LinkFacts, failing: &[&ProbeFacts], course: &Course, before: Option<&Verdict>) -> Verdict {
     let all = facts.small().count();
     let lost = match failing.len() {
         count if count == all && all == 1 => "the only probe lost".to_owned(),
@@ -156,7 +146,7 @@ fn total(
         return one_way;
     }
     // Two ends tell of the same tunnels, and the one that says down is right.
-    let newer = |end: &crate::facts::End<'_>| is_newer(end.at, end.site, began, by);
+    let newer = |end: &crate::facts::End<'_>| course.is_after(end.at, end.site);
     let asked = facts.ends().count();
     let Some(worst) = facts.ends().filter(newer).min_by_key(|end| (end.up, end.total)) else {
         let words = match asked {
@@ -173,7 +163,8 @@ fn total(
     if let Some(before) = before {
         return before.clone();
     }
-    let after = worst.at.since(began).as_secs();
+    let began = course.lost_since.get(worst.site).copied().or_else(|| course.began());
+    let after = began.map_or(0, |began| worst.at.since(began).as_secs());
     Verdict { kind: Kind::BlackHole, words: format!("{up} of {total} tunnels up after {after} s, {lost}") }
 }
 
