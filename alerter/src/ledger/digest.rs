@@ -4,7 +4,8 @@ use crosswatch_judge::incident;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{AT_MOST, Body, Destination, Held, Message, owe};
+use super::rows::{Message, json, owe};
+use super::{AT_MOST, Body, Destination, Held};
 use crate::catch_up::CATCH_UP;
 
 /// Makes a digest of all that is held back for a destination and may be told.
@@ -84,7 +85,7 @@ pub(super) fn remake(file: &Connection, id: &str, to: &Destination) -> rusqlite:
         endless(file, id, to)?;
     }
     file.prepare_cached(&format!("UPDATE notification SET state = ?4, body = ?5 WHERE {untried}"))?
-        .execute(params![id, to.receiver, to.channel, body.state, super::json(&body)?])?;
+        .execute(params![id, to.receiver, to.channel, body.state, json(&body)?])?;
     Ok(())
 }
 

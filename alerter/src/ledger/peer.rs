@@ -17,7 +17,8 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::{ABOUT_TO, Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Body, Destination, Message, digest, turn};
+use super::rows::Message;
+use super::{Body, Destination, digest, turn};
 use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crosswatch_judge::State;
 use crosswatch_judge::incident::{Incident, What};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crosswatch_judge::Transition;
 pub(super) use crosswatch_shared::told::Told as Word;
+use rusqlite::params;
 
 use super::*;
 use crate::catch_up::Due as DueNow;
@@ -547,7 +548,7 @@ fn a_digest_of_thousands_is_told_by_several_messages_and_whatever_part_comes_fir
     members(&one, "digested", Some("d"));
     members(&other, "owed", None);
     let body = Body::at_most("d", "firing", to, 2_500, at(0), "2500 held back".to_owned(), Some(Vec::new()));
-    owe(&one, &body, to, Message::Digest(at(0)), at(0)).unwrap();
+    rows::owe(&one, &body, to, Message::Digest(at(0)), at(0)).unwrap();
     accepted_by(&first, &one, at(1));
     let words = words(&one);
     assert_eq!(words.len(), 3);
