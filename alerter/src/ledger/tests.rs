@@ -14,6 +14,7 @@ use crate::testing::{file, happens_to as happens};
 
 mod behind;
 mod ends;
+mod lives;
 mod pair;
 mod worse;
 
