@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Body, Destination, Kept, peer};
 use crate::at_most::History;
+use crate::json;
 
 /// How long after it was given up something may still be on its way, and be taken: a receiver has 10 s to accept.
 const UNDER_WAY: Duration = Duration::from_secs(15);
@@ -140,7 +141,7 @@ pub(super) fn owe(
         body.state,
         to.receiver,
         to.channel,
-        json(&said)?,
+        json::write(&*said)?,
         matches!(message, Message::Digest(_)),
         standing,
         now.as_micros(),
@@ -182,7 +183,7 @@ pub(super) fn release(
     .execute(params![
         number,
         standing(file, to, now)?,
-        json(&*said(file, body, to)?)?,
+        json::write(&*said(file, body, to)?)?,
         now.as_micros(),
         (now + to.patience_with(body)).as_micros()
     ])?;
@@ -362,8 +363,4 @@ pub(super) fn history(file: &Connection, to: &Destination, now: Timestamp) -> ru
         last_digest: last_digest.map(Timestamp::from_micros),
         held_since: held_since.map(Timestamp::from_micros),
     })
-}
-
-pub(super) fn json(body: &Body) -> rusqlite::Result<String> {
-    serde_json::to_string(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
