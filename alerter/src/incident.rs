@@ -5,6 +5,8 @@ use crosswatch_judge::verdict::Symptom;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::json;
+
 /// Writes what became of an incident.
 pub(crate) fn write(file: &Connection, event: &Event) -> rusqlite::Result<()> {
     let Event { incident, what, .. } = event;
@@ -37,8 +39,6 @@ pub(crate) fn write(file: &Connection, event: &Event) -> rusqlite::Result<()> {
 
 /// Writes what an open incident is now.
 pub(crate) fn save(file: &Connection, incident: &Incident) -> rusqlite::Result<()> {
-    let state = serde_json::to_string(incident)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // One that was judged before and is judged again is the same one, open again.
     file.prepare_cached(
         "INSERT INTO incident (id, place, link, kind, words, opened_at, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -53,7 +53,7 @@ pub(crate) fn save(file: &Connection, incident: &Incident) -> rusqlite::Result<(
         incident.verdict.kind.word(),
         incident.verdict.words,
         incident.opened.as_micros(),
-        state
+        json::write(incident)?
     ])?;
     Ok(())
 }

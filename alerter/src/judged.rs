@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::json;
 use crate::schema::SCHEMA;
 
 /// Its table. `places` has the newest batch of each site concerned that was judged before it.
@@ -128,13 +129,10 @@ pub(crate) fn write(
         Decision::PutBack(PutBack { origin, .. }) => origin.site == *site,
     };
     let places: BTreeMap<&Name, &Place> = places.iter().filter(|(site, _)| concerned(site)).collect();
-    let json = |value: Result<String, serde_json::Error>| {
-        value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-    };
     file.prepare_cached("INSERT INTO judged (at, places, decision) VALUES (?, ?, ?)")?.execute(params![
         now.as_micros(),
-        json(serde_json::to_string(&places))?,
-        json(serde_json::to_string(decision))?
+        json::write(&places)?,
+        json::write(decision)?
     ])?;
     Ok(())
 }

@@ -20,6 +20,7 @@ pub mod heartbeat;
 mod history;
 mod http;
 mod incident;
+mod json;
 pub mod judged;
 mod ledger;
 mod memory;

@@ -23,8 +23,8 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch;
 use crate::error::Error;
+use crate::{dispatch, json};
 
 /// How long the second waits with a page.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -260,8 +260,7 @@ impl Teller {
             && let Some(row) = rows.next()?
         {
             let (number, told): (i64, String) = (row.get(0)?, row.get(1)?);
-            let told: Told = serde_json::from_str(&told)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let told: Told = json::read(&told)?;
             let wire = wire::encode_told(&self.origin, number.unsigned_abs(), now, &told);
             let Some(body) = fitting(wire) else {
                 // Nothing else may wait for it for ever.

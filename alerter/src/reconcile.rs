@@ -18,7 +18,7 @@ use crate::catch_up::Past;
 use crate::error::Error;
 use crate::memory::{Change, Memory};
 use crate::record::Recorder;
-use crate::{incident, run};
+use crate::{incident, json, run};
 
 /// A subject of a rule, as what was loaded has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,7 @@ fn rules(file: &Connection, rules: &[Rule]) -> rusqlite::Result<Vec<(Name, Edit)
     }
     file.execute("DELETE FROM rule", [])?;
     for rule in rules {
-        let meaning = serde_json::to_string(&Meaning::of(rule))
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let meaning = json::write(&Meaning::of(rule))?;
         file.execute("INSERT INTO rule (name, meaning) VALUES (?, ?)", params![rule.name, meaning])?;
     }
     Ok(edits)

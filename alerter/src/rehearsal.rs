@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::json;
 use crate::ledger::{self, Body};
 use crate::memory::Memory;
 use crate::record::Recorder;
@@ -156,8 +157,7 @@ impl Rehearsal {
             for to in ledger.destinations() {
                 for due in ledger::due(&self.file, to, now, AT_ONCE)? {
                     ledger::accepted(&self.file, due.number, now)?;
-                    let body: Body = serde_json::from_str(&due.body)
-                        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                    let body: Body = json::read(&due.body)?;
                     let Body { id, state, rule, subject, text, .. } = body;
                     let (receiver, channel) = (to.receiver.clone(), to.channel.clone());
                     self.told.push(Told { at: now, receiver, channel, id, state, rule, subject, text });

@@ -4,8 +4,10 @@ use crosswatch_judge::incident;
 use crosswatch_shared::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{AT_MOST, Body, Destination, Held, Message, owe};
+use super::rows::{Message, owe};
+use super::{AT_MOST, Body, Destination, Held};
 use crate::catch_up::CATCH_UP;
+use crate::json;
 
 /// Makes a digest of all that is held back for a destination and may be told.
 pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusqlite::Result<()> {
@@ -26,7 +28,7 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
     // Two alerters may make theirs at the same moment.
     let whose = if to.patience.is_zero() { "" } else { "second" };
     let id = incident::id(&[AT_MOST, &to.receiver, &to.channel, &first.to_string(), &now.to_string(), whose]);
-    let held = entries(rows.iter().map(|(_, json, ..)| json))?;
+    let held = entries(rows.iter().map(|(_, body, ..)| body))?;
     let caught_up = rows.iter().all(|(_, _, by, _)| by.as_deref() == Some(CATCH_UP));
     let body = Body::digest(&id, to, held, caught_up, now);
     for (number, ..) in &rows {
@@ -41,10 +43,8 @@ pub(super) fn make(file: &Connection, to: &Destination, now: Timestamp) -> rusql
 fn entries<'a>(bodies: impl Iterator<Item = &'a String>) -> rusqlite::Result<Vec<Held>> {
     let mut held: Vec<Held> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for json in bodies {
-        let body: Body = serde_json::from_str(json)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let Body { id, state, rule, subject, at, place, verdict, .. } = body;
+    for body in bodies {
+        let Body { id, state, rule, subject, at, place, verdict, .. } = json::read(body)?;
         let entry = Held { id, state, rule, subject, at, place, verdict };
         match places.get(&entry.id).and_then(|&place: &usize| held.get_mut(place)) {
             Some(earlier) => *earlier = entry,
@@ -77,14 +77,14 @@ pub(super) fn remake(file: &Connection, id: &str, to: &Destination) -> rusqlite:
             .execute(params![id, to.receiver, to.channel])?;
         return endless(file, id, to);
     }
-    let held = entries(rows.iter().map(|(json, _)| json))?;
+    let held = entries(rows.iter().map(|(body, _)| body))?;
     let caught_up = rows.iter().all(|(_, by)| by.as_deref() == Some(CATCH_UP));
     let body = Body::digest(id, to, held, caught_up, Timestamp::from_micros(created));
     if body.state == "resolved" {
         endless(file, id, to)?;
     }
     file.prepare_cached(&format!("UPDATE notification SET state = ?4, body = ?5 WHERE {untried}"))?
-        .execute(params![id, to.receiver, to.channel, body.state, super::json(&body)?])?;
+        .execute(params![id, to.receiver, to.channel, body.state, json::write(&body)?])?;
     Ok(())
 }
 

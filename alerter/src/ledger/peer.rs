@@ -17,7 +17,9 @@ use crosswatch_shared::time::Timestamp;
 use crosswatch_shared::told::{ABOUT_TO, Member, Told};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Body, Destination, Message, digest, turn};
+use super::rows::Message;
+use super::{Body, Destination, digest, turn};
+use crate::json;
 use crate::refused::CONFIG_REFUSED;
 
 /// How far apart both may say that an incident began.
@@ -150,9 +152,7 @@ pub(crate) fn tell_before(file: &Connection, now: Timestamp) -> rusqlite::Result
 
 /// It is told as soon as the other's queue takes it.
 pub(super) fn put(file: &Connection, told: &Told) -> rusqlite::Result<()> {
-    let told =
-        serde_json::to_string(told).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    file.prepare_cached("INSERT INTO outbox (told) VALUES (?)")?.execute([told])?;
+    file.prepare_cached("INSERT INTO outbox (told) VALUES (?)")?.execute([json::write(told)?])?;
     Ok(())
 }
 

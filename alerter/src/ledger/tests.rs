@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crosswatch_judge::State;
 use crosswatch_judge::incident::{Incident, What};
@@ -13,6 +14,7 @@ use crate::testing::{file, happens_to as happens};
 
 mod behind;
 mod ends;
+mod lives;
 mod pair;
 mod worse;
 

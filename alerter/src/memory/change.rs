@@ -11,8 +11,8 @@ use rusqlite::{Connection, params};
 
 use crate::catch_up::Past;
 use crate::drill::Drill;
-use crate::incident;
 use crate::judged::{self, Decision, Place};
+use crate::{incident, json};
 
 /// What a step brought about, to be written in one transaction.
 #[derive(Debug, Default)]
@@ -98,12 +98,9 @@ impl Change {
              ON CONFLICT (name) DO UPDATE
              SET time = excluded.time, event_time = excluded.event_time, heard = excluded.heard, place = excluded.place",
         )?;
-        let json = |text: Result<String, serde_json::Error>| {
-            text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-        };
         for (name, time, place) in &self.sites {
-            let place = place.as_ref().map(|place| json(serde_json::to_string(place))).transpose()?;
-            let (at, time) = (time.at().map(Timestamp::as_micros), json(serde_json::to_string(time))?);
+            let place = place.as_ref().map(json::write).transpose()?;
+            let (at, time) = (time.at().map(Timestamp::as_micros), json::write(time)?);
             upsert.execute(params![name, time, at, now.as_micros(), place])?;
         }
         self.page.iter().try_for_each(|(page, before)| judged::write(file, now, before, page))?;

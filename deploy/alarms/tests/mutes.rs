@@ -1,16 +1,18 @@
 //! Which alarms a silence mutes, and how CloudWatch is told when.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
+mod world;
+
 use std::time::Duration;
 
+use crosswatch_alarms::Plan;
 use crosswatch_alarms::mutes::mutes;
-use crosswatch_alarms::{Input, Judged, Mode, Plan, Published, plan};
 use crosswatch_judge::mute::{Silence, When};
-use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side};
+use crosswatch_judge::rule::{Metric, Side};
 use crosswatch_shared::config::topology::Topology;
 use crosswatch_shared::time::Timestamp;
-use crosswatch_window::Metric;
+
+use world::{World, rule};
 
 const CONFIG: &str = r#"
 [site.a]
@@ -27,38 +29,10 @@ probe = [{ from = "c", icmp = "10.2.0.10" }]
 "#;
 
 fn planned() -> (Topology, Plan) {
-    let topology =
-        crosswatch_shared::config::read(Path::new("c.toml"), CONFIG.as_bytes(), Topology::take).unwrap();
-    let rule = Rule {
-        name: "ping-failed".into(),
-        metric: Judging::PingOk,
-        side: Side::Below,
-        threshold: 1.0.into(),
-        clear_threshold: None,
-        breach: Breach { m: 1, n: 1 },
-        clear: None,
-        window: None,
-        deadline: None,
-        missing: Missing::Hold,
-        subjects: Vec::new(),
-    };
-    let plan = plan(&Input {
-        topology: &topology,
-        rules: vec![Judged { rule: &rule, notifies: true }],
-        published: Published {
-            to_cloudwatch: true,
-            namespace: "Crosswatch",
-            region: Some("us-east-1"),
-            region_is_named: true,
-            period: Duration::from_secs(60),
-            metrics: &Metric::DEFAULT,
-            sources: &[],
-        },
-        mode: Mode::Both,
-        topic: Some("arn:aws:sns:us-east-1:123456789012:pages"),
-    });
-    let plan = plan.unwrap();
-    (topology, plan)
+    let mut world = World::new(CONFIG, vec![rule("ping-failed", Metric::PingOk, Side::Below, 1.0)]);
+    world.sources.clear();
+    let plan = world.plan().unwrap();
+    (world.topology, plan)
 }
 
 fn silence(links: &[&str], sites: &[&str], rules: &[&str], when: When) -> Silence {

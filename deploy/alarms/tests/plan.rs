@@ -1,132 +1,18 @@
-//! What the rules become, within the limits of CloudWatch, and what is changed where other alarms are.
+//! What the rules become, within the limits of CloudWatch.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod world;
+
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use crosswatch_alarms::{
-    Alarm, Counts, Existing, Impossible, Input, Judged, Mode, Plan, Published, Watch, diff, plan, plan_text,
-    summary, suspects,
-};
+use crosswatch_alarms::{Alarm, Counts, Impossible, Mode, Plan, Watch, diff, plan_text, summary};
 use crosswatch_judge::Engine;
 use crosswatch_judge::rule::{Breach, Metric as Judging, Missing, Rule, Side, Statistic, Threshold, Window};
-use crosswatch_shared::config::topology::{Topology, shard, worker};
-use crosswatch_window::Metric;
+use crosswatch_shared::config::topology::{shard, worker};
 use proptest::prelude::*;
 
-const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:pages";
-
-/// That of design.md, with topics.
-const CLASSIC: &str = r#"
-[site.us-east-1]
-region = "us-east-1"
-topic = "arn:aws:sns:us-east-1:123456789012:site"
-[site.eu-west-1]
-region = "eu-west-1"
-[[link]]
-name = "use1-euw1"
-between = ["us-east-1", "eu-west-1"]
-vpn = [{ site = "us-east-1", id = "vpn-0a1b2c3d4e5f60718", every = "60s", expect_up = 2 }]
-probe = [
-  { from = "us-east-1", icmp = "10.1.0.10", every = "1s", timeout = "500ms" },
-  { from = "eu-west-1", tcp = "10.0.0.10:443", every = "1s", timeout = "500ms" },
-]
-"#;
-
-fn topology(text: &str) -> Topology {
-    crosswatch_shared::config::read(Path::new("c.toml"), text.as_bytes(), Topology::take).unwrap()
-}
-
-fn rule(name: &str, metric: Judging, side: Side, threshold: f64) -> Rule {
-    Rule {
-        name: name.into(),
-        metric,
-        side,
-        threshold: threshold.into(),
-        clear_threshold: None,
-        breach: Breach { m: 1, n: 1 },
-        clear: None,
-        window: None,
-        deadline: None,
-        missing: Missing::Hold,
-        subjects: Vec::new(),
-    }
-}
-
-fn classic_rules() -> Vec<Rule> {
-    vec![
-        rule("tunnels-down", Judging::TunnelsUp, Side::Below, 1.0),
-        Rule {
-            breach: Breach { m: 3, n: 3 },
-            clear: Some(30),
-            ..rule("ping-failed", Judging::PingOk, Side::Below, 1.0)
-        },
-        Rule {
-            breach: Breach { m: 10, n: 15 },
-            clear: Some(30),
-            subjects: vec!["use1-euw1/*".to_owned()],
-            ..rule("latency-high", Judging::LatencyMs, Side::Above, 200.0)
-        },
-    ]
-}
-
-/// A plan with what may be varied.
-struct World {
-    topology: Topology,
-    rules: Vec<Rule>,
-    namespace: String,
-    period: Duration,
-    metrics: Vec<Metric>,
-    mode: Mode,
-    topic: Option<&'static str>,
-    to_cloudwatch: bool,
-    region_is_named: bool,
-    sources: Vec<String>,
-}
-
-impl World {
-    fn new(text: &str, rules: Vec<Rule>) -> Self {
-        Self {
-            topology: topology(text),
-            rules,
-            namespace: "Crosswatch".to_owned(),
-            period: Duration::from_secs(60),
-            metrics: Metric::DEFAULT.to_vec(),
-            mode: Mode::Both,
-            topic: Some(TOPIC),
-            to_cloudwatch: true,
-            region_is_named: true,
-            sources: vec!["ec2:*".to_owned()],
-        }
-    }
-
-    fn plan(&self) -> Result<Plan, Impossible> {
-        plan(&Input {
-            topology: &self.topology,
-            rules: self.rules.iter().map(|rule| Judged { rule, notifies: true }).collect(),
-            published: Published {
-                to_cloudwatch: self.to_cloudwatch,
-                namespace: &self.namespace,
-                region: Some("us-east-1"),
-                region_is_named: self.region_is_named,
-                period: self.period,
-                metrics: &self.metrics,
-                sources: &self.sources,
-            },
-            mode: self.mode,
-            topic: self.topic,
-        })
-    }
-
-    fn alarms(&self) -> Vec<Alarm> {
-        self.plan().unwrap().places.into_values().flatten().collect()
-    }
-
-    fn notes(&self) -> String {
-        plan_text(&[], &self.plan().unwrap().differences)
-    }
-}
+use world::{CLASSIC, TOPIC, World, classic_rules, rule};
 
 fn text(plan: &Plan) -> String {
     let places: Vec<_> =
@@ -543,76 +429,4 @@ proptest! {
     ) {
         within_the_limits(probes, length, namespace, if backup { Mode::Backup } else { Mode::Both });
     }
-
-    /// Whatever is there, ours or not: what is done makes it as it should be, nothing is left to do then, and
-    /// what is not ours is as it was.
-    #[test]
-    fn what_is_done_once_is_done(
-        kept in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 11),
-        extra in proptest::collection::vec((any::<bool>(), any::<bool>()), 0..6),
-    ) {
-        let world = World::new(CLASSIC, classic_rules());
-        let desired = world.alarms();
-        prop_assert_eq!(desired.len(), kept.len());
-        let mut there: Vec<Existing> = Vec::new();
-        for (alarm, (present, changed, ours)) in desired.iter().zip(&kept) {
-            if *present {
-                let mut alarm = alarm.clone();
-                if *changed {
-                    alarm.description.push('!');
-                }
-                let (name, composite) = (alarm.name.clone(), alarm.is_composite());
-                there.push(Existing { name, composite, alarm: Some(alarm), tagged: Some(*ours) });
-            }
-        }
-        for (index, (ours, composite)) in extra.iter().enumerate() {
-            let name = format!("Crosswatch extra {index}");
-            there.push(Existing { name, composite: *composite, alarm: None, tagged: Some(*ours) });
-        }
-        let foreign: Vec<Existing> = there.iter().filter(|there| there.tagged == Some(false)).cloned().collect();
-
-        let changes = diff(&desired, &there, |_| false);
-        prop_assert!(changes.delete.iter().all(|there| there.tagged == Some(true)));
-        let asked = suspects(&desired, &there);
-        for (there, _) in &changes.update {
-            prop_assert!(asked.contains(&there.name));
-        }
-        prop_assert!(changes.delete.iter().all(|there| asked.contains(&there.name)));
-
-        there.retain(|there| !changes.delete.contains(there) && !changes.update.iter().any(|(old, _)| old == there));
-        let puts = changes.create.iter().chain(changes.update.iter().map(|(_, wanted)| wanted));
-        there.extend(puts.map(|alarm| Existing {
-            name: alarm.name.clone(),
-            composite: alarm.is_composite(),
-            alarm: Some(alarm.clone()),
-            tagged: Some(true),
-        }));
-        let again = diff(&desired, &there, |_| false);
-        prop_assert!(again.is_empty(), "{again:?}");
-        prop_assert!(foreign.iter().all(|foreign| there.contains(foreign)));
-
-        let gone = diff(&[], &there, |_| false);
-        prop_assert!(gone.create.is_empty() && gone.delete.iter().all(|there| there.tagged == Some(true)));
-    }
-}
-
-/// Two roles may lead to one account: each sees the other's alarms.
-#[test]
-fn what_another_place_of_the_region_wants_is_left_to_it() {
-    let desired = World::new(CLASSIC, classic_rules()).alarms();
-    let there: Vec<_> = desired
-        .iter()
-        .map(|alarm| Existing {
-            name: alarm.name.clone(),
-            composite: alarm.is_composite(),
-            alarm: Some(alarm.clone()),
-            tagged: Some(true),
-        })
-        .collect();
-    assert_eq!(diff(&[], &there, |_| true).delete, []);
-    let deleted = diff(&[], &there, |_| false).delete;
-    assert_eq!(deleted.len(), there.len());
-    assert!(deleted.is_sorted_by_key(|there| !there.composite), "composites first: {deleted:?}");
-    let created = diff(&desired, &[], |_| false).create;
-    assert!(created.is_sorted_by_key(Alarm::is_composite), "composites last: {created:?}");
 }

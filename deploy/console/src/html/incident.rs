@@ -3,7 +3,7 @@
 use crosswatch_shared::time::Timestamp;
 use maud::{Markup, html};
 
-use super::{Frame, href, page, why_href};
+use super::{Frame, href, page, table, why_href};
 use crate::text::{moment, spell};
 use crosswatch_alerter::story::{Incident, Notice, Story};
 
@@ -88,39 +88,28 @@ fn captured(evidence: &[String]) -> Markup {
 }
 
 fn told(notices: &[Notice]) -> Markup {
+    let rows = html! {
+        @for of in notices {
+            tr {
+                th scope="row" { (of.receiver) " " small { (of.channel) @if of.is_digest { " digest" } } }
+                td { (of.state) @if of.revision > 0 { " (" (of.revision + 1) ")" } }
+                td { time datetime=(of.created) { (moment(of.created)) } }
+                td {
+                    @match of.accepted_at {
+                        Some(at) => time datetime=(at) { (moment(at)) },
+                        None => { (of.standing) @if let Some(error) = &of.error { ": " (error) } }
+                    }
+                }
+                td { (of.attempts) }
+                td { (of.text) }
+            }
+        }
+    };
     html! {
         section aria-labelledby="h-told" {
             h2 #h-told { "Who was told" }
             @if notices.is_empty() { p { "Nobody: its rules tell no receiver." } }
-            @else {
-                div.scroll tabindex="0" role="region" aria-label="Notifications" {
-                    table.links {
-                        thead {
-                            tr {
-                                th scope="col" { "Receiver" } th scope="col" { "What" } th scope="col" { "Written" }
-                                th scope="col" { "Accepted" } th scope="col" { "Tries" } th scope="col" { "Text" }
-                            }
-                        }
-                        tbody {
-                            @for of in notices {
-                                tr {
-                                    th scope="row" { (of.receiver) " " small { (of.channel) @if of.is_digest { " digest" } } }
-                                    td { (of.state) @if of.revision > 0 { " (" (of.revision + 1) ")" } }
-                                    td { time datetime=(of.created) { (moment(of.created)) } }
-                                    td {
-                                        @match of.accepted_at {
-                                            Some(at) => time datetime=(at) { (moment(at)) },
-                                            None => { (of.standing) @if let Some(error) = &of.error { ": " (error) } }
-                                        }
-                                    }
-                                    td { (of.attempts) }
-                                    td { (of.text) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+            @else { (table("Notifications", &["Receiver", "What", "Written", "Accepted", "Tries", "Text"], &rows)) }
         }
     }
 }

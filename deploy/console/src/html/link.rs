@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::evidence::evidence;
 use super::explain::why;
 use super::overview::measured;
-use super::{Frame, badge, href, incident_line, page, why_href};
+use super::{Frame, badge, href, incident_line, page, table, why_href};
 use crate::graph::{Span, milliseconds};
 use crate::history::Captured;
 use crate::state::{LinkState, ProbeState};
@@ -84,32 +84,23 @@ fn ranges(path: &str, window: &Window) -> Markup {
 }
 
 fn parts(link: &LinkState) -> Markup {
+    let rows = html! {
+        @for direction in &link.directions {
+            tr { th colspan="6" scope="rowgroup" { (direction.from) "→" (direction.to) " " (measured(direction)) } }
+            @for probe in &direction.probes { (probe_row(probe)) }
+        }
+        @for vpn in &link.vpns {
+            tr {
+                th scope="row" { (vpn.vpn) } td { (badge(vpn.state)) }
+                td colspan="3" { (vpn.up) " tunnels up, " (vpn.expected) " expected" }
+                td { @if let Some(at) = vpn.last_at { "polled " (moment(at)) } @else { "not polled yet" } }
+            }
+        }
+    };
     html! {
         section aria-labelledby="h-now" {
             h2 #h-now { "Now" }
-            div.scroll tabindex="0" role="region" aria-label="Probes and tunnels" {
-                table.links {
-                    thead {
-                        tr {
-                            th scope="col" { "Probe" } th scope="col" { "State" } th scope="col" { "Median" }
-                            th scope="col" { "Usual" } th scope="col" { "Lost" } th scope="col" { "Since" }
-                        }
-                    }
-                    tbody {
-                        @for direction in &link.directions {
-                            tr { th colspan="6" scope="rowgroup" { (direction.from) "→" (direction.to) " " (measured(direction)) } }
-                            @for probe in &direction.probes { (probe_row(probe)) }
-                        }
-                        @for vpn in &link.vpns {
-                            tr {
-                                th scope="row" { (vpn.vpn) } td { (badge(vpn.state)) }
-                                td colspan="3" { (vpn.up) " tunnels up, " (vpn.expected) " expected" }
-                                td { @if let Some(at) = vpn.last_at { "polled " (moment(at)) } @else { "not polled yet" } }
-                            }
-                        }
-                    }
-                }
-            }
+            (table("Probes and tunnels", &["Probe", "State", "Median", "Usual", "Lost", "Since"], &rows))
         }
     }
 }

@@ -95,6 +95,18 @@ fn badge(state: State) -> Markup {
     html! { span class={ "badge " (state.word()) } { span aria-hidden="true" { (sign(state)) } " " (state.word()) } }
 }
 
+/// A table under these headings. Where it is wider than the page it is scrolled by itself, by the keyboard, too.
+fn table(label: &str, headings: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table.links {
+                thead { tr { @for heading in headings { th scope="col" { (heading) } } } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// A link's page; its name is part of a path.
 fn href(link: &str) -> String {
     let encoded: String = form_urlencoded::byte_serialize(link.as_bytes()).collect();

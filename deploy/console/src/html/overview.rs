@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use maud::{Markup, html};
 
-use super::{Frame, badge, href, incident_line, page, sign};
+use super::{Frame, badge, href, incident_line, page, sign, table};
 use crate::graph::milliseconds;
 use crate::state::{Direction, LinkState, Overview, State};
 use crate::text::{moment, spell};
@@ -175,21 +175,11 @@ fn shade(over: f64) -> u8 {
 fn links(of: &Overview, from: usize) -> Markup {
     let all = of.links.len();
     let from = from.min(all.saturating_sub(1) / LINKS * LINKS);
-    let shown = of.links.iter().skip(from).take(LINKS);
+    let rows = html! { @for link in of.links.iter().skip(from).take(LINKS) { (row(link)) } };
     html! {
         section aria-labelledby="h-links" {
             h2 #h-links { "Links" }
-            div.scroll tabindex="0" role="region" aria-label="Links" {
-                table.links {
-                    thead {
-                        tr {
-                            th scope="col" { "Link" } th scope="col" { "State" } th scope="col" { "What" }
-                            th scope="col" { "Directions" } th scope="col" { "Tunnels" }
-                        }
-                    }
-                    tbody { @for link in shown { (row(link)) } }
-                }
-            }
+            (table("Links", &["Link", "State", "What", "Directions", "Tunnels"], &rows))
             @if all > LINKS {
                 nav aria-label="More links" {
                     (from + 1) " to " (all.min(from + LINKS)) " of " (all) " "

@@ -123,6 +123,18 @@ impl Answer {
         Self::new(status, "text/xml", format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}"))
     }
 
+    /// What an operation of the query protocol gives, in the namespace of its service.
+    pub(crate) fn result(namespace: &str, operation: &str, inner: &str) -> Self {
+        Self::xml(
+            200,
+            &format!(
+                "<{operation}Response xmlns=\"{namespace}\"><{operation}Result>{inner}</{operation}Result>\
+                 <ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata></{operation}Response>",
+                uuid::Uuid::now_v7()
+            ),
+        )
+    }
+
     pub(crate) fn header(&mut self, name: &str, value: &str) {
         self.headers.push((name.to_owned(), value.to_owned()));
     }

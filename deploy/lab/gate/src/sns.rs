@@ -255,12 +255,5 @@ fn attribute(name: &str, reason: &str) -> Refusal {
 }
 
 fn result(operation: &str, inner: &str) -> Answer {
-    Answer::xml(
-        200,
-        &format!(
-            "<{operation}Response xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><{operation}Result>{inner}\
-             </{operation}Result><ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata></{operation}Response>",
-            uuid::Uuid::now_v7()
-        ),
-    )
+    Answer::result("http://sns.amazonaws.com/doc/2010-03-31/", operation, inner)
 }

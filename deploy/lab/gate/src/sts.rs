@@ -64,12 +64,5 @@ fn role(arn: &str) -> Option<(&str, &str)> {
 }
 
 fn result(operation: &str, inner: &str) -> Answer {
-    Answer::xml(
-        200,
-        &format!(
-            "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>{inner}\
-             </{operation}Result><ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata></{operation}Response>",
-            uuid::Uuid::now_v7()
-        ),
-    )
+    Answer::result("https://sts.amazonaws.com/doc/2011-06-15/", operation, inner)
 }
