@@ -59,7 +59,7 @@ pub enum Fault {
     },
     /// AWS answers one in so many requests by a throttling error.
     Throttled {
-        /// Of this service only, as the gate names it: `sqs`, `cloudwatch`, `sns`, `ec2`.
+        /// Of this service only, as the gate names it, one of [`SERVICES`]; otherwise of each.
         service: Option<String>,
         /// 1 means every request.
         one_in: u32,
@@ -91,8 +91,8 @@ pub enum Tunnel {
 /// From what any network takes at least (RFC 791), so that the ends of a tunnel go on hearing each other, to the WAN's own.
 const SMALLER_MTUS: RangeInclusive<u16> = 576..=1500;
 
-/// The id of the gate's fault that is ours.
-pub(crate) const THROTTLED: &str = "lab-throttled";
+/// The services that may be throttled, as the gate names them.
+pub const SERVICES: [&str; 5] = ["sqs", "cloudwatch", "sns", "ec2", "sts"];
 
 /// The VPN connection of the lab's link, polled from us-east-1.
 pub const VPN: &str = "vpn-0a1b2c3d4e5f60718";
@@ -226,13 +226,23 @@ pub(crate) fn tunnels_to_be_up(faults: &[Fault]) -> [bool; 2] {
     if faults.iter().any(doubtful) { [false; 2] } else { tunnels_up(faults) }
 }
 
-/// The fault that the gate is to have.
-pub(crate) fn throttle(faults: &[Fault]) -> Option<Value> {
-    faults.iter().find_map(|fault| {
-        let Fault::Throttled { service, one_in } = fault else { return None };
-        let matching = service.as_ref().map_or_else(|| json!({}), |service| json!({"service": service}));
-        Some(json!({"id": THROTTLED, "match": matching, "effect": {"throttle": true}, "one_in": one_in}))
-    })
+/// The faults that the gate is to have. Each service counts for itself, as AWS does: what is asked again is not refused again because
+/// of what others ask.
+pub(crate) fn throttles(faults: &[Fault]) -> Vec<(String, Value)> {
+    let throttled = faults.iter().find_map(|fault| match fault {
+        Fault::Throttled { service, one_in } => Some((service.as_deref(), one_in)),
+        _ => None,
+    });
+    let Some((only, one_in)) = throttled else { return Vec::new() };
+    let services = SERVICES.iter().filter(|service| only.is_none_or(|only| only == **service));
+    let throttle = |service: &&str| {
+        let id = format!("lab-throttled-{service}");
+        let fault = json!({
+            "id": id, "match": {"service": service}, "effect": {"throttle": true}, "one_in": one_in,
+        });
+        (id, fault)
+    };
+    services.map(throttle).collect()
 }
 
 /// Which tunnels are not broken themselves.
@@ -313,6 +323,18 @@ mod tests {
         ];
         assert!(wrong.iter().all(|fault| fault.check().is_err()));
         assert!(Fault::Loss { percent: 99 }.check().is_ok());
+    }
+
+    #[test]
+    fn a_service_is_throttled_alone_or_each_for_itself() {
+        let of = |service: Option<&str>| {
+            throttles(&[Fault::Throttled { service: service.map(str::to_owned), one_in: 2 }])
+        };
+        assert_eq!(of(Some("sns")).len(), 1);
+        let matched: Vec<Value> =
+            of(None).into_iter().map(|(_, fault)| fault["match"]["service"].clone()).collect();
+        assert_eq!(matched, SERVICES);
+        assert!(throttles(&[Fault::BlackHole]).is_empty());
     }
 
     #[test]

@@ -225,14 +225,10 @@ impl Lab {
             link.set(fault::of_tunnels(&faults))?;
         }
         if let Some(gate) = self.gate() {
-            let throttle = fault::throttle(&faults);
-            if throttle != fault::throttle(&before) {
-                if fault::throttle(&before).is_some() {
-                    gate.remove_fault(fault::THROTTLED)?;
-                }
-                if let Some(throttle) = throttle {
-                    gate.add_fault(&throttle)?;
-                }
+            let (throttles, before_it) = (fault::throttles(&faults), fault::throttles(&before));
+            if throttles != before_it {
+                before_it.iter().try_for_each(|(id, _)| gate.remove_fault(id))?;
+                throttles.iter().try_for_each(|(_, throttle)| gate.add_fault(throttle))?;
             }
             // Left alone otherwise: a table that somebody else has set stays, and so do the times in it.
             if !self.record.setup.tunnels && fault::tunnels_up(&faults) != fault::tunnels_up(&before) {

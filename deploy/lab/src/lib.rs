@@ -32,7 +32,7 @@ pub mod wan;
 
 pub use aws::Resources;
 pub use error::Error;
-pub use fault::{Fault, Tunnel, VPN};
+pub use fault::{Fault, SERVICES, Tunnel, VPN};
 pub use gate::Gate;
 pub use lab::Lab;
 pub use namespace::Namespace;

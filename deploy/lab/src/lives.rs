@@ -71,10 +71,10 @@ impl Lab {
             }
             Process::Aws => {
                 self.network.centre.enter(aws::make)??;
-                let throttle = fault::throttle(faults);
+                let throttles = fault::throttles(faults);
                 self.tell_of_tunnels()?;
-                if let (Some(gate), Some(throttle)) = (self.gate(), throttle) {
-                    gate.add_fault(&throttle)?;
+                if let Some(gate) = self.gate() {
+                    throttles.iter().try_for_each(|(_, throttle)| gate.add_fault(throttle))?;
                 }
             }
             Process::Charon(site) => self.restore_end(site)?,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use crosswatch_lab::{Cloud, Error, Fault, Lab, Options, Site, Status, Tunnel, follow, wan};
+use crosswatch_lab::{Cloud, Error, Fault, Lab, Options, SERVICES, Site, Status, Tunnel, follow, wan};
 
 /// Two regions, a WAN between them and a centre with a local AWS, on this machine
 ///
@@ -146,10 +146,10 @@ enum FaultArgs {
     RegionCut(SiteArgs),
     /// AWS answers requests by a throttling error.
     Throttled {
-        /// Of this service only.
-        #[arg(long, value_parser = ["sqs", "cloudwatch", "sns", "ec2"])]
+        /// Of this service only, otherwise of each.
+        #[arg(long, value_parser = SERVICES)]
         service: Option<String>,
-        /// One in so many requests; 1 means all.
+        /// One in so many requests of a service; 1 means all.
         #[arg(long, default_value_t = 2)]
         one_in: u32,
     },

@@ -256,7 +256,7 @@ fn faults_of_aws_are_asked_of_the_gate_and_taken_back_and_a_table_of_others_is_l
     assert_eq!(
         new(),
         [
-            r#"POST /faults {"effect":{"throttle":true},"id":"lab-throttled","match":{"service":"ec2"},"one_in":1}"#
+            r#"POST /faults {"effect":{"throttle":true},"id":"lab-throttled-ec2","match":{"service":"ec2"},"one_in":1}"#
         ],
         "nothing is asked that stays as it is"
     );
@@ -266,7 +266,7 @@ fn faults_of_aws_are_asked_of_the_gate_and_taken_back_and_a_table_of_others_is_l
     assert_eq!(down[0].matches("\"DOWN\"").count(), 1, "{down:?}");
     lab.heal().unwrap();
     let healed = new();
-    assert_eq!(healed[0], "DELETE /faults/lab-throttled ");
+    assert_eq!(healed[0], "DELETE /faults/lab-throttled-ec2 ");
     assert!(healed[1].starts_with("PUT /tunnels ") && !healed[1].contains("DOWN"), "{healed:?}");
     // A gate that is started anew is told what it should be like; the stand-in begins a new file.
     lab.fault(Fault::TunnelDown { tunnel: Tunnel::Both }).unwrap();
