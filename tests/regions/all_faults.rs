@@ -93,6 +93,8 @@ struct Trial {
     world: World,
     /// The alarms that page.
     paging: Vec<&'static str>,
+    /// Those of them that by now may have paged, or not.
+    at_times: Vec<String>,
     /// How many texts and pages were looked at.
     texts: usize,
     pages: usize,
@@ -118,7 +120,7 @@ impl Trial {
     fn begin(world: World, subjects: &[&str], rules: &[&'static str]) -> Self {
         world.wait_until_these_are_up(subjects);
         let paging = [&PAGING[..], rules].concat();
-        let trial = Self { world, paging, texts: 0, pages: 0 };
+        let trial = Self { world, paging, at_times: Vec::new(), texts: 0, pages: 0 };
         // Else the alarms of signs of life would begin by paging.
         trial.wait("signs of life", || trial.is_alive());
         let applied = trial.world.tool_with_aws(&["alarms", "apply"]);
@@ -161,8 +163,14 @@ impl Trial {
         to_phone.map(|message| Text { at: time(&message["at"]), text: text(message) }).collect()
     }
 
-    /// What the alarms have told, but for the first of each: that all is well is told when it is made.
+    /// What the alarms have told that page for sure.
     fn pages(&self) -> Vec<Page> {
+        let is_sure = |page: &Page| !self.at_times.contains(&page.alarm);
+        self.all_pages().into_iter().filter(is_sure).collect()
+    }
+
+    /// What the alarms have told, but for the first of each: that all is well is told when it is made.
+    fn all_pages(&self) -> Vec<Page> {
         let mut unheard = self.paging.clone();
         let messages = self.world.list("/messages");
         let topic = |message: &&Value| message["to"].as_str().unwrap().ends_with(":crosswatch-alarms");
@@ -230,6 +238,9 @@ impl Trial {
     /// One fault from its beginning to its end.
     fn go_through<'a>(&mut self, row: &'a Row) -> Episode<'a> {
         let Row { faults, told, alarms, .. } = row;
+        // Of those nothing was told before.
+        assert!(self.pages().iter().all(|page| !row.at_times.contains(&page.alarm)), "{faults:?}");
+        self.at_times.extend(row.at_times.iter().cloned());
         let begun = now();
         faults.iter().for_each(|fault| self.make(fault));
         let (mut texts, mut ends) = (Vec::new(), Vec::new());
@@ -315,6 +326,14 @@ impl Trial {
     fn assert_nothing_else(&self) {
         assert_eq!(self.texts().len(), self.texts, "{:#?}", self.texts());
         assert_eq!(self.pages().len(), self.pages, "{:#?}", self.pages());
+        for alarm in &self.at_times {
+            self.wait(&format!("OK of {alarm}, if it paged"), || {
+                self.all_pages()
+                    .iter()
+                    .rfind(|page| page.alarm == *alarm)
+                    .is_none_or(|page| page.state == "OK")
+            });
+        }
         for alarm in self.world.list("/alarms") {
             assert_eq!(alarm["failed_actions"], Value::Array(Vec::new()), "{alarm}");
             let name = alarm["name"].as_str().unwrap();

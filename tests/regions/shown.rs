@@ -81,14 +81,14 @@ fn put(world: &World) -> Put {
     put
 }
 
-/// Whether each entry of the row that says what is seen is shown by now, by each series that it is about, of a fault since
-/// `begun`.
+/// Whether each entry of the row that says what is seen is shown by now, by each series that it is about, in a window in which there
+/// was nothing but the fault since `begun`.
 pub(crate) fn shows_by_now(world: &World, row: &Row, begun: Timestamp) -> bool {
     let put = put(world);
     row.shows.iter().all(|shows| {
         let Seen::Average(from, to) = shows.seen else { return true };
         let shown = |windows: &BTreeMap<Timestamp, f64>| {
-            windows.range(begun.floor(WINDOW)..).any(|(_, average)| (from..=to).contains(average))
+            windows.range(begun + ON_ITS_WAY..).any(|(_, average)| (from..=to).contains(average))
         };
         let mut about = put.iter().filter(|(series, _)| shows.is_about(series)).peekable();
         about.peek().is_some()

@@ -26,6 +26,8 @@ pub(crate) struct Row {
     pub(crate) told: Option<Told>,
     /// The alarms that page.
     pub(crate) alarms: Vec<String>,
+    /// Those that may page besides.
+    pub(crate) at_times: Vec<String>,
     /// What the metrics show; what no entry is about stays as it is.
     pub(crate) shows: Vec<Shows>,
 }
@@ -74,8 +76,11 @@ impl Tables {
 
 impl Row {
     fn read(row: &str) -> Self {
-        let cells: Vec<_> = row.split(" | ").map(words).collect();
-        let [faults, place, verdicts, end, alarms, shows] = cells.try_into().expect("six columns");
+        let cells: Vec<_> = row.split(" | ").collect();
+        let [faults, place, verdicts, end, alarms, shows]: [&str; 6] = cells.try_into().expect("six columns");
+        let (alarms, at_times) = alarms.split_once(", at times ").unwrap_or((alarms, ""));
+        let [faults, place, verdicts, end, alarms, at_times, shows] =
+            [faults, place, verdicts, end, alarms, at_times, shows].map(words);
         let told = match (&place[..], &end[..]) {
             ([place], [_, ..]) => Some(Told { place: place.clone(), verdicts, end }),
             _ => {
@@ -84,7 +89,7 @@ impl Row {
             }
         };
         assert!(!faults.is_empty(), "{row}");
-        Self { faults, told, alarms, shows: shows.iter().map(|entry| Shows::read(entry)).collect() }
+        Self { faults, told, alarms, at_times, shows: shows.iter().map(|entry| Shows::read(entry)).collect() }
     }
 
     /// What is seen of a series: the first entry that is about it and says what.
