@@ -163,9 +163,12 @@ pub struct Course {
     /// When the first loss of all began.
     #[serde(default)]
     pub(crate) began: Option<Timestamp>,
-    /// By when that was broken which each site's probes are lost by, by the site's clock.
+    /// When the first of each site's probes that fail began to, by the site's clock.
     #[serde(default)]
     pub(crate) lost_since: BTreeMap<Name, Timestamp>,
+    /// And by when that was broken which they are lost by.
+    #[serde(default)]
+    pub(crate) broke: BTreeMap<Name, Timestamp>,
     /// Every probe was lost at one time: that some answer afterwards is its end, and makes it no smaller.
     pub(crate) total: bool,
     /// And for so long that it was no chance: that is what it was, whatever it turns into.
@@ -182,11 +185,15 @@ impl Course {
         let of_old = self.began().filter(|_| self.total);
         if of_old.is_none() {
             self.lost_since.clear();
+            self.broke.clear();
         }
         for (probe, seen) in failing.iter().filter_map(|probe| Some((probe, probe.seen.as_ref()?))) {
-            if of_old.is_none_or(|began| seen.broke() + SKEW > began) {
-                let since = self.lost_since.entry(probe.site.clone()).or_insert(seen.broke());
-                *since = seen.broke().min(*since);
+            let (since, broke) = (seen.since, seen.broke());
+            if of_old.is_none_or(|began| broke + SKEW > began) {
+                for (times, at) in [(&mut self.lost_since, since), (&mut self.broke, broke)] {
+                    let first = times.entry(probe.site.clone()).or_insert(at);
+                    *first = at.min(*first);
+                }
             }
         }
     }
@@ -199,9 +206,18 @@ impl Course {
     /// Whether what a site tells of this time is from after the beginning of the loss: by its own clock, if it loses something, or
     /// else by that of another.
     fn is_after(&self, at: Timestamp, site: &str) -> bool {
-        self.lost_since.get(site).is_some_and(|began| at > *began)
-            || self.began().is_some_and(|began| at > began + SKEW)
+        is_after(&self.lost_since, at, site)
     }
+
+    /// Whether what a site sent at this time, and was answered, got through what is broken.
+    fn is_through(&self, at: Timestamp, site: &str) -> bool {
+        is_after(&self.broke, at, site)
+    }
+}
+
+fn is_after(times: &BTreeMap<Name, Timestamp>, at: Timestamp, site: &str) -> bool {
+    times.get(site).is_some_and(|began| at > *began)
+        || times.values().min().is_some_and(|began| at > *began + SKEW)
 }
 
 /// The verdict on a link, out of its symptoms and all that is known of it. `before` stands where nothing tells more.
@@ -330,7 +346,7 @@ fn small_ones_pass(facts: &LinkFacts) -> bool {
     course.lose(&large);
     let passes = |probe: &ProbeFacts| {
         let answered = probe.seen.as_ref().and_then(|seen| seen.answered);
-        answered.is_some_and(|at| course.is_after(at, &probe.site))
+        answered.is_some_and(|at| course.is_through(at, &probe.site))
     };
     let none_passes = !facts.small().any(passes) || facts.small().all(|probe| lost(&probe));
     large.is_empty()

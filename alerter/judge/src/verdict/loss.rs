@@ -196,7 +196,7 @@ fn is_of_loss(kind: Kind) -> bool {
 fn state(probe: &ProbeFacts, course: &Course) -> State {
     match &probe.seen {
         Some(Outcomes { lost: Some(_), .. }) => State::Lost,
-        Some(seen) if course.is_after(seen.at(), &probe.site) => State::Answers,
+        Some(seen) if course.is_through(seen.at(), &probe.site) => State::Answers,
         _ => State::Unknown,
     }
 }

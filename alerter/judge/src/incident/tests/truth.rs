@@ -175,3 +175,12 @@ fn a_packet_that_was_lost_the_other_way_shortly_before_hides_no_loss_one_way() {
     world.seconds(30, lost(ALL)).seconds(1, told(0, 30)).seconds(20, good);
     assert!(world.course().last().unwrap().contains("large: one-way ("), "{:#?}", world.told);
 }
+
+#[test]
+fn what_was_kept_of_an_incident_by_an_earlier_version_is_read() {
+    let kept =
+        [r#"{"began":"2026-11-22T07:00:00.000000Z","total":true}"#, r#"{"lost_since":{},"total":true}"#];
+    for kept in kept {
+        assert!(serde_json::from_str::<Course>(kept).is_ok(), "{kept}");
+    }
+}
