@@ -88,6 +88,7 @@ pub(super) fn judge(
     let all_lost = facts.small().filter_map(|probe| probe.seen.as_ref()).all(is_now);
     // What is told to work less well is told to be down once that is seen of all of it.
     let lost = match before {
+        Some(before) if before.kind == Kind::Lossy => all_lost && is_beyond_chance(failing.iter().copied()),
         Some(before) if !before.kind.is_down() => all_lost && is_no_chance(facts, failing.iter().copied()),
         Some(_) if before_of_loss.is_some() => answers == 0,
         _ => answers == 0 && is_no_chance(facts, failing.iter().copied()),
@@ -157,9 +158,11 @@ fn is_flaky(facts: &LinkFacts) -> bool {
 
 /// Whether that these probes are lost is more than what was lost of the link before explains.
 pub(super) fn is_no_chance<'a>(facts: &LinkFacts, failing: impl Iterator<Item = &'a ProbeFacts>) -> bool {
-    if !is_flaky(facts) {
-        return true;
-    }
+    !is_flaky(facts) || is_beyond_chance(failing)
+}
+
+/// Whether more of these was lost in a row than comes of the losses before.
+fn is_beyond_chance<'a>(failing: impl Iterator<Item = &'a ProbeFacts>) -> bool {
     let seen: Vec<&Outcomes> = failing.filter_map(|probe| probe.seen.as_ref()).collect();
     let row: u32 = seen.iter().map(|seen| seen.run()).sum();
     let (lost, of) = seen.iter().fold((0, 0), |(lost, of), seen| {
