@@ -22,6 +22,9 @@ pub const RECENT: u32 = u32::BITS;
 /// So many replies in a row end a trouble: what is lost after them is of another.
 const CALM: u32 = 5;
 
+/// A reply is taken to be under way for so long at least.
+const FLIGHT: Duration = Duration::from_millis(100);
+
 /// Captures are at most so often; one from before a rule fired is of the same trouble.
 const CAPTURES: Duration = Duration::from_secs(60);
 
@@ -88,6 +91,9 @@ pub struct Outcomes {
     pub since: Timestamp,
     /// When the newest that was answered was sent.
     pub answered: Option<Timestamp>,
+    /// How long the newest reply took, in milliseconds.
+    #[serde(default)]
+    rtt_ms: f64,
     /// Which of the newest [`RECENT`] were lost; the newest is bit 0.
     recent: u32,
     /// How many they are.
@@ -394,11 +400,11 @@ impl ProbeFacts {
 
     /// Takes an outcome; whether it turned.
     fn observe(&mut self, order: Order, outcome: &Outcome, detail: Option<&Detail>) -> bool {
-        let lost = match outcome {
+        let (lost, rtt_ms) = match outcome {
             // This machine is to blame: it says nothing of the link.
             Outcome::Lost(Lost::Local) => return false,
-            Outcome::Lost(why) => Some(*why),
-            Outcome::Reply { .. } => None,
+            Outcome::Lost(why) => (Some(*why), None),
+            Outcome::Reply { rtt_ms } => (None, Some(*rtt_ms)),
         };
         let at = order.at;
         let Some(seen) = &mut self.seen else {
@@ -407,6 +413,7 @@ impl ProbeFacts {
                 lost,
                 since: at,
                 answered: lost.is_none().then_some(at),
+                rtt_ms: rtt_ms.unwrap_or_default(),
                 recent: u32::from(lost.is_some()),
                 count: 1,
                 ways: ways(detail),
@@ -420,13 +427,14 @@ impl ProbeFacts {
         let turned = lost.is_some() != seen.lost.is_some();
         if turned {
             seen.since = at;
-            if lost.is_some() && seen.recent.trailing_zeros() >= CALM {
+            if lost.is_some() && seen.is_calm() {
                 seen.ways = (0, 0);
             }
         }
         if lost.is_none() {
             seen.answered = Some(at);
         }
+        seen.rtt_ms = rtt_ms.unwrap_or(seen.rtt_ms);
         (seen.newest, seen.lost) = (order, lost);
         seen.recent = seen.recent << 1 | u32::from(lost.is_some());
         seen.count = (seen.count + 1).min(RECENT);
@@ -478,16 +486,30 @@ impl Outcomes {
         self.recent.trailing_ones()
     }
 
+    /// Whether enough were answered in a row that what is lost next is of another trouble.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.recent.trailing_zeros() >= CALM
+    }
+
     /// How many of the newest [`RECENT`] were lost, and of how many.
     #[must_use]
     pub fn lost_of(&self) -> (u32, u32) {
         (self.recent.count_ones(), self.count)
     }
 
-    /// Whether losses and replies took turns of late: at least three times it began to be lost.
+    /// Whether losses and replies took turns of late: at least three times it was lost and answered again.
     #[must_use]
     pub fn is_flaky(&self) -> bool {
-        (self.recent & !(self.recent >> 1)).count_ones() >= 3
+        (!self.recent & (self.recent >> 1)).count_ones() >= 3
+    }
+
+    /// By when that was broken which it is lost by: what was lost first may have got there, and its reply was still under way.
+    /// Round-trip times vary: it may have taken twice as long as the one before.
+    #[must_use]
+    pub fn broke(&self) -> Timestamp {
+        let flight = Duration::try_from_secs_f64(2.0 * self.rtt_ms / 1e3).unwrap_or_default();
+        self.since + flight.max(FLIGHT)
     }
 
     /// Takes an outcome from before the newest: it can only move when the present run began.

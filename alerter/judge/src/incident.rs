@@ -72,6 +72,7 @@ pub struct Incident {
     pub symptoms: Vec<Symptom>,
     /// What it was, whatever is left of it now: the verdict of the time before its symptoms began to end, or a graver one.
     gravest: Verdict,
+    /// A symptom has ended, and none has joined since.
     ending: bool,
     course: Course,
     /// It is not as it was last saved.
@@ -242,7 +243,7 @@ impl Incidents {
         self.place_of.insert((rule.clone(), subject.clone()), place.clone());
         if let Some(incident) = self.open.get_mut(&place) {
             incident.symptoms.push(symptom.clone());
-            incident.changed = true;
+            (incident.ending, incident.changed) = (false, true);
             events.push(Event {
                 incident: incident.clone(),
                 what: What::Joined(symptom),
@@ -334,7 +335,12 @@ impl Incident {
         let before = (self.verdict.clone(), self.course.clone());
         self.verdict = judge(&self.place, &self.symptoms, Some(&self.verdict), &mut self.course, facts);
         let is_down = self.verdict.kind.is_down();
-        if !self.ending || (is_down && self.verdict.kind != self.gravest.kind) {
+        let is_other = self.verdict.kind != self.gravest.kind;
+        // That one tunnel at a time was down for a while is known once all are back.
+        let is_known_at_last =
+            self.verdict.kind == Kind::TunnelReplaced && self.gravest.kind == Kind::RedundancyLost;
+        let is_all_it_was = !self.ending && (is_down || !self.course.sure);
+        if is_all_it_was || is_known_at_last || (is_down && is_other) {
             self.gravest = self.verdict.clone();
         }
         self.changed |= before.0 != self.verdict || before.1 != self.course;

@@ -12,7 +12,7 @@ use crosswatch_shared::observation::Name;
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Facts, LinkFacts};
+use crate::facts::{Facts, LinkFacts, ProbeFacts};
 use crate::rule::Metric;
 
 /// How far the clocks of two sites may be apart.
@@ -22,7 +22,7 @@ pub(crate) const SKEW: Duration = Duration::from_secs(2);
 const REPLACED: Duration = Duration::from_secs(15 * 60);
 
 /// Large packets are no matter of their size if as many small ones in a row would be lost as often as this.
-const OF_NO_SIZE: f64 = 0.05;
+const OF_NO_SIZE: f64 = 0.001;
 
 /// What kind of broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -160,14 +160,44 @@ impl Symptom {
 /// What was settled of a link's incident before, and stays so while it lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Course {
+    /// When the first loss of all began.
+    #[serde(default)]
+    pub(crate) began: Option<Timestamp>,
     /// When the first of each site's probes that fail began to, by the site's clock.
     #[serde(default)]
     pub(crate) lost_since: BTreeMap<Name, Timestamp>,
+    /// And by when that was broken which they are lost by.
+    #[serde(default)]
+    pub(crate) broke: BTreeMap<Name, Timestamp>,
     /// Every probe was lost at one time: that some answer afterwards is its end, and makes it no smaller.
     pub(crate) total: bool,
+    /// And for so long that it was no chance: that is what it was, whatever it turns into.
+    #[serde(default)]
+    pub(crate) sure: bool,
+    /// None of the tunnels was up, and since then some are.
+    #[serde(default)]
+    pub(crate) back: Option<Timestamp>,
 }
 
 impl Course {
+    /// These probes are lost. While everything is, the beginning stays: that one was lost for longer says nothing of the rest.
+    fn lose(&mut self, failing: &[&ProbeFacts]) {
+        let of_old = self.began().filter(|_| self.total);
+        if of_old.is_none() {
+            self.lost_since.clear();
+            self.broke.clear();
+        }
+        for (probe, seen) in failing.iter().filter_map(|probe| Some((probe, probe.seen.as_ref()?))) {
+            let (since, broke) = (seen.since, seen.broke());
+            if of_old.is_none_or(|began| broke + SKEW > began) {
+                for (times, at) in [(&mut self.lost_since, since), (&mut self.broke, broke)] {
+                    let first = times.entry(probe.site.clone()).or_insert(at);
+                    *first = at.min(*first);
+                }
+            }
+        }
+    }
+
     /// When the loss began.
     fn began(&self) -> Option<Timestamp> {
         self.lost_since.values().min().copied()
@@ -176,9 +206,18 @@ impl Course {
     /// Whether what a site tells of this time is from after the beginning of the loss: by its own clock, if it loses something, or
     /// else by that of another.
     fn is_after(&self, at: Timestamp, site: &str) -> bool {
-        self.lost_since.get(site).is_some_and(|began| at > *began)
-            || self.began().is_some_and(|began| at > began + SKEW)
+        is_after(&self.lost_since, at, site)
     }
+
+    /// Whether what a site sent at this time, and was answered, got through what is broken.
+    fn is_through(&self, at: Timestamp, site: &str) -> bool {
+        is_after(&self.broke, at, site)
+    }
+}
+
+fn is_after(times: &BTreeMap<Name, Timestamp>, at: Timestamp, site: &str) -> bool {
+    times.get(site).is_some_and(|began| at > *began)
+        || times.values().min().is_some_and(|began| at > *began + SKEW)
 }
 
 /// The verdict on a link, out of its symptoms and all that is known of it. `before` stands where nothing tells more.
@@ -190,8 +229,7 @@ pub(crate) fn of_link(
 ) -> Verdict {
     let lost = |metric: Metric| matches!(metric, Metric::PingOk | Metric::LossPercent);
     let sized = |symptom: &Symptom| {
-        let of =
-            |probe: &crate::facts::ProbeFacts| symptom.subject.ends_with(&*format!("/{}", probe.label()));
+        let of = |probe: &ProbeFacts| symptom.subject.ends_with(&*format!("/{}", probe.label()));
         facts.probes.iter().any(|probe| probe.size.is_some() && of(probe))
     };
     let (mut losses, mut large, mut tunnels, mut slow, mut other) = (vec![], vec![], vec![], vec![], vec![]);
@@ -205,13 +243,9 @@ pub(crate) fn of_link(
         };
         list.push(symptom);
     }
-    // A rule for large packets may fire first while small ones are lost as well: that is no matter of size.
-    let lost = |probe: &crate::facts::ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
-    let no_matter_of_size = losses.is_empty()
-        && facts.small().next().is_some()
-        && facts.small().all(lost)
-        && loss::is_no_chance(facts, facts.small());
-    let losses = if no_matter_of_size { &large } else { &losses };
+    // A rule for large packets may fire first while small ones are lost as well, or nothing is known of them yet.
+    let size_matters = !losses.is_empty() || small_ones_pass(facts);
+    let losses = if size_matters { &losses } else { &large };
     let mut found = loss::judge(facts, losses, before, course);
     if found.as_ref().is_none_or(|found| !found.kind.is_down()) && !tunnels.is_empty() {
         let of_tunnels = of_tunnels(facts, &tunnels, before);
@@ -304,9 +338,26 @@ fn of_tunnels(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>
     })
 }
 
+/// Whether it may be their size by which large packets are lost: small ones are answered, or are lost by chance.
+fn small_ones_pass(facts: &LinkFacts) -> bool {
+    let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
+    let large: Vec<&ProbeFacts> = facts.probes.iter().filter(|of| of.size.is_some()).filter(lost).collect();
+    let mut course = Course::default();
+    course.lose(&large);
+    let passes = |probe: &ProbeFacts| {
+        let answered = probe.seen.as_ref().and_then(|seen| seen.answered);
+        answered.is_some_and(|at| course.is_through(at, &probe.site))
+    };
+    let none_passes = !facts.small().any(passes) || facts.small().all(|probe| lost(&probe));
+    large.is_empty()
+        || facts.small().next().is_none()
+        || !none_passes
+        || !loss::is_no_chance(facts, facts.small().filter(lost))
+}
+
 fn too_big(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>) -> Option<Verdict> {
     symptoms.first()?;
-    let is_of = |probe: &&crate::facts::ProbeFacts| {
+    let is_of = |probe: &&ProbeFacts| {
         let label = format!("/{}", probe.label());
         probe.size.is_some() && symptoms.iter().any(|symptom| symptom.subject.ends_with(&label))
     };
