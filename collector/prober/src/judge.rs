@@ -53,7 +53,13 @@ impl Loop {
 
 impl State {
     fn release(&mut self, protocol: Protocol, mut decision: Decision) {
-        let silent = matches!(decision.outcome, Outcome::Lost(Lost::Timeout | Lost::TooBig));
+        // That a packet is too big may be a router's word, which comes with the size that passes.
+        let has_word = decision.detail.as_ref().is_some_and(|detail| detail.mtu.is_some());
+        let silent = match decision.outcome {
+            Outcome::Lost(Lost::Timeout) => true,
+            Outcome::Lost(Lost::TooBig) => !has_word,
+            _ => false,
+        };
         let why = if self.suspended.is_some_and(|at| at >= decision.begun) {
             Some("the machine was suspended, or its clock set, while it was waited for")
         } else if self.stood_still.is_some_and(|until| until > decision.begun) {
@@ -155,5 +161,19 @@ mod tests {
         assert_eq!(released[0].detail.as_ref().unwrap().burst, [Some(1.0)], "of a burst what was answered");
         assert_eq!(state.icmp.local, 5);
         assert!(state.icmp.local_error.as_ref().unwrap().contains("suspended"), "{:?}", state.icmp);
+
+        // A router's word, and silence beside what was answered.
+        for (mtu, expected) in [(Some(1300), Lost::TooBig), (None, Lost::Local)] {
+            let decision = Decision {
+                ticket: state.release.sent(0, Timestamp::from_secs(2)).unwrap(),
+                begun: start + Duration::from_millis(600),
+                outcome: Outcome::Lost(Lost::TooBig),
+                detail: mtu.map(|mtu| Box::new(Detail { mtu: Some(mtu), ..Detail::default() })),
+                local: 0,
+                why: None,
+            };
+            state.release(Protocol::Icmp, decision);
+            assert_eq!(state.release.take().0[0].outcome, Outcome::Lost(expected));
+        }
     }
 }
