@@ -8,7 +8,7 @@ mod loss;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crosswatch_shared::observation::Name;
+use crosswatch_shared::observation::{Lost, Name};
 use crosswatch_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -342,6 +342,11 @@ fn of_tunnels(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>
 fn small_ones_pass(facts: &LinkFacts) -> bool {
     let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
     let large: Vec<&ProbeFacts> = facts.probes.iter().filter(|of| of.size.is_some()).filter(lost).collect();
+    // The prober says so only by a router's word, or beside small ones that were answered.
+    let is_said = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|of| of.lost == Some(Lost::TooBig));
+    if large.iter().any(is_said) {
+        return true;
+    }
     let mut course = Course::default();
     course.lose(&large);
     let passes = |probe: &ProbeFacts| {

@@ -184,3 +184,15 @@ fn what_was_kept_of_an_incident_by_an_earlier_version_is_read() {
         assert!(serde_json::from_str::<Course>(kept).is_ok(), "{kept}");
     }
 }
+
+/// The prober says so by a router's word, or once small ones were answered beside.
+#[test]
+fn what_is_said_to_be_too_big_needs_no_small_packets_afterwards() {
+    let mut world = World::new();
+    let at_once: Vec<Rule> =
+        rules().into_iter().map(|rule| Rule { breach: Breach { m: 1, n: 1 }, ..rule }).collect();
+    world.engine = Engine::new(at_once, &topology());
+    let outcomes = [REPLY, REPLY, REPLY, REPLY, Outcome::Lost(Lost::TooBig)];
+    world.seconds(17, good).seconds(1, |_| Second { outcomes, ..Second::default() });
+    assert!(world.course()[0].contains("l/a/large: too-big ("), "{:#?}", world.told);
+}
