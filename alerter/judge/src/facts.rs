@@ -460,6 +460,12 @@ impl ProbeFacts {
         true
     }
 
+    /// Whether the newest was lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.lost.is_some())
+    }
+
     /// `<site>/<probe>`, as a person is told it.
     #[must_use]
     pub fn label(&self) -> String {

@@ -228,10 +228,7 @@ pub(crate) fn of_link(
     course: &mut Course,
 ) -> Verdict {
     let lost = |metric: Metric| matches!(metric, Metric::PingOk | Metric::LossPercent);
-    let sized = |symptom: &Symptom| {
-        let of = |probe: &ProbeFacts| symptom.subject.ends_with(&*format!("/{}", probe.label()));
-        facts.probes.iter().any(|probe| probe.size.is_some() && of(probe))
-    };
+    let sized = |symptom: &Symptom| is_of_large(facts, symptom);
     let (mut losses, mut large, mut tunnels, mut slow, mut other) = (vec![], vec![], vec![], vec![], vec![]);
     for symptom in symptoms {
         let list = match symptom.metric {
@@ -264,6 +261,16 @@ pub(crate) fn of_link(
             .cloned()
             .unwrap_or_else(|| Verdict { kind: Kind::LinkLost, words: "nothing is known".to_owned() })
     })
+}
+
+/// Whether it is a probe's.
+fn is_of(symptom: &Symptom, probe: &ProbeFacts) -> bool {
+    symptom.subject.ends_with(&*format!("/{}", probe.label()))
+}
+
+/// Whether it is of a probe of large packets.
+fn is_of_large(facts: &LinkFacts, symptom: &Symptom) -> bool {
+    facts.probes.iter().any(|probe| probe.size.is_some() && is_of(symptom, probe))
 }
 
 /// The verdict on a site's collector, or on the alerter itself.
@@ -340,8 +347,8 @@ fn of_tunnels(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>
 
 /// Whether it may be their size by which large packets are lost: small ones are answered, or are lost by chance.
 fn small_ones_pass(facts: &LinkFacts) -> bool {
-    let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
-    let large: Vec<&ProbeFacts> = facts.probes.iter().filter(|of| of.size.is_some()).filter(lost).collect();
+    let large = facts.probes.iter().filter(|of| of.size.is_some() && of.is_lost());
+    let large: Vec<&ProbeFacts> = large.collect();
     // The prober says so only by a router's word, or beside small ones that were answered.
     let is_said = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|of| of.lost == Some(Lost::TooBig));
     if large.iter().any(is_said) {
@@ -353,23 +360,21 @@ fn small_ones_pass(facts: &LinkFacts) -> bool {
         let answered = probe.seen.as_ref().and_then(|seen| seen.answered);
         answered.is_some_and(|at| course.is_through(at, &probe.site))
     };
-    let none_passes = !facts.small().any(passes) || facts.small().all(|probe| lost(&probe));
+    let none_passes = !facts.small().any(passes) || facts.small().all(ProbeFacts::is_lost);
     large.is_empty()
         || facts.small().next().is_none()
         || !none_passes
-        || !loss::is_no_chance(facts, facts.small().filter(lost))
+        || !loss::is_no_chance(facts, facts.small().filter(|of| of.is_lost()))
 }
 
 fn too_big(facts: &LinkFacts, symptoms: &[&Symptom], before: Option<&Verdict>) -> Option<Verdict> {
     symptoms.first()?;
-    let is_of = |probe: &&ProbeFacts| {
-        let label = format!("/{}", probe.label());
-        probe.size.is_some() && symptoms.iter().any(|symptom| symptom.subject.ends_with(&label))
-    };
+    let fires =
+        |probe: &&ProbeFacts| probe.size.is_some() && symptoms.iter().any(|symptom| is_of(symptom, probe));
     let lost = facts
         .probes
         .iter()
-        .filter(is_of)
+        .filter(fires)
         .filter_map(|probe| Some((probe, probe.seen.as_ref()?)))
         .find(|(_, seen)| seen.lost.is_some());
     let Some((probe, seen)) = lost else {

@@ -250,37 +250,6 @@ fn tunnels_that_are_found_down_are_the_reason() {
     );
 }
 
-/// Its tunnels were asked after its own losses began, by the same clock: that the other site's began a second before says nothing.
-#[test]
-fn what_is_known_of_the_tunnels_stays_known_when_the_other_site_tells_of_its_losses() {
-    let mut world = World::new();
-    world.seconds(17, good);
-    let see = |world: &mut World, site: &str, second: i64, outcome: Outcome| {
-        let mut out = Vec::new();
-        world.second = second;
-        for (_, name, _) in PROBES.iter().filter(|(of, ..)| *of == site) {
-            let body = Body::Probe { link: "l".into(), probe: (*name).into(), outcome, detail: None };
-            world.observe(site, 100, body, &mut out);
-        }
-        if site == "a" && second == 18 {
-            world.observe(site, 700, tunnels([true; 2]), &mut out);
-        }
-        world.engine.advance(site, &"1".into(), Timestamp::from_secs(START + second + 1), &mut out);
-        world.tell(&out);
-    };
-    see(&mut world, "a", 17, REPLY);
-    (18..23).for_each(|second| see(&mut world, "a", second, LOST));
-    let known = "black-hole (2 of 2 tunnels up after 0 s, ";
-    assert!(world.course().last().unwrap().contains(known), "{:#?}", world.told);
-    (17..23).for_each(|second| see(&mut world, "b", second, LOST));
-    assert!(
-        world.told.iter().any(|told| told.contains("joined by ping-failed l/b/udp-a")),
-        "{:#?}",
-        world.told
-    );
-    assert!(world.told.last().unwrap().contains(known), "{:#?}", world.told);
-}
-
 /// Such as by a site that was cut off, and asks its tunnels as it comes back.
 #[test]
 fn tunnels_that_are_found_up_when_replies_come_again_make_no_black_hole_of_the_loss() {
@@ -412,45 +381,6 @@ fn strong_losses_by_chance_make_no_lost_link_and_the_loss_of_everything_then_doe
         assert!(course[so_far].contains("worse: "), "seed {seed}: {course:#?}");
         assert!(course.last().unwrap().contains(" black-hole ("), "seed {seed}: {course:#?}");
     }
-}
-
-/// While something else keeps the incident open: a rule that wants long to clear, or a target that stays down.
-#[test]
-fn a_packet_or_two_change_no_verdict_and_what_goes_on_does() {
-    let only = |which: &[usize]| {
-        let outcomes = [0, 1, 2, 3, 4].map(|place| if which.contains(&place) { LOST } else { REPLY });
-        move |_: i64| Second { outcomes, ..Second::default() }
-    };
-    let all = [0, 1, 2, 3, 4];
-    for seed in 0..20 {
-        let mut world = World::new();
-        let slow_to_clear: Vec<Rule> =
-            rules().into_iter().map(|rule| Rule { clear: Some(60), ..rule }).collect();
-        world.engine = Engine::new(slow_to_clear, &topology());
-        let random = RefCell::new(fastrand::Rng::with_seed(seed));
-        let by_chance = |share: f64| {
-            let random = &random;
-            let outcome = move |()| if random.borrow_mut().f64() < share { LOST } else { REPLY };
-            move |_: i64| Second { outcomes: [(); 5].map(outcome), ..Second::default() }
-        };
-        // As long as it takes until nothing is known any more of losses and replies that took turns.
-        world.seconds(17, good).seconds(40, by_chance(0.3)).seconds(40, by_chance(0.5)).seconds(40, good);
-        let so_far = world.course().len();
-        for blip in [&[1][..], &[0], &[2, 3], &all] {
-            world.seconds(2, only(blip)).seconds(3, good);
-        }
-        let course = world.course();
-        assert!(course[so_far - 1..].iter().all(|told| told.contains("lossy (")), "seed {seed}: {course:#?}");
-        world.seconds(20, only(&[1]));
-        assert!(world.course().last().unwrap().contains("target-down ("), "seed {seed}: {:#?}", world.told);
-    }
-
-    let mut world = World::new();
-    world.seconds(17, good).seconds(60, only(&[1])).seconds(2, only(&all)).seconds(60, only(&[1]));
-    assert_eq!(world.course().len(), 1, "{:#?}", world.told);
-    world.seconds(20, only(&all));
-    let wanted = ["worse: link-lost (4 of 4 probes lost, tunnels not asked since)", "refined: black-hole ("];
-    assert!(world.course()[1..].iter().zip(wanted).all(|(told, of)| told.contains(of)), "{:#?}", world.told);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crosswatch_shared::observation::Lost;
 use crosswatch_shared::time::Timestamp;
 
-use super::{Course, Kind, SKEW, Symptom, Verdict};
+use super::{Course, Kind, SKEW, Symptom, Verdict, is_of, is_of_large};
 use crate::facts::{LinkFacts, Looked, Outcomes, ProbeFacts};
 
 /// On a link where losses and replies take turns, fewer lost in a row are chance.
@@ -14,7 +14,6 @@ const ROW: u32 = 5;
 const RARE: f64 = 1e-8;
 /// What is broken in part stays what it is while a probe that was answered meanwhile loses fewer in a row.
 const FEW: u32 = 3;
-
 /// One in so many packets that was lost the other way, such as shortly before, makes it no loss both ways.
 const HARDLY: i64 = 10;
 /// What is lost for so long while the rest is answered is broken in part. And tunnels that are back for so long swallow what is lost.
@@ -38,8 +37,7 @@ pub(super) fn judge(
     course: &mut Course,
 ) -> Option<Verdict> {
     let first = symptoms.first()?;
-    let lost = |probe: &&ProbeFacts| probe.seen.as_ref().is_some_and(|seen| seen.lost.is_some());
-    let failing: Vec<&ProbeFacts> = facts.small().filter(lost).collect();
+    let failing: Vec<&ProbeFacts> = facts.small().filter(|probe| probe.is_lost()).collect();
     let before_of_loss = before.filter(|before| is_of_loss(before.kind));
     if failing.is_empty() {
         let one_way = course.total.then(|| one_way(facts, course)).flatten();
@@ -49,7 +47,7 @@ pub(super) fn judge(
             // It ends, or a reply came in between; what is lost each way is told with the replies.
             Some(before) => one_way.unwrap_or_else(|| before.clone()),
             // Large packets are lost, and nothing is known of small ones since.
-            None if facts.probes.iter().any(|probe| probe.size.is_some() && is_of(first, probe)) => {
+            None if is_of_large(facts, first) => {
                 let words = format!("{} lost, nothing is known of small packets since", first.subject);
                 before.cloned().unwrap_or(Verdict { kind: Kind::LinkLost, words })
             }
@@ -134,10 +132,6 @@ fn is_over(facts: &LinkFacts, failing: &[&ProbeFacts], course: &Course, flaky: b
     }
     let since = answering.filter_map(|probe| Some(probe.seen.as_ref()?.since)).min();
     since.zip(newest_lost).is_some_and(|(since, lost)| lost > since + LONG)
-}
-
-fn is_of(symptom: &Symptom, probe: &ProbeFacts) -> bool {
-    symptom.subject.ends_with(&*format!("/{}", probe.label()))
 }
 
 /// Whether a probe for which the rule fires is answered again, and not for long, while another is lost on.

@@ -37,6 +37,64 @@ fn hear(world: &mut World, site: &str, seconds: std::ops::Range<i64>, seen: impl
     }
 }
 
+/// Its tunnels were asked after its own losses began, by the same clock: that the other site's began a second before says nothing.
+#[test]
+fn what_is_known_of_the_tunnels_stays_known_when_the_other_site_tells_of_its_losses() {
+    let mut world = World::new();
+    world.seconds(17, good);
+    hear(&mut world, "a", 17..19, |second, _| if second >= 18 { LOST } else { REPLY });
+    world.observe("a", 700, tunnels([true; 2]), &mut Vec::new());
+    hear(&mut world, "a", 19..23, |_, _| LOST);
+    let known = "black-hole (2 of 2 tunnels up after 0 s, ";
+    assert!(world.course().last().unwrap().contains(known), "{:#?}", world.told);
+    hear(&mut world, "b", 17..23, |_, _| LOST);
+    assert!(
+        world.told.iter().any(|told| told.contains("joined by ping-failed l/b/udp-a")),
+        "{:#?}",
+        world.told
+    );
+    assert!(world.told.last().unwrap().contains(known), "{:#?}", world.told);
+}
+
+/// While something else keeps the incident open: a rule that wants long to clear, or a target that stays down.
+#[test]
+fn a_packet_or_two_change_no_verdict_and_what_goes_on_does() {
+    let only = |which: &[usize]| {
+        let outcomes = [0, 1, 2, 3, 4].map(|place| if which.contains(&place) { LOST } else { REPLY });
+        move |_: i64| Second { outcomes, ..Second::default() }
+    };
+    let all = [0, 1, 2, 3, 4];
+    for seed in 0..20 {
+        let mut world = World::new();
+        let slow_to_clear: Vec<Rule> =
+            rules().into_iter().map(|rule| Rule { clear: Some(60), ..rule }).collect();
+        world.engine = Engine::new(slow_to_clear, &topology());
+        let random = RefCell::new(fastrand::Rng::with_seed(seed));
+        let by_chance = |share: f64| {
+            let random = &random;
+            let outcome = move |()| if random.borrow_mut().f64() < share { LOST } else { REPLY };
+            move |_: i64| Second { outcomes: [(); 5].map(outcome), ..Second::default() }
+        };
+        // As long as it takes until nothing is known any more of losses and replies that took turns.
+        world.seconds(17, good).seconds(40, by_chance(0.3)).seconds(40, by_chance(0.5)).seconds(40, good);
+        let so_far = world.course().len();
+        for blip in [&[1][..], &[0], &[2, 3], &all] {
+            world.seconds(2, only(blip)).seconds(3, good);
+        }
+        let course = world.course();
+        assert!(course[so_far - 1..].iter().all(|told| told.contains("lossy (")), "seed {seed}: {course:#?}");
+        world.seconds(20, only(&[1]));
+        assert!(world.course().last().unwrap().contains("target-down ("), "seed {seed}: {:#?}", world.told);
+    }
+
+    let mut world = World::new();
+    world.seconds(17, good).seconds(60, only(&[1])).seconds(2, only(&all)).seconds(60, only(&[1]));
+    assert_eq!(world.course().len(), 1, "{:#?}", world.told);
+    world.seconds(20, only(&all));
+    let wanted = ["worse: link-lost (4 of 4 probes lost, tunnels not asked since)", "refined: black-hole ("];
+    assert!(world.course()[1..].iter().zip(wanted).all(|(told, of)| told.contains(of)), "{:#?}", world.told);
+}
+
 const TARGET: [bool; 5] = [false, true, false, false, false];
 
 /// For days, maybe: it must not hide what happens to the rest.
